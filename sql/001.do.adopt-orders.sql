@@ -1,0 +1,25 @@
+-- The order service's tables in `public`, as the service before this one made them. Where they stand already,
+-- with rows in them, nothing is touched; times there are UTC without a zone.
+create table if not exists public.orders (
+  id serial primary key,
+  user_email varchar(255) not null,
+  status varchar(32) not null default 'CREATED',
+  total_cents bigint not null,
+  currency varchar(3) not null default 'USD',
+  created_at timestamp without time zone not null default (now() at time zone 'utc'),
+  updated_at timestamp without time zone not null default (now() at time zone 'utc')
+);
+create index if not exists ix_orders_user_email on public.orders (user_email);
+
+create table if not exists public.order_items (
+  id serial primary key,
+  order_id integer not null references public.orders (id) on delete cascade,
+  product_id integer not null,
+  qty integer not null,
+  unit_price_cents bigint not null,
+  title_snapshot varchar(255) not null
+);
+create index if not exists ix_order_items_order_id on public.order_items (order_id);
+
+-- What we hold of one product is summed from here when its books at Catalog are mended.
+create index if not exists order_items_by_product on public.order_items (product_id);

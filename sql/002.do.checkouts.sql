@@ -1,0 +1,36 @@
+-- One row a checkout: the intent, what became of it, and how far it came. What is true of a checkout stands here;
+-- jobs in Redis are wake-ups. The states and what may follow what: src/model.ts.
+create table order_service.checkouts (
+  order_id integer primary key,                        -- drawn from public.orders_id_seq when the intent is written
+  user_email text not null,
+  idempotency_key text,                                -- the customer's, or 'cart <hash>' where none was sent; leaves the row with its claim
+  request_hash text not null,
+  state text not null default 'OPEN' check (state in ('OPEN', 'CREATED', 'REJECTED', 'CANCELLED')),
+  recovery_point text not null default 'intent' check (recovery_point in ('intent', 'reserve-stock')),
+  lines jsonb not null,                                -- [{product_id, qty, unit_price_cents, title_snapshot}]
+  address jsonb not null,                              -- {address_line1, address_line2, city, country, postcode}
+  total_cents bigint not null check (total_cents >= 0),
+  currency text not null default 'USD',
+  deadline_at timestamptz not null,                    -- never CREATED after this, by PostgreSQL's clock
+  attempt integer not null default 1,                  -- fencing number: a write of an older attempt is refused
+  reserve_call text not null default 'unknown' check (reserve_call in ('settled', 'unknown')),
+  shipment_call text not null default 'unknown' check (shipment_call in ('unsent', 'answered', 'unknown')),
+  last_error text,
+  outcome jsonb,                                       -- {status, detail}: what ended it, where it did not become an order
+  history jsonb not null default '[]',                 -- [{attempt, step, at, ms, error}] of attempts that failed
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint a_row_that_ended_without_an_order_claims_no_key check (state in ('OPEN', 'CREATED') or idempotency_key is null),
+  constraint only_what_ended_without_an_order_has_an_outcome check ((state in ('REJECTED', 'CANCELLED')) = (outcome is not null)),
+  constraint an_order_holds_its_stock check (state <> 'CREATED' or recovery_point = 'reserve-stock')
+) with (fillfactor = 80, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
+
+comment on column order_service.checkouts.reserve_call is
+  'what the attempts before left of their calls to reserve: settled (each was answered, or its doubt is on record) or unknown';
+comment on column order_service.checkouts.shipment_call is
+  'what the attempts before left of their calls for a shipment: unsent (none reached Shipping), answered (refused with a 5xx) or unknown';
+
+-- One live row for a customer's key: a repeat joins an OPEN checkout or gets a CREATED one's answer again.
+create unique index checkouts_live_key on order_service.checkouts (user_email, idempotency_key);
+-- A literal in the predicate: a parameter in its place would never use the index under a generic plan.
+create index checkouts_open on order_service.checkouts (order_id) where state = 'OPEN';

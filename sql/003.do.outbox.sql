@@ -1,0 +1,16 @@
+-- Events that are promised to Kafka by the transaction that made them true; the relay sends them in the order of each order's ids.
+create table order_service.outbox (
+  id bigint generated always as identity primary key,
+  event_id uuid not null unique,
+  order_id integer not null,
+  type text not null,
+  payload jsonb not null,
+  created_at timestamptz not null default now(),
+  sent_at timestamptz,
+  set_aside_at timestamptz,                            -- the row itself cannot be sent (too large); the others go on
+  set_aside_reason text,
+  check ((set_aside_at is null) = (set_aside_reason is null)),
+  check (sent_at is null or set_aside_at is null)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
+
+create index outbox_unsent on order_service.outbox (id) where sent_at is null and set_aside_at is null;

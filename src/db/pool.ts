@@ -1,0 +1,74 @@
+/** The connection to PostgreSQL: slonik with rows checked by zod and values as JavaScript has them. */
+import { createPool, type DatabasePool, type DatabaseTransactionConnection, type Interceptor, SchemaValidationError } from 'slonik'
+import type { Logger } from '../telemetry/logger.ts'
+
+export type Pool = DatabasePool
+/** A function that asks for this can only be called inside the transaction it belongs to. */
+export type Transaction = DatabaseTransactionConnection
+
+/** slonik parses rows only where an interceptor does it. */
+const checkRows: Interceptor = {
+  name: 'check-rows',
+  transformRow: (context, query, row) => {
+    if (!context.resultParser) return row
+    const result = context.resultParser['~standard'].validate(row)
+    if (result instanceof Promise) throw new TypeError('a row schema has to be synchronous')
+    if (result.issues) throw new SchemaValidationError(query, row, result.issues)
+    return result.value as typeof row
+  },
+}
+
+function exactInteger(text: string): number {
+  const number = Number(text)
+  if (!Number.isSafeInteger(number)) throw new RangeError(`${text} is beyond the integers that JavaScript counts exactly`)
+  return number
+}
+
+/**
+ * Connects at once (slonik reads the types of the database), so it throws while PostgreSQL is away.
+ * @param size connections at most; none of them may carry session state (SET, LISTEN, session locks): they are not reset between uses, which saves a round trip a query
+ */
+export async function connectPool(dsn: string, { size, logger }: { size: number; logger: Logger }): Promise<Pool> {
+  const pool = await createPool(dsn, {
+    maxPoolSize: size,
+    connectionTimeout: 2000,
+    statementTimeout: 10_000,
+    idleInTransactionSessionTimeout: 10_000,
+    idleTimeout: 60_000,
+    // A connection keeps the plans it made; one that met empty tables keeps bad ones (7 times slower), so none lives long.
+    maximumConnectionAge: 600_000,
+    connectionRetryLimit: 0,
+    queryRetryLimit: 0,
+    resetConnection: async () => {},
+    interceptors: [checkRows],
+    typeParsers: [
+      { name: 'int8', parse: exactInteger },
+      { name: 'timestamp', parse: (text) => new Date(`${text.replace(' ', 'T')}Z`) },
+      { name: 'timestamptz', parse: (text) => new Date(text) },
+    ],
+  })
+  pool.on('error', (error) => logger.warn({ err: error }, 'PostgreSQL connection lost'))
+  return pool
+}
+
+/** The SQLSTATE of an error, wherever slonik or pg put it; undefined where PostgreSQL did not answer. */
+export function sqlState(error: unknown): string | undefined {
+  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }
+  const state = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : cause?.code
+  return typeof state === 'string' && /^[0-9A-Z]{5}$/.test(state) ? state : undefined
+}
+
+/**
+ * Runs a statement over a batch; where PostgreSQL refuses a value in it (SQLSTATE class 22, 23 or 54), row by row, so that one row fails alone.
+ * @returns results in the order of the batch, an `Error` where a row was refused
+ */
+export async function alone<In, Out>(batch: In[], run: (batch: In[]) => Promise<Out[]>): Promise<(Out | Error)[]> {
+  try {
+    return await run(batch)
+  } catch (error) {
+    if (batch.length === 1 || !/^(22|23|54)/.test(sqlState(error) ?? '')) throw error
+    const results: (Out | Error)[] = []
+    for (const row of batch) results.push(...(await run([row]).catch((refused: Error) => [refused])))
+    return results
+  }
+}

@@ -1,0 +1,102 @@
+/** What an order, a checkout and their events are: pure types and rules, known to every layer and knowing none. */
+
+/** Money is in cents of this currency: carts carry no other (wire contract, "Cart"). */
+export const CURRENCY = 'USD'
+
+/** PostgreSQL's `integer`: the type of order ids, product ids and quantities in the adopted tables. */
+export const MAX_INTEGER = 2_147_483_647
+
+/** One line of a cart and of the order it becomes; two lines of one product stay two lines. Titles are cut to 255 characters. */
+export interface Line {
+  product_id: number
+  qty: number
+  unit_price_cents: number
+  title_snapshot: string
+}
+
+/** A product and how many of it: what Catalog is asked for, lines of one product added up. */
+export interface ProductQty {
+  productId: number
+  qty: number
+}
+
+/** Where a shipment goes. `country` is two capital letters, `address_line2` may be empty. */
+export interface Address {
+  address_line1: string
+  address_line2: string
+  city: string
+  country: string
+  postcode: string
+}
+
+/** A customer's wish, as it is written before anything is done about it. */
+export interface Intent {
+  userEmail: string
+  /** The customer's `Idempotency-Key`, or `cart <hash>` where none was sent: a double click finds the open checkout by it. */
+  idempotencyKey: string
+  /** Hash of the body alone: the same key with another one is refused. */
+  requestHash: string
+  lines: Line[]
+  address: Address
+  totalCents: number
+  /** How long this may take, in ms from the moment that PostgreSQL writes it down. */
+  budgetMs: number
+}
+
+/** What became of a checkout that did not become an order: the HTTP status and `detail` that the customer gets. */
+export interface Rejection {
+  status: number
+  detail: string
+}
+
+/** How a checkout ended: as an order, or not. */
+export type Outcome =
+  | { state: 'CREATED'; orderId: number; totalCents: number; currency: string }
+  | ({ state: 'REJECTED' | 'CANCELLED'; orderId: number } & Rejection)
+
+/**
+ * The states of a checkout: what each means to an operator, and what may follow it. The checks in `sql/` and the diagram in
+ * docs/states.md say the same.
+ */
+export const checkoutStates = {
+  OPEN: { means: 'under way: stock or shipment are being asked for', next: ['CREATED', 'REJECTED', 'CANCELLED'] },
+  CREATED: { means: 'an order stands, with its hold, its shipment and its event', next: [] },
+  REJECTED: { means: 'refused by Catalog before anything was done', next: [] },
+  CANCELLED: { means: 'given up; a hold that it had is the mender’s to give back', next: [] },
+} as const satisfies Record<string, { means: string; next: readonly string[] }>
+
+export type CheckoutState = keyof typeof checkoutStates
+
+/** The last step that is on record. The shipment is not among them: the completing transaction follows it at once, and a repeat looks at Shipping anyway. */
+export type RecoveryPoint = 'intent' | 'reserve-stock'
+
+export type StepName = 'reserve-stock' | 'create-shipment' | 'complete'
+
+/** What changes a product's books at Catalog. */
+export type StockVerb = 'reserve' | 'commit' | 'restock' | 'release'
+
+/** `order.created` in the flat form that consumers read, and the fields that joined it: `event_id` to `currency`. The relay adds `sequence`. */
+export interface OrderCreated {
+  type: 'order.created'
+  order_id: number
+  user_email: string
+  amount_cents: number
+  items: { product_id: number; qty: number; unit_price_cents: number }[]
+  event_id: string
+  timestamp: string
+  version: 1
+  currency: string
+}
+
+/** What a cart asks of Catalog: lines of one product added up, in the order of product ids (the order in which rows and leases are taken). */
+export function productsOf(lines: readonly Line[]): ProductQty[] {
+  const sums = new Map<number, number>()
+  for (const line of lines) sums.set(line.product_id, (sums.get(line.product_id) ?? 0) + line.qty)
+  return [...sums].map(([productId, qty]) => ({ productId, qty })).sort((a, b) => a.productId - b.productId)
+}
+
+/** @returns the total in cents, or undefined where it would leave the integers that JavaScript counts exactly (2^53 - 1) */
+export function totalOf(lines: readonly Line[]): number | undefined {
+  const total = lines.reduce((sum, line) => sum + line.qty * line.unit_price_cents, 0)
+  return Number.isSafeInteger(total) && lines.every((line) => Number.isSafeInteger(line.qty * line.unit_price_cents)) ? total : undefined
+}

@@ -1,0 +1,42 @@
+/** What Prometheus scrapes at `/order/metrics`. Names, labels and buckets of every metric stand here and nowhere else. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/** From 1 ms to the checkout's budget. */
+const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8]
+
+/** All metrics of one process, on a registry of their own. Gauges whose truth lies in PostgreSQL or Redis get their `collect` from who can ask there. */
+export function createMetrics() {
+  const registers = [new Registry()]
+  collectDefaultMetrics({ register: registers[0]! })
+  const counter = <L extends string>(name: string, help: string, labelNames: L[]) => new Counter({ name, help, labelNames, registers })
+  const histogram = <L extends string>(name: string, help: string, labelNames: L[]) =>
+    new Histogram({ name, help, labelNames, buckets: secondsBuckets, registers })
+  const gauge = <L extends string>(name: string, help: string, labelNames: L[]) => new Gauge({ name, help, labelNames, registers })
+
+  return {
+    registry: registers[0]!,
+    httpSeconds: histogram('order_http_request_seconds', 'Answer time by route and status', ['route', 'method', 'status']),
+    checkouts: counter('order_checkouts_total', 'Checkouts that ended, by outcome', ['outcome']),
+    stepSeconds: histogram('order_step_seconds', 'Time of one try of a saga step, by result', ['step', 'result']),
+    stepRetries: counter('order_step_retries_total', 'Tries of a step after its first', ['step']),
+    leaseWaitSeconds: histogram('order_lease_wait_seconds', 'From asking for the leases of a cart to having them', []),
+    neighbourSeconds: histogram('order_neighbour_call_seconds', 'Calls to neighbours by answer: a status class, unsent or unanswered', [
+      'neighbour',
+      'call',
+      'answer',
+    ]),
+    neighbourInFlight: gauge('order_neighbour_calls_in_flight', 'Calls under way, at most the bulkhead’s places', ['neighbour']),
+    mendings: counter('order_mendings_total', 'Mending calls and corrections, by verb and answer', ['verb', 'answer']),
+    productsInDoubt: gauge('order_products_in_doubt', 'Products with extras or doubts that the mender still works on', []),
+    productsUnsellable: gauge('order_products_unsellable', 'Products of which Catalog refused a hold that mending needed: sold twice', []),
+    jobs: gauge('order_queue_jobs', 'Jobs by queue and state', ['queue', 'state']),
+    oldestJobSeconds: gauge('order_queue_oldest_waiting_seconds', 'Age of the oldest waiting job of a queue', ['queue']),
+    outboxUnsent: gauge('order_outbox_unsent', 'Events that Kafka has not acknowledged', []),
+    outboxLagSeconds: gauge('order_outbox_lag_seconds', 'Age of the oldest event that Kafka has not acknowledged', []),
+    outboxSetAside: gauge('order_outbox_set_aside', 'Events that cannot be sent as they are', []),
+    outboxSent: counter('order_outbox_sent_total', 'Events that Kafka acknowledged', ['type']),
+    relayLeads: gauge('order_relay_leads', '1 where this process holds the relay’s lock', []),
+  }
+}
+
+export type Metrics = ReturnType<typeof createMetrics>

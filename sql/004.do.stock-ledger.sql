@@ -20,10 +20,13 @@ create table order_service.doubts (
   verb text not null check (verb in ('reserve', 'commit', 'restock', 'release')),
   qty integer not null check (qty > 0),
   order_id integer,                                    -- null: a mending call
+  attempt integer,                                     -- of the order's checkout; null: a mending call
   since timestamptz not null default clock_timestamp(),
   looked_at timestamptz                                -- null: nobody has looked at Catalog since
 );
 create index doubts_by_product on order_service.doubts (product_id);
+-- Whoever finds a call unanswered writes it down: its holder, the next taker of its lease, the next attempt. It is one call.
+create unique index doubts_one_a_call on order_service.doubts (order_id, attempt, verb, product_id);
 
 -- What was mended, when, by how much. verb 'follow': somebody else changed in_stock and the prediction went along.
 create table order_service.mendings (

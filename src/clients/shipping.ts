@@ -1,0 +1,43 @@
+/** Shipping: one draft an order, which cannot be deleted and must never be two (wire contract, "Shipping"). */
+import { z } from 'zod'
+import type { Address } from '../model.ts'
+import { detailOf, NoAnswer, type Neighbour } from './http.ts'
+
+export interface ShipmentDraft extends Address {
+  order_id: number
+  user_email: string
+}
+
+/** `failed`: a 5xx. Shipping said it, so the call is over, but it may have left a shipment behind. */
+export type ShipmentAnswer = { answer: 'created' } | { answer: 'refused' | 'failed'; detail: string }
+
+export interface Shipping {
+  /** @throws NoAnswer where Shipping, or a gateway before it, leaves open what became of the call */
+  create(draft: ShipmentDraft, idempotencyKey: string): Promise<ShipmentAnswer>
+  /** Whether Shipping has a shipment of the order. @throws NoAnswer */
+  has(orderId: number): Promise<boolean>
+}
+
+const shipments = z.array(z.object({ order_id: z.int() }))
+
+/** A gateway's own errors: the call may still be under way behind it. */
+const fromGateway = new Set([502, 504])
+
+export function createShipping(neighbour: Neighbour): Shipping {
+  return {
+    async create(draft, idempotencyKey) {
+      const answer = await neighbour.call({ name: 'create', method: 'POST', path: '/shipping/v1/shipments', body: draft, idempotencyKey })
+      if (answer.status >= 200 && answer.status < 300) return { answer: 'created' }
+      if (answer.status >= 400 && answer.status < 500) return { answer: 'refused', detail: detailOf(answer) }
+      if (answer.status >= 500 && !fromGateway.has(answer.status)) return { answer: 'failed', detail: detailOf(answer) }
+      throw new NoAnswer(`shipping create: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now() })
+    },
+
+    async has(orderId) {
+      const answer = await neighbour.call({ name: 'look', method: 'GET', path: `/shipping/v1/shipments?order_id=${orderId}` })
+      const list = answer.status === 200 ? shipments.safeParse(answer.body) : undefined
+      if (!list?.success) throw new NoAnswer(`shipping look: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now() })
+      return list.data.some((shipment) => shipment.order_id === orderId)
+    },
+  }
+}

@@ -1,0 +1,234 @@
+/** What Catalog's books of a product should say: the rows of `products`, `doubts` and `mendings` (docs/stock.md). */
+import { sql } from 'slonik'
+import { z } from 'zod'
+import type { ProductQty, StockVerb } from '../model.ts'
+import type { Attempt } from './checkouts.ts'
+import type { Pool } from './pool.ts'
+
+/** A call that may have happened, or may still happen. */
+export interface Doubt {
+  id: number
+  verb: StockVerb
+  qty: number
+  since: Date
+}
+
+/** One product: what our rows hold of it, and what we know Catalog to say beyond that. */
+export interface Books {
+  productId: number
+  /** Orders CREATED and open checkouts whose reserve is on record. */
+  held: number
+  drift: number
+  predictedStock: number
+  extraHold: number
+  extraStock: number
+  epoch: number
+  doubts: Doubt[]
+}
+
+/** A call on one product that its order's attempt may have sent. */
+export interface DoubtfulCall extends Attempt, ProductQty {
+  verb: StockVerb
+}
+
+/** What a look at Catalog taught us. */
+export interface Finding {
+  /** Doubts that happened. */
+  happened: Doubt[]
+  /** What no doubt explains of `reserved`: a call that came late was overwritten, or overwrote. */
+  unexplainedHold: number
+  /** What somebody else brought (or took): the prediction follows it. */
+  followedStock: number
+}
+
+export type MendingAnswer = 'done' | 'refused' | 'unknown'
+
+const effects: Record<StockVerb, { hold: -1 | 0 | 1; stock: -1 | 0 | 1 }> = {
+  reserve: { hold: 1, stock: 0 },
+  release: { hold: -1, stock: 0 },
+  commit: { hold: -1, stock: -1 },
+  restock: { hold: 0, stock: 1 },
+}
+
+/** What a call changes in Catalog's books of a product. */
+export function effectOf({ verb, qty }: { verb: StockVerb; qty: number }): { hold: number; stock: number } {
+  return { hold: effects[verb].hold * qty, stock: effects[verb].stock * qty }
+}
+
+const booksRow = z.object({
+  held: z.int(),
+  drift: z.int(),
+  predicted_stock: z.int(),
+  extra_hold: z.int(),
+  extra_stock: z.int(),
+  epoch: z.int(),
+})
+const doubtRow = z.object({ id: z.int(), verb: z.enum(['reserve', 'commit', 'restock', 'release']), qty: z.int(), since: z.date() })
+const nothing = z.object({})
+const epochRow = z.object({ product_id: z.int(), epoch: z.int() })
+
+const heldOf = (productId: number) => sql.fragment`
+  coalesce((select sum(i.qty) from public.order_items i join public.orders o on o.id = i.order_id
+    where i.product_id = ${productId} and o.status = 'CREATED'), 0)
+  + coalesce((select sum(l.qty) from order_service.checkouts c cross join lateral jsonb_to_recordset(c.lines) as l (product_id int, qty int)
+    where c.state = 'OPEN' and c.recovery_point = 'reserve-stock' and l.product_id = ${productId}), 0)`
+
+export type StockLedger = ReturnType<typeof createStockLedger>
+
+/** Whoever calls the verbs that change books holds the product's lease; `doubt` and `ready` need none. */
+export function createStockLedger(pool: Pool) {
+  return {
+    /** Epochs of those products whose books nobody has to look at first; the others (never met, in doubt, with extras) are not in it. */
+    async ready(productIds: readonly number[]): Promise<Map<number, number>> {
+      const rows = await pool.any(sql.prepared('ready-products', epochRow)`
+        select p.product_id, p.epoch from order_service.products p
+        where p.product_id = any(${sql.array(productIds, 'int4')}) and p.extra_hold = 0 and p.extra_stock = 0
+          and not exists (select from order_service.doubts d where d.product_id = p.product_id and d.looked_at is null)`)
+      return new Map(rows.map((row) => [row.product_id, row.epoch]))
+    },
+
+    /** First sight of a product. Holds that are nobody's are drift; those of ours that are missing are owed, and reserved by mending. */
+    async meet(productId: number, { inStock, reserved }: { inStock: number; reserved: number }): Promise<void> {
+      await pool.query(sql.prepared('meet-product', nothing)`
+        insert into order_service.products (product_id, drift, predicted_stock, extra_hold)
+        select ${productId}, greatest(0, ${reserved}::bigint - held), ${inStock}::bigint, least(0, ${reserved}::bigint - held)
+        from (select ${heldOf(productId)} as held) h
+        on conflict do nothing`)
+    },
+
+    /** Records under the epoch before are refused from now on. @returns false where the product was never met */
+    async raiseEpoch(productId: number): Promise<boolean> {
+      const { rowCount } = await pool.query(sql.prepared('raise-epoch', nothing)`
+        update order_service.products set epoch = epoch + 1, updated_at = now() where product_id = ${productId}`)
+      return rowCount > 0
+    },
+
+    async read(productId: number): Promise<Books> {
+      return pool.transaction(async (tx) => {
+        await tx.query(sql.unsafe`set transaction isolation level repeatable read read only`)
+        const row = await tx.one(sql.prepared('read-books', booksRow)`
+          select ${heldOf(productId)} as held, drift, predicted_stock, extra_hold, extra_stock, epoch
+          from order_service.products where product_id = ${productId}`)
+        const doubts = await tx.any(sql.prepared('read-doubts', doubtRow)`
+          select id, verb, qty, since from order_service.doubts where product_id = ${productId} order by id`)
+        return {
+          productId,
+          held: row.held,
+          drift: row.drift,
+          predictedStock: row.predicted_stock,
+          extraHold: row.extra_hold,
+          extraStock: row.extra_stock,
+          epoch: row.epoch,
+          doubts: [...doubts],
+        }
+      })
+    },
+
+    /** Writes down calls that got no answer. One that stands there already stays as it is. */
+    async doubt(calls: readonly DoubtfulCall[]): Promise<void> {
+      const input = JSON.stringify(
+        calls.map(({ orderId: order_id, attempt, productId: product_id, verb, qty }) => ({ order_id, attempt, product_id, verb, qty })),
+      )
+      await pool.query(sql.prepared('doubt', nothing)`
+        insert into order_service.doubts (product_id, verb, qty, order_id, attempt)
+        select product_id, verb, qty, order_id, attempt
+        from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, product_id int, verb text, qty int)
+        join order_service.products using (product_id)  -- one without a row was never asked for
+        on conflict do nothing`)
+    },
+
+    /** Brings what we know to what Catalog said, and writes down what nobody of ours did. */
+    async settle(productId: number, { happened, unexplainedHold, followedStock }: Finding): Promise<void> {
+      const effects = happened.map(effectOf)
+      const hold = effects.reduce((sum, effect) => sum + effect.hold, unexplainedHold)
+      const stock = effects.reduce((sum, effect) => sum + effect.stock, 0)
+      // The changes are relative: a checkout that is cancelled at this moment adds its hold without asking for the lease.
+      await pool.query(sql.prepared('settle', nothing)`
+        with gone as (
+          delete from order_service.doubts where id = any(${sql.array(
+            happened.map(({ id }) => id),
+            'int8',
+          )})
+        ), noted as (
+          insert into order_service.mendings (product_id, verb, qty, answer)
+          select ${productId}, t.verb, t.qty, 'seen'
+          from (values ('unexplained-hold', ${unexplainedHold}::bigint), ('follow', ${followedStock}::bigint)) t (verb, qty)
+          where t.qty <> 0
+        )
+        update order_service.products
+        set extra_hold = extra_hold + ${hold}::bigint, extra_stock = extra_stock + ${stock}::bigint,
+          predicted_stock = predicted_stock + ${followedStock}::bigint, updated_at = now()
+        where product_id = ${productId}`)
+    },
+
+    /** Before a mending call is sent it stands among the doubts, under a new epoch. */
+    async sending(productId: number, verb: StockVerb, qty: number): Promise<Doubt> {
+      return pool.one(sql.prepared('sending', doubtRow)`
+        with raised as (
+          update order_service.products set epoch = epoch + 1, updated_at = now() where product_id = ${productId}
+        )
+        insert into order_service.doubts (product_id, verb, qty) values (${productId}, ${verb}, ${qty})
+        returning id, verb, qty, since`)
+    },
+
+    /** What Catalog said to a mending call. One without an answer stays a doubt. */
+    async answered(productId: number, doubt: Doubt, answer: MendingAnswer): Promise<void> {
+      const { hold, stock } = answer === 'done' ? effectOf(doubt) : { hold: 0, stock: 0 }
+      await pool.query(sql.prepared('answered', nothing)`
+        with noted as (
+          insert into order_service.mendings (product_id, verb, qty, answer)
+          values (${productId}, ${doubt.verb}, ${doubt.qty}, ${answer})
+        ), gone as (
+          delete from order_service.doubts where id = ${doubt.id} and ${answer} <> 'unknown' returning product_id
+        )
+        update order_service.products p
+        set extra_hold = extra_hold + ${hold}::bigint, extra_stock = extra_stock + ${stock}::bigint, updated_at = now()
+        from gone where p.product_id = gone.product_id`)
+    },
+
+    /** A hold that mending needs was refused. Pieces restocked too many are then sold: followed. A hold that is missing is sold twice. */
+    async cannotHold(productId: number): Promise<void> {
+      await pool.query(sql.prepared('cannot-hold', nothing)`
+        update order_service.products
+        set predicted_stock = predicted_stock + greatest(0, extra_stock), extra_stock = least(0, extra_stock),
+          unsellable = extra_hold < 0, updated_at = now()
+        where product_id = ${productId}`)
+    },
+
+    /** The product's books at Catalog and ours agree, whatever came of these doubts. */
+    async agreed(productId: number, doubts: readonly Doubt[]): Promise<void> {
+      await pool.query(sql.prepared('agreed', nothing)`
+        with looked as (
+          update order_service.doubts set looked_at = clock_timestamp()
+          where id = any(${sql.array(
+            doubts.map(({ id }) => id),
+            'int8',
+          )}) and looked_at is null
+        )
+        update order_service.products set unsellable = false where product_id = ${productId} and unsellable`)
+    },
+
+    /** Doubts of this age and above can no longer happen: no neighbour acts so late. */
+    async forgetOld(productId: number, ageMs: number): Promise<void> {
+      await pool.query(sql.prepared('forget-old-doubts', nothing)`
+        delete from order_service.doubts
+        where product_id = ${productId} and looked_at is not null and since < clock_timestamp() - ${ageMs}::float8 * interval '1 ms'`)
+    },
+
+    /** Products with extras or doubts: what the mender works on. */
+    async inNeed(): Promise<number[]> {
+      const rows = await pool.any(sql.prepared('products-in-need', z.object({ product_id: z.int() }))`
+        select product_id from order_service.products where extra_hold <> 0 or extra_stock <> 0
+        union select product_id from order_service.doubts order by product_id`)
+      return rows.map((row) => row.product_id)
+    },
+
+    /** How many products are in need of mending, and how many cannot be mended since they were sold twice. */
+    async count(): Promise<{ inDoubt: number; unsellable: number }> {
+      const row = await pool.one(sql.prepared('count-products-in-need', z.object({ in_doubt: z.int(), unsellable: z.int() }))`
+        select count(*) as in_doubt, count(*) filter (where unsellable) as unsellable from order_service.products p
+        where extra_hold <> 0 or extra_stock <> 0 or exists (select from order_service.doubts d where d.product_id = p.product_id)`)
+      return { inDoubt: row.in_doubt, unsellable: row.unsellable }
+    },
+  }
+}

@@ -1,0 +1,89 @@
+/** The Auth that issues the tokens: a login over HTTP, and tokens of any kind for tests. */
+import { createSecretKey } from 'node:crypto'
+import jwt from 'jsonwebtoken'
+import { openDoor } from './door.ts'
+import { type Answer, Exchange, json, readJson, refusal, unprocessable } from './exchange.ts'
+
+/** A token to make. What is left out is as Auth issues it. */
+export interface TokenTerms {
+  /** The customer's email; without it the token says of no one. */
+  sub?: string
+  role?: string
+  type?: string
+  /** Negative for a token that has expired; null for one that never does. */
+  expiresInS?: number | null
+  secret?: string
+  /** `none` leaves the token unsigned. */
+  algorithm?: jwt.Algorithm
+  /** Claims beside these, or in their place. */
+  claims?: Record<string, unknown>
+}
+
+export interface Auth {
+  base: string
+  /** A token as Auth would issue it, or as it never would. */
+  token(terms: TokenTerms): string
+  /** Refuses connections and cuts the open ones. */
+  down(): Promise<void>
+  /** Is back, at the same port. */
+  up(): Promise<void>
+  stop(): Promise<void>
+}
+
+/** The password of everybody. */
+export const password = 'secret'
+
+/** The only admin. */
+export const adminEmail = 'admin@example.com'
+
+const accessS = 15 * 60
+const refreshS = 7 * 24 * 60 * 60
+
+/** Opens an Auth that knows everybody. */
+export async function openAuth({ jwtSecret, port }: { jwtSecret: string; port?: number }): Promise<Auth> {
+  // Made once: signing with the text itself takes four times as long.
+  const key = createSecretKey(Buffer.from(jwtSecret))
+
+  function token({
+    sub,
+    role = 'customer',
+    type = 'access',
+    expiresInS = accessS,
+    secret,
+    algorithm = 'HS256',
+    claims,
+  }: TokenTerms): string {
+    const now = Math.floor(Date.now() / 1000)
+    const payload = {
+      ...(sub !== undefined && { sub }),
+      role,
+      type,
+      ...(expiresInS !== null && { exp: now + expiresInS }),
+      iat: now,
+      ...claims,
+    }
+    const signedWith = algorithm === 'none' ? '' : secret === undefined ? key : secret
+    return jwt.sign(payload, signedWith, { algorithm })
+  }
+
+  function login(body: unknown): Answer {
+    const { email, password: given } = (body ?? {}) as Record<string, unknown>
+    if (typeof email !== 'string' || !email.includes('@')) return unprocessable(['email'], 'value is not a valid email address')
+    if (typeof given !== 'string') return unprocessable(['password'], 'Input should be a valid string')
+    if (given !== password) return refusal(401, 'Invalid credentials')
+    const role = email === adminEmail ? 'admin' : 'customer'
+    return json(200, {
+      access_token: token({ sub: email, role }),
+      refresh_token: token({ sub: email, role, type: 'refresh', expiresInS: refreshS, claims: { jti: crypto.randomUUID() } }),
+      token_type: 'bearer',
+    })
+  }
+
+  const door = await openDoor((req, res) => {
+    const exchange = new Exchange(res, () => undefined)
+    if (req.method === 'POST' && req.url === '/auth/login') return readJson(req, (body) => exchange.answer(login(body)))
+    exchange.answer(refusal(404, 'Not Found'))
+  }, port)
+
+  return { base: door.base, token, down: door.down, up: door.up, stop: door.down }
+}

@@ -1,0 +1,75 @@
+/** The Cart, as far as the order service sees it: a Redis hash a customer. */
+import { Redis } from 'ioredis'
+
+/** A line to put into a cart; price and title are Catalog's where they are left out. */
+export interface CartLine {
+  product_id: number
+  qty: number
+  unit_price_cents?: number
+  title?: string
+}
+
+export interface Cart {
+  /** The customer's cart is this, whatever it was before. Two lines of one product stay two. */
+  fill(email: string, lines: readonly CartLine[]): Promise<void>
+  /** Many carts in one go. */
+  fillAll(carts: readonly { email: string; lines: readonly CartLine[] }[]): Promise<void>
+  /** The customer's cart is just this hash, be it as malformed as it likes. */
+  fillRaw(email: string, fields: Record<string, string>): Promise<void>
+  clear(email: string): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Opens a Cart on this Redis; it connects when it is first used. `describe` knows what a product costs and is called. */
+export function openCart(
+  redisUrl: string | undefined,
+  describe: (productId: number) => { title: string; price_cents: number } | undefined,
+): Cart {
+  let redis: Redis | undefined
+
+  function connected(): Redis {
+    if (!redisUrl) throw new Error('The cart has no Redis; start the neighbours with redisUrl, or with REDIS_URL set')
+    redis ??= new Redis(redisUrl)
+    // A Redis that is away is part of some tests: ioredis connects again by itself, and a call that fails says so itself.
+    if (redis.listenerCount('error') === 0) redis.on('error', () => undefined)
+    return redis
+  }
+
+  async function fillAll(carts: readonly { email: string; fields: Record<string, string> }[]): Promise<void> {
+    const pipeline = connected().pipeline()
+    for (const { email, fields } of carts) {
+      pipeline.del(`cart:${email}`)
+      if (Object.keys(fields).length > 0) pipeline.hset(`cart:${email}`, fields)
+    }
+    for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error
+  }
+
+  /** The field is named after the product; the second line of one product needs a name of its own. */
+  function fieldsOf(lines: readonly CartLine[]): Record<string, string> {
+    const fields: Record<string, string> = {}
+    for (const { product_id, qty, unit_price_cents, title } of lines) {
+      let field = String(product_id)
+      for (let nth = 2; field in fields; nth++) field = `${product_id}:${nth}`
+      const product = describe(product_id)
+      fields[field] = JSON.stringify({
+        product_id,
+        qty,
+        unit_price_cents: unit_price_cents ?? product?.price_cents ?? 1_000,
+        title: title ?? product?.title ?? `Product ${product_id}`,
+      })
+    }
+    return fields
+  }
+
+  return {
+    fill: (email, lines) => fillAll([{ email, fields: fieldsOf(lines) }]),
+    fillAll: (carts) => fillAll(carts.map(({ email, lines }) => ({ email, fields: fieldsOf(lines) }))),
+    fillRaw: (email, fields) => fillAll([{ email, fields }]),
+    async clear(email) {
+      await connected().del(`cart:${email}`)
+    },
+    async stop() {
+      redis?.disconnect()
+    },
+  }
+}

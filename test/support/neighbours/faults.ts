@@ -1,0 +1,81 @@
+import { z } from 'zod'
+
+/**
+ * What a neighbour can be told to do wrong:
+ * - `refuse`: answers a 4xx (`status`, 409) with `detail`; nothing is applied
+ * - `error`: answers a 5xx (`status`, 500); applied before that with `actFirst`
+ * - `hang`: never answers; nothing is applied
+ * - `slow`: acts and answers after `ms`, or acts at once and only answers late with `actFirst`
+ * - `drop`: acts, then closes the connection without an answer
+ * - `reset`: resets the connection; nothing is applied
+ * - `late`: never answers, but acts after `ms`, though the caller may have gone
+ * - `garbage`: answers 200 with a body that is no JSON; applied before that with `actFirst`
+ */
+export const faultKind = z.enum(['refuse', 'error', 'hang', 'slow', 'drop', 'reset', 'late', 'garbage'])
+
+export type FaultKind = z.infer<typeof faultKind>
+
+/** How a fault goes and how often it strikes; which calls it may strike is for each neighbour to add. */
+export const faultTerms = z.strictObject({
+  fault: faultKind,
+  status: z.int().min(400).max(599).optional(),
+  detail: z.string().optional(),
+  ms: z.int().min(0).optional(),
+  actFirst: z.boolean().optional(),
+  /** Strikes so many calls, then no more. */
+  times: z.int().min(1).optional(),
+  /** Strikes the nth, 2nth, … of the calls that it may strike. */
+  everyNth: z.int().min(1).optional(),
+})
+
+export type FaultTerms = z.infer<typeof faultTerms>
+
+/** A fault that was told: how often it struck, and the way to take it back. */
+export interface Fault {
+  id: number
+  fired(): number
+  remove(): void
+}
+
+interface Told<Terms> {
+  terms: Terms
+  asked: number
+  fired: number
+}
+
+/** The faults that a neighbour was told, in the order of telling: the first that strikes a call is the only one to. */
+export class Faults<Terms extends FaultTerms> {
+  readonly #told = new Map<number, Told<Terms>>()
+  #lastId = 0
+
+  add(terms: Terms): Fault {
+    const id = ++this.#lastId
+    const told = { terms, asked: 0, fired: 0 }
+    this.#told.set(id, told)
+    return { id, fired: () => told.fired, remove: () => void this.#told.delete(id) }
+  }
+
+  /** The fault that strikes this call, if one does. */
+  strike(mayStrike: (terms: Terms) => boolean): Terms | undefined {
+    if (this.#told.size === 0) return undefined
+    for (const told of this.#told.values()) {
+      const { terms } = told
+      if (told.fired >= (terms.times ?? Infinity) || !mayStrike(terms)) continue
+      told.asked += 1
+      if (told.asked % (terms.everyNth ?? 1) !== 0) continue
+      told.fired += 1
+      return terms
+    }
+    return undefined
+  }
+
+  /** @returns whether there was such a fault */
+  remove(id: number): boolean {
+    return this.#told.delete(id)
+  }
+
+  /** Takes all of them back. What they did to calls under way stays done. */
+  clear(): void {
+    this.#told.clear()
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * The order service's neighbours as real HTTP servers on 127.0.0.1: they keep to the wire contract in its faults too, and do wrong what they are
+ * told to do wrong.
+ */
+import { type Auth, openAuth } from './auth.ts'
+import { type Cart, openCart } from './cart.ts'
+import { type Catalog, openCatalog } from './catalog.ts'
+import { Chance } from './chance.ts'
+import { openShipping, type Shipping } from './shipping.ts'
+
+export type { Auth, TokenTerms } from './auth.ts'
+export type { Cart, CartLine } from './cart.ts'
+export type { Catalog, CatalogCall, CatalogEntry, CatalogFault, NewProduct } from './catalog.ts'
+export type { Fault, FaultKind } from './faults.ts'
+export type { Books, Item, Verb } from './shelf.ts'
+export type { Shipment } from './shipment.ts'
+export type { Shipping, ShippingCall, ShippingEntry, ShippingFault } from './shipping.ts'
+
+export interface NeighboursOptions {
+  internalKey?: string
+  jwtSecret?: string
+  /** Where carts are filled; `REDIS_URL` where it is left out. */
+  redisUrl?: string
+  /** Nobody waits, and so nothing overlaps: for benchmarks. Journals and shipments are kept short. */
+  instant?: boolean
+  /** Catalog locks its rows and honours `Idempotency-Key`. */
+  exact?: boolean
+  /** Catalog has a `POST …/release`. */
+  release?: boolean
+  /** The id of the first product. */
+  firstProductId?: number
+  /** How long calls take and how Shipping breaks follows from this number. */
+  seed?: number
+  /** How many calls each journal keeps; 0 for none. */
+  journal?: number
+  /** Fixed ports instead of free ones. */
+  ports?: { catalog?: number; shipping?: number; auth?: number; control?: number }
+}
+
+export interface Neighbours {
+  catalogBase: string
+  shippingBase: string
+  authBase: string
+  catalog: Catalog
+  shipping: Shipping
+  auth: Auth
+  cart: Cart
+  /** Begins another sequence of chance. */
+  seed(seed: number): void
+  /** Stops all of them, calls under way too, and leaves no handle. */
+  stop(): Promise<void>
+}
+
+/** Starts all neighbours; with defaults as bad as the real ones. */
+export async function startNeighbours(options: NeighboursOptions = {}): Promise<Neighbours> {
+  const { internalKey = 'devkey', jwtSecret = 'devsecret', redisUrl = process.env.REDIS_URL } = options
+  const { instant = false, exact = false, release = false, ports = {} } = options
+  const journal = options.journal ?? (instant ? 1_000 : 100_000)
+  const chance = new Chance(options.seed)
+
+  const catalog = await openCatalog({ internalKey, instant, exact, release, chance, journal, port: ports.catalog })
+  const shipping = await openShipping({ instant, chance, journal, orders: instant ? 20_000 : 1_000_000, port: ports.shipping })
+  const auth = await openAuth({ jwtSecret, port: ports.auth })
+  const cart = openCart(redisUrl, catalog.describe)
+  if (options.firstProductId !== undefined) catalog.countFrom(options.firstProductId)
+
+  return {
+    catalogBase: catalog.base,
+    shippingBase: shipping.base,
+    authBase: auth.base,
+    catalog,
+    shipping,
+    auth,
+    cart,
+    seed: (seed) => chance.seed(seed),
+    async stop() {
+      await Promise.all([catalog.stop(), shipping.stop(), auth.stop(), cart.stop()])
+    },
+  }
+}

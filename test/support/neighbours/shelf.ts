@@ -1,0 +1,124 @@
+/** Catalog's books: what is in stock and what is held, and the ways in which calls change them. */
+import type { Chance } from './chance.ts'
+import { type Answer, json, refusal } from './exchange.ts'
+import type { Waits } from './waits.ts'
+
+/** What changes a product's books. */
+export const verbs = ['reserve', 'commit', 'restock', 'release'] as const
+export type Verb = (typeof verbs)[number]
+
+/** A product's books. */
+export interface Books {
+  in_stock: number
+  reserved: number
+}
+
+/** One line of a call. */
+export interface Item {
+  product_id: number
+  qty: number
+}
+
+export interface Product {
+  id: number
+  title: string
+  price_cents: number
+  currency: string
+  inventory: Books | null
+}
+
+/** How calls change the books. */
+export interface Manners {
+  /** Nothing is waited for, so nothing can come in between. */
+  instant: boolean
+  /** Calls on one product wait for each other, and a repeated `Idempotency-Key` is answered as the first time. Otherwise neither. */
+  exact: boolean
+}
+
+const done: Record<Verb, Answer> = {
+  reserve: json(200, { status: 'reserved' }),
+  commit: json(200, { status: 'committed' }),
+  restock: json(200, { status: 'restocked' }),
+  release: json(200, { status: 'released' }),
+}
+
+const effects: Record<Verb, (books: Books, qty: number) => Books> = {
+  reserve: ({ in_stock, reserved }, qty) => ({ in_stock, reserved: reserved + qty }),
+  commit: ({ in_stock, reserved }, qty) => ({ in_stock: in_stock - qty, reserved: Math.max(0, reserved - qty) }),
+  restock: ({ in_stock, reserved }, qty) => ({ in_stock: in_stock + qty, reserved }),
+  release: ({ in_stock, reserved }, qty) => ({ in_stock, reserved: Math.max(0, reserved - qty) }),
+}
+
+/** So many answers an exact Catalog remembers by their keys, the latest. */
+const rememberedKeys = 100_000
+
+/** The products and their books. */
+export class Shelf {
+  readonly products = new Map<number, Product>()
+  readonly #manners: Manners
+  readonly #chance: Chance
+  readonly #waits: Waits
+  /** For each product the end of the last call that took its lock; Catalog's row lock, where it is exact. */
+  readonly #locks = new Map<number, Promise<unknown>>()
+  readonly #answers = new Map<string, Answer>()
+
+  constructor(manners: Manners, chance: Chance, waits: Waits) {
+    this.#manners = manners
+    this.#chance = chance
+    this.#waits = waits
+  }
+
+  /** Changes the books by these lines, all or none. `onWrite` tells that they were changed. */
+  change(verb: Verb, items: readonly Item[], key: string | undefined, onWrite: () => void): Answer | Promise<Answer> {
+    const { instant, exact } = this.#manners
+    const atOnce = () => this.#write(verb, this.#changed(verb, items), onWrite)
+    const once = () => (exact && key !== undefined ? this.#once(`${verb} ${key}`, atOnce) : atOnce())
+    if (instant) return once()
+    if (exact) return this.#underLock(items, () => this.#moment().then(once))
+    // Catalog of today: what it read before it waited is what it writes after, over whatever others wrote in between.
+    const read = this.#changed(verb, items)
+    return this.#moment().then(() => this.#write(verb, read, onWrite))
+  }
+
+  #moment(): Promise<void> {
+    return this.#waits.pause(this.#chance.between(1, 4))
+  }
+
+  /** The books as they would be, or the refusal of the first line that cannot be had. */
+  #changed(verb: Verb, items: readonly Item[]): Map<Product, Books> | Answer {
+    const changed = new Map<Product, Books>()
+    for (const { product_id, qty } of items) {
+      const product = this.products.get(product_id)
+      const books = product && (changed.get(product) ?? product.inventory)
+      if (!product || !books) return refusal(404, `Inventory missing for product_id ${product_id}`)
+      if (verb === 'reserve' && books.in_stock - books.reserved < qty)
+        return refusal(409, `Insufficient stock for product_id ${product_id}`)
+      changed.set(product, effects[verb](books, qty))
+    }
+    return changed
+  }
+
+  #write(verb: Verb, changed: Map<Product, Books> | Answer, onWrite: () => void): Answer {
+    if (!(changed instanceof Map)) return changed
+    for (const [product, books] of changed) product.inventory = books
+    onWrite()
+    return done[verb]
+  }
+
+  /** The locks of all products are asked for in one go, so that two calls cannot wait for each other. */
+  #underLock(items: readonly Item[], act: () => Promise<Answer>): Promise<Answer> {
+    const ids = [...new Set(items.map((item) => item.product_id))]
+    const answer = Promise.all(ids.map((id) => this.#locks.get(id))).then(act)
+    for (const id of ids) this.#locks.set(id, answer)
+    return answer
+  }
+
+  #once(key: string, act: () => Answer): Answer {
+    const known = this.#answers.get(key)
+    if (known) return known
+    const answer = act()
+    this.#answers.set(key, answer)
+    if (this.#answers.size > rememberedKeys) this.#answers.delete(this.#answers.keys().next().value ?? key)
+    return answer
+  }
+}

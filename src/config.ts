@@ -75,16 +75,7 @@ export class ConfigError extends Error {
 }
 
 /** Variables whose value may be shown in an error message. The others can carry passwords or keys. */
-const printable = new Set([
-  'HOST',
-  'PORT',
-  'METRICS_PORT',
-  'LOG_LEVEL',
-  'MIGRATE',
-  'JWT_ALGORITHM',
-  'KAFKA_BOOTSTRAP',
-  'REDIS_PREFIX',
-])
+const printable = new Set(['HOST', 'PORT', 'METRICS_PORT', 'LOG_LEVEL', 'MIGRATE', 'JWT_ALGORITHM', 'KAFKA_BOOTSTRAP', 'REDIS_PREFIX'])
 
 function fault(variable: string, value: string | undefined, message: string): string {
   const shown = printable.has(variable) || /_(MS|CONCURRENCY|POOL)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''

@@ -45,8 +45,10 @@ export interface Ended {
 export interface Checkouts {
   /** undefined while the checkout is OPEN, and where there is none */
   readOutcome(orderId: number): Promise<Outcome | undefined>
+  /** Whether the checkout is open, and this attempt the latest. */
+  isOpen(attempt: Attempt): Promise<boolean>
   /** Where a shipment goes: what is in no job. */
-  readDelivery(orderId: number): Promise<{ userEmail: string; address: Address } | undefined>
+  readDelivery(orderId: number): Promise<{ userEmail: string; address: Address }>
   /**
    * Takes the next attempt number. A reserve that the attempt before may have sent is written down as a doubt in the same statement.
    * @returns undefined where the checkout is no longer OPEN
@@ -132,9 +134,13 @@ export function createCheckouts(pool: Pool, relayIsHere: () => boolean = () => f
 
   return {
     readOutcome,
+    isOpen: ({ orderId: id, attempt }) =>
+      pool.exists(sql.prepared('is-open', nothing)`
+        select from order_service.checkouts where order_id = ${id} and state = 'OPEN' and attempt = ${attempt}`),
     async readDelivery(id) {
       const row = await read({ orderId: id })
-      return row && { userEmail: row.user_email, address: row.address }
+      if (!row) throw new Error(`checkout ${id} does not exist`)
+      return { userEmail: row.user_email, address: row.address }
     },
     resume: (id) => resume(pool, id),
     async recordReserved(attempt, products) {

@@ -34,7 +34,7 @@ export interface DoubtfulCall extends Attempt, ProductQty {
 /** What a look at Catalog taught us. */
 export interface Finding {
   /** Doubts that happened. */
-  happened: Doubt[]
+  happened: readonly Doubt[]
   /** What no doubt explains of `reserved`: a call that came late was overwritten, or overwrote. */
   unexplainedHold: number
   /** What somebody else brought (or took): the prediction follows it. */
@@ -213,6 +213,13 @@ export function createStockLedger(pool: Pool) {
       await pool.query(sql.prepared('forget-old-doubts', nothing)`
         delete from order_service.doubts
         where product_id = ${productId} and looked_at is not null and since < clock_timestamp() - ${ageMs}::float8 * interval '1 ms'`)
+    },
+
+    /** Neither extras nor doubts: nothing is left for the mender. */
+    async isAtPeace(productId: number): Promise<boolean> {
+      return pool.exists(sql.prepared('is-at-peace', nothing)`
+        select from order_service.products p where product_id = ${productId} and extra_hold = 0 and extra_stock = 0
+          and not exists (select from order_service.doubts d where d.product_id = p.product_id)`)
     },
 
     /** Products with extras or doubts: what the mender works on. */

@@ -1,0 +1,40 @@
+/** What the steps of a checkout share while one attempt drives it, and how they fail. */
+import type { Attempt, ShipmentCall } from '../db/checkouts.ts'
+import type { ProductAtIntent } from '../db/intents.ts'
+import type { Address, Outcome, RecoveryPoint, Rejection } from '../model.ts'
+
+export interface CheckoutRun extends Attempt {
+  products: readonly ProductAtIntent[]
+  /** Epoch ms. */
+  deadline: number
+  recoveryPoint: RecoveryPoint
+  /** Whether each call to reserve that this attempt made was answered, or stands among the doubts. */
+  reserveCall: 'settled' | 'unknown'
+  /** What became of the calls for a shipment, those of the attempts before included. */
+  shipmentCall: ShipmentCall
+  /** The record of the reserve: written while Shipping is asked, awaited before anything is decided. */
+  recorded: Promise<void>
+  /** Read while Catalog is asked. */
+  delivery: Promise<{ userEmail: string; address: Address }>
+  /** Set by the last step. */
+  outcome?: Extract<Outcome, { state: 'CREATED' }>
+}
+
+/** A step could not come to an outcome. `rejection` is what the customer gets if it lasts. */
+export class StepFault extends Error {
+  override name = 'StepFault'
+  readonly rejection: Rejection
+  /** The neighbour refused the connection: given up after about a second, not after the budget. */
+  readonly unreachable: boolean
+
+  constructor(message: string, rejection: Rejection, { unreachable = false, cause }: { unreachable?: boolean; cause?: unknown } = {}) {
+    super(message, { cause })
+    this.rejection = rejection
+    this.unreachable = unreachable
+  }
+}
+
+/** The checkout has ended, or another attempt drives it: this one makes no further call. */
+export class Overtaken extends Error {
+  override name = 'Overtaken'
+}

@@ -1,0 +1,18 @@
+/** One transaction makes it an order: order, items, event, and the state that says so, where the checkout is still open and in time. */
+import type { Checkouts } from '../db/checkouts.ts'
+import type { StepName } from '../model.ts'
+import { type CheckoutRun, Overtaken } from './checkout-run.ts'
+import type { Step } from './saga.ts'
+
+export function complete(checkouts: Checkouts): Step<StepName, CheckoutRun> {
+  return {
+    name: 'complete',
+
+    async do(run) {
+      await run.recorded
+      const outcome = await checkouts.complete(run)
+      if (!outcome) throw new Overtaken('ended, taken over, or past its deadline')
+      run.outcome = outcome
+    },
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * Drafts the order's shipment. Shipping deletes nothing, and a second shipment of one order breaks it: what may have been sent is
+ * never sent again, only looked for.
+ */
+import { NoAnswer } from '../clients/http.ts'
+import type { Shipping } from '../clients/shipping.ts'
+import type { StepName } from '../model.ts'
+import { type CheckoutRun, StepFault } from './checkout-run.ts'
+import type { Step } from './saga.ts'
+
+const shippingFailed = { status: 502, detail: 'Shipping failed' }
+
+export function createShipment(shipping: Shipping): Step<StepName, CheckoutRun> {
+  return {
+    name: 'create-shipment',
+
+    async do(run) {
+      if (run.shipmentCall !== 'unsent') {
+        if (await shipping.has(run.orderId).catch((error: unknown) => asFault(error, run))) return
+        // One that got no answer may still arrive. One that Shipping answered with a 5xx is over, and left nothing.
+        if (run.shipmentCall === 'unknown') {
+          throw new StepFault('shipping has no shipment (yet)', { status: 503, detail: 'Shipping did not answer' })
+        }
+      }
+      const { userEmail, address } = await run.delivery
+      const before = run.shipmentCall
+      run.shipmentCall = 'unknown'
+      const draft = { order_id: run.orderId, user_email: userEmail, ...address }
+      const answer = await shipping.create(draft, `checkout:${run.orderId}:shipment`).catch((error: unknown) => {
+        if (error instanceof NoAnswer && !error.sent) run.shipmentCall = before
+        return asFault(error, run)
+      })
+      if (answer.answer === 'created') return
+      run.shipmentCall = 'answered'
+      const rejection = { status: 502, detail: `Shipping refused: ${answer.detail}` }
+      if (answer.answer === 'refused') return rejection
+      throw new StepFault(`shipping create: ${answer.detail}`, shippingFailed)
+    },
+  }
+}
+
+function asFault(error: unknown, { shipmentCall }: CheckoutRun): never {
+  if (!(error instanceof NoAnswer)) throw error
+  if (error.sent && shipmentCall === 'answered') throw new StepFault(error.message, shippingFailed, { cause: error })
+  const rejection = { status: 503, detail: error.sent ? 'Shipping did not answer' : 'Shipping is unreachable' }
+  throw new StepFault(error.message, rejection, { unreachable: !error.sent, cause: error })
+}

@@ -1,0 +1,62 @@
+/**
+ * Holds the cart's stock at Catalog. Nothing here undoes it: cancelling takes the hold off our rows, and the mender brings Catalog to
+ * them, since a release that got no answer could not be told from one that worked.
+ */
+import type { Checkouts } from '../db/checkouts.ts'
+import type { StepName } from '../model.ts'
+import { LeaseTimeout } from '../stock/leases.ts'
+import { callStock, StockFault, type StockParts } from '../stock/stock-call.ts'
+import { type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
+import type { Step } from './saga.ts'
+
+const unreachable = { status: 503, detail: 'Catalog is unreachable' }
+
+export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<StepName, CheckoutRun> {
+  return {
+    name: 'reserve-stock',
+
+    async do(run) {
+      if (run.recoveryPoint === 'reserve-stock') return
+      const result = await callStock(stock, {
+        verb: 'reserve',
+        orderId: run.orderId,
+        attempt: run.attempt,
+        products: run.products,
+        // A Catalog that honours keys must not take the call after a mending for the one before it.
+        idempotencyKey: run.attempt === 1 ? `checkout:${run.orderId}:reserve` : `checkout:${run.orderId}:reserve:${run.attempt}`,
+        deadline: run.deadline,
+        wanted: async () => Date.now() < run.deadline && (await checkouts.isOpen(run)),
+      }).catch((error: unknown) => {
+        run.reserveCall = error instanceof StockFault && !error.settled ? 'unknown' : 'settled'
+        if (error instanceof LeaseTimeout) {
+          throw new StepFault(error.message, { status: 503, detail: 'Too many customers for this product, try again' })
+        }
+        if (error instanceof StockFault) throw new StepFault(error.message, unreachable, { unreachable: !error.sent, cause: error })
+        throw error
+      })
+      if (result.answer === 'done') {
+        run.recorded = result
+          .record((epochs) => checkouts.recordReserved(run, epochs))
+          .then(
+            () => {
+              run.reserveCall = 'settled'
+              run.recoveryPoint = 'reserve-stock'
+            },
+            (error: StockFault) => {
+              run.reserveCall = error.settled ? 'settled' : 'unknown'
+              throw new StepFault(error.message, unreachable, { cause: error })
+            },
+          )
+        // Awaited later, beside the shipment's call: until then its failure is nobody's.
+        run.recorded.catch(() => {})
+        return
+      }
+      run.reserveCall = 'settled'
+      if (result.answer === 'unwanted') throw new Overtaken('ended, or taken over, while it waited for stock')
+      if (result.status === 409 || result.status === 404) return { status: result.status, detail: result.detail }
+      if (result.status === 429) throw new StepFault(`catalog reserve: ${result.detail}`, unreachable)
+      // A bad key or a body that Catalog does not understand: no repeat helps, and it is not the customer's fault.
+      return { status: 503, detail: `Catalog refused the reservation (${result.status})` }
+    },
+  }
+}

@@ -1,0 +1,41 @@
+/** One job mends one product, and stays for as long as there is something to mend. It is a wake-up: what is in need stands in PostgreSQL. */
+import { type JobsOptions, Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+
+export const STOCK_QUEUE = 'stock'
+
+export const stockPayload = z.object({ productId: z.int() })
+
+export const stockJobId = (productId: number) => `product-${productId}`
+
+/** Mending has no end but success; the pauses are the mender's own, up to this one. */
+const options: JobsOptions = {
+  attempts: 1_000_000,
+  backoff: { type: 'fixed', delay: 10_000 },
+  removeOnComplete: true,
+  removeOnFail: { count: 1000 },
+}
+
+export interface StockQueue {
+  /** Has the products mended now, also those whose job waits for its next look. */
+  wake(productIds: readonly number[]): Promise<void>
+  queue: Queue
+  close(): Promise<void>
+}
+
+export function createStockQueue(redis: Redis, prefix: string): StockQueue {
+  const queue = new Queue(STOCK_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
+  queue.on('error', () => {}) // its connection is watched where it is made
+  return {
+    async wake(productIds) {
+      const jobs = await queue.addBulk(
+        productIds.map((productId) => ({ name: 'mend', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })),
+      )
+      // A job that was there already may be waiting for its time; promote refuses any other.
+      await Promise.all(jobs.map((job) => job.promote().catch(() => {})))
+    },
+    queue,
+    close: () => queue.close(),
+  }
+}

@@ -1,0 +1,57 @@
+/** Which of the doubts happened, given what Catalog says. */
+import { type Doubt, effectOf } from '../db/stock-ledger.ts'
+
+/** Beyond so many sums the search keeps those it has: with some twenty doubts of different sizes on one product a person has to look anyway. */
+const MOST_SUMS = 20_000
+
+interface Story {
+  hold: number
+  stock: number
+  /** Reserves, commits and releases in it. */
+  calls: number
+  restocked: number
+  doubts: readonly Doubt[]
+}
+
+const better = (a: readonly number[], b: readonly number[]): boolean => {
+  const at = a.findIndex((value, i) => value !== b[i])
+  return at >= 0 && a[at]! < b[at]!
+}
+
+/**
+ * Only we touch `reserved`: the doubts that happened explain all of it, as few as can be. Of `in_stock` they may leave a rest that
+ * somebody else brought. Between two stories it is the one that offers fewer pieces: pieces that wrongly stay unsold are found
+ * again, pieces sold twice are not.
+ * @param hold what `reserved` says beyond what we know
+ * @param stock what `in_stock` says beyond what we know
+ * @returns the doubts that happened; none where no story explains `hold`
+ */
+export function recognise(doubts: readonly Doubt[], hold: number, stock: number): readonly Doubt[] {
+  let stories = new Map<string, Story>([['0 0', { hold: 0, stock: 0, calls: 0, restocked: 0, doubts: [] }]])
+  for (const doubt of doubts) {
+    const grown = new Map(stories)
+    const effect = effectOf(doubt)
+    const isRestock = doubt.verb === 'restock'
+    for (const story of stories.values()) {
+      const next: Story = {
+        hold: story.hold + effect.hold,
+        stock: story.stock + effect.stock,
+        calls: story.calls + (isRestock ? 0 : 1),
+        restocked: story.restocked + (isRestock ? doubt.qty : 0),
+        doubts: [...story.doubts, doubt],
+      }
+      const key = `${next.hold} ${next.stock}`
+      const known = grown.get(key)
+      if (!known || better([next.calls, -next.restocked], [known.calls, -known.restocked])) grown.set(key, next)
+    }
+    stories = grown
+    if (stories.size > MOST_SUMS) break
+  }
+  // A rest below 0 would mean that somebody else took pieces away, which nobody does: such a story comes last.
+  const rank = (story: Story) => [stock < story.stock ? 1 : 0, story.calls, stock === story.stock ? 0 : 1, -story.restocked]
+  let best: Story | undefined
+  for (const story of stories.values()) {
+    if (story.hold === hold && (!best || better(rank(story), rank(best)))) best = story
+  }
+  return best?.doubts ?? []
+}

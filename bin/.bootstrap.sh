@@ -1,0 +1,73 @@
+# Sourced by the scripts beside it: goes to the root of the repository and sees to Node 24 and the packages there.
+# Safe to interrupt anywhere: what is half done is done again next time.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mkdir -p .dev .tools
+
+node_major() { node --version 2>/dev/null | sed -nE 's/^v([0-9]+).*/\1/p'; }
+
+# Runs a command and gives a sign of life while it takes long; what it printed is shown only if it fails.
+with_progress() {
+  local what=$1 log=.dev/bootstrap.$$.log began=$SECONDS shown=$SECONDS status=0
+  shift
+  echo "$what" >&2
+  "$@" >"$log" 2>&1 </dev/null &
+  local job=$!
+  while kill -0 "$job" 2>/dev/null; do
+    sleep 0.2
+    if ((SECONDS - shown >= 3)); then
+      shown=$SECONDS
+      echo "${what%%:*}: still at it after $((SECONDS - began)) s" >&2
+    fi
+  done
+  wait "$job" || status=$?
+  ((status == 0)) || cat "$log" >&2
+  rm -f "$log"
+  return "$status"
+}
+
+use_node_24() {
+  (($(node_major || true) + 0 >= 24)) && return
+  PATH="$PWD/.tools/node_modules/.bin:$PATH"
+  hash -r
+  if [ "$(.tools/node_modules/.bin/node --version 2>/dev/null | cut -c1-4)" != v24. ]; then
+    if ! command -v npm >/dev/null; then
+      echo 'Node: install Node 24 (https://nodejs.org), which also brings npm' >&2
+      exit 1
+    fi
+    rm -rf .tools/node_modules
+    with_progress "Node: fetching version 24 to .tools (the one here is $(node --version 2>/dev/null || echo missing))" \
+      npm install --prefix .tools --no-audit --no-fund node@24
+    hash -r
+  fi
+}
+
+# The stamp says which lock file the packages came from. It goes first and comes last.
+install_packages() {
+  local stamp=node_modules/.installed-from
+  cmp -s package-lock.json "$stamp" && return
+  if [ -e "$stamp" ]; then # in place, for others may be running from these packages
+    with_progress 'Packages: bringing them in line with package-lock.json' npm install --no-save --no-audit --no-fund
+  else
+    with_progress 'Packages: installing them with npm' install_all
+  fi
+  cp package-lock.json "$stamp.new" && mv "$stamp.new" "$stamp"
+}
+
+# npm ci refuses a lock file that lacks the packages of other platforms, which one made behind some mirrors does.
+install_all() {
+  npm ci --no-audit --no-fund || npm install --no-save --no-audit --no-fund
+}
+
+# One run at a time, where flock is there to see to it; the system lets go of it however we end.
+if command -v flock >/dev/null; then
+  exec 9>.tools/lock
+  flock 9
+fi
+use_node_24
+install_packages
+exec 9>&-
+export PATH
+
+# kafkajs asks for timers in the past, which Node 24 warns about.
+export NODE_OPTIONS="${NODE_OPTIONS:-} --disable-warning=TimeoutNegativeWarning"

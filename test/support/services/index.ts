@@ -1,0 +1,89 @@
+/**
+ * The servers the order service runs on, as real as in production: PostgreSQL, Redis and Kafka, started from here, on free
+ * ports of 127.0.0.1, with their state under `.dev/`. They end with the process that started them, however that ends.
+ */
+import { type Kafka, runKafka } from './kafka.ts'
+import { type Postgres, runPostgres } from './postgres.ts'
+import { type Redis, runRedis } from './redis.ts'
+import { quiet, type Say, toTerminal } from './report.ts'
+import { type Claim, claim } from './state.ts'
+
+export type { Kafka, Postgres, Redis }
+
+export type Services = {
+  postgresDsn: string
+  redisUrl: string
+  kafkaBootstrap: string
+  /** Ends what was started here; servers that came from the environment go on. */
+  stop(): Promise<void>
+}
+
+export type ServicesOptions = {
+  /** State is kept in `.dev/<name>`, or `.dev/<name>-2` while another run uses that. */
+  name: string
+  /** Begin without the data of earlier runs. */
+  fresh?: boolean
+  quiet?: boolean
+}
+
+/** Starts the three side by side. One whose variable is set (POSTGRES_DSN, REDIS_URL, KAFKA_BOOTSTRAP) is used from there. */
+export async function startServices({ name, fresh = false, quiet: silent = false }: ServicesOptions): Promise<Services> {
+  const { POSTGRES_DSN, REDIS_URL, KAFKA_BOOTSTRAP } = process.env
+  const say = silent ? quiet : toTerminal
+  const held = await claim(name)
+  const options = { directory: held.directory, fresh, say }
+  const started: { stop(): Promise<void> }[] = []
+  const stop = async () => {
+    await Promise.all(started.map((server) => server.stop()))
+    await held.release()
+  }
+  const begin = async <S extends { stop(): Promise<void> }>(starting: Promise<S>): Promise<S> => {
+    const server = await starting
+    started.push(server)
+    return server
+  }
+
+  const results = await Promise.allSettled([
+    POSTGRES_DSN ?? begin(runPostgres(options)).then(({ dsn }) => dsn),
+    REDIS_URL ?? begin(runRedis(options)).then(({ url }) => url),
+    KAFKA_BOOTSTRAP ?? begin(runKafka(options)).then(({ bootstrap }) => bootstrap),
+  ])
+  const failed = results.find((result) => result.status === 'rejected')
+  if (failed) {
+    await stop()
+    throw failed.reason
+  }
+  const [postgresDsn, redisUrl, kafkaBootstrap] = results.map((result) => (result as PromiseFulfilledResult<string>).value)
+  return { postgresDsn: postgresDsn!, redisUrl: redisUrl!, kafkaBootstrap: kafkaBootstrap!, stop }
+}
+
+/** A server for one test alone, which may kill it. It begins empty; what it leaves is overwritten by the next of that name. */
+export type OwnServerOptions = { name: string; port?: number }
+
+/** PostgreSQL for one test alone. */
+export const startPostgres = (options: OwnServerOptions): Promise<Postgres> => own(options, runPostgres)
+
+/** Redis for one test alone. It comes back empty from a crash, unless it is `durable`. */
+export const startRedis = (options: OwnServerOptions & { durable?: boolean }): Promise<Redis> => own(options, runRedis)
+
+/** Kafka for one test alone; it is soon back after a crash, at the price of less patience with a stalled machine. */
+export const startKafka = (options: OwnServerOptions): Promise<Kafka> => own({ sessionTimeoutMs: 2000, ...options }, runKafka)
+
+type Run<O, S> = (options: O & { directory: string; fresh: boolean; say: Say }) => Promise<S>
+
+async function own<O extends OwnServerOptions, S extends Postgres | Redis | Kafka>(options: O, run: Run<O, S>): Promise<S> {
+  const held: Claim = await claim(options.name)
+  try {
+    const server = await run({ ...options, directory: held.directory, fresh: true, say: quiet })
+    const { stop } = server
+    return Object.assign(server, {
+      async stop() {
+        await stop()
+        await held.release()
+      },
+    })
+  } catch (error) {
+    await held.release()
+    throw error
+  }
+}

@@ -1,0 +1,66 @@
+/** The HTTP side of a process: routes, and what lies around all of them. Made before PostgreSQL and Redis are there, so that liveness can be seen at once. */
+import { Router } from '@koa/router'
+import Koa, { type Middleware } from 'koa'
+import type { Config } from '../config.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import { customersOnly } from './auth.ts'
+import { type CheckoutParts, checkoutHandler, UNKNOWN } from './checkout.ts'
+import { readBody } from './checkout-request.ts'
+import { type Check, opsRoutes } from './ops.ts'
+import { type OrderParts, orderHandler } from './orders.ts'
+import { Refusal, refusals, RETRY_SOON } from './refusal.ts'
+import { requestLog } from './request-log.ts'
+
+/** What the customers' routes need. */
+export type Service = CheckoutParts & OrderParts
+
+export interface OpsOptions {
+  logger: Logger
+  metrics: Pick<Metrics, 'registry' | 'httpSeconds'>
+  /** What readiness asks; a part that is not connected yet is one whose check throws. */
+  checks: readonly Check[]
+  /** Whether the process has been asked to end: it is no longer ready, and each answer closes its connection. */
+  stopping?: () => boolean
+}
+
+export interface AppOptions extends OpsOptions {
+  config: Pick<Config, 'jwtKey' | 'JWT_ALGORITHM' | 'CHECKOUT_BUDGET_MS'>
+  /** undefined until everything is there: until then customers get a 503 and readiness says `starting`. */
+  service: () => Service | undefined
+}
+
+/** Everything: customers' routes, health, readiness, metrics. Connects to nothing. */
+export function createApp(options: AppOptions): Koa {
+  const { config, service } = options
+  const parts = () => service()!
+  const started: Middleware = (ctx, next) => {
+    if (service()) return next()
+    // What was asked before with this key may stand as an order; we cannot look yet, and do not deny it.
+    const repeat = ctx.method === 'POST' && ctx.get('Idempotency-Key') !== ''
+    throw new Refusal(503, 'Starting', repeat ? UNKNOWN : { headers: RETRY_SOON })
+  }
+
+  const customers = new Router({ prefix: '/order/v1/orders' })
+  customers.post('/checkout', started, customersOnly(config), readBody(), checkoutHandler(parts, config.CHECKOUT_BUDGET_MS))
+  customers.get('/:id', started, orderHandler(parts))
+  return around(options, () => service() !== undefined, [customers])
+}
+
+/** For processes that serve no customers: health, readiness and metrics alone. @param started whether the process does its work */
+export function createOpsApp(options: OpsOptions, started: () => boolean): Koa {
+  return around(options, started, [])
+}
+
+function around({ logger, metrics, checks, stopping = () => false }: OpsOptions, started: () => boolean, routers: Router[]): Koa {
+  const app = new Koa()
+  // What gets here is a customer who left while being answered; all else has been answered for in `refusals`.
+  app.on('error', (error) => logger.debug({ err: error }, 'answer not delivered'))
+  app.use(requestLog({ logger, metrics, stopping }))
+  app.use(refusals(logger))
+  for (const router of [...routers, opsRoutes({ checks, registry: metrics.registry, started, stopping })]) {
+    app.use(router.routes())
+    app.use(router.allowedMethods())
+  }
+  return app
+}

@@ -1,0 +1,97 @@
+/** What a customer may ask: the body of a checkout and its `Idempotency-Key`, checked before anything is done about them. */
+import { hash } from 'node:crypto'
+import type { Context, Middleware } from 'koa'
+import bodyParser from 'koa-bodyparser'
+import { z } from 'zod'
+import type { Address, Line } from '../model.ts'
+import { Refusal } from './refusal.ts'
+import { lengthWithin, storable } from './text.ts'
+
+/** An address takes 3 kB at the most; unknown fields are ignored, but not without end. */
+const MAX_BODY_KB = 256
+
+const missingOr = (message: string) => (issue: { input?: unknown }) => (issue.input === undefined ? 'is missing' : message)
+const text = (min: number, max: number) =>
+  z
+    .string({ error: missingOr('is no string') })
+    .refine((value) => value.length >= min && lengthWithin(value, max), { error: `has to have ${min} to ${max} characters`, abort: true })
+    .refine(storable, { error: 'has a NUL or half of a surrogate pair in it' })
+
+const body = z.object(
+  {
+    address_line1: text(1, 255),
+    address_line2: text(0, 255)
+      .nullish()
+      .transform((line) => line ?? ''),
+    city: text(1, 128),
+    postcode: text(1, 32),
+    country: z
+      .string({ error: missingOr('is no string') })
+      .regex(/^[A-Za-z]{2}$/, { error: 'has to be two letters' })
+      .transform((country) => country.toUpperCase()),
+  },
+  { error: 'is no JSON object' },
+)
+
+/** A checkout as it was asked for. `requestHash` is over the body alone, in one form for all ways to write the same address. */
+export interface CheckoutRequest {
+  address: Address
+  requestHash: string
+}
+
+const fingerprint = (canonical: string): string => hash('sha256', canonical)
+
+/**
+ * Reads JSON, also where no content type is given, as today's service does.
+ * Throws a 422 for what is no JSON (another content type, too) and a 413 for what is too large.
+ */
+export function readBody(): Middleware {
+  const parse = bodyParser({
+    enableTypes: ['json'],
+    jsonLimit: `${MAX_BODY_KB}kb`,
+    extendTypes: { json: ['+json'] },
+    detectJSON: (ctx) => ctx.get('Content-Type') === '',
+    onerror: (error) => {
+      throw unreadable(error)
+    },
+  })
+  return (ctx, next) => {
+    if (ctx.get('Content-Type') !== '' && ctx.is('application/json', '+json') === false) {
+      throw new Refusal(422, 'The body has to be JSON; send Content-Type: application/json')
+    }
+    return parse(ctx, next)
+  }
+}
+
+/** The message of a parser names what the customer sent; we say only what kind of fault it was. */
+function unreadable(error: Error): Refusal {
+  const { type, status } = error as { type?: string; status?: number }
+  if (status === 413) return new Refusal(413, `The body is larger than ${MAX_BODY_KB} kB`)
+  if (type === 'request.aborted') return new Refusal(400, 'The body ended early')
+  return new Refusal(422, 'The body is malformed JSON')
+}
+
+/** @throws Refusal 422 naming the fields that are wrong */
+export function readCheckoutRequest(given: unknown): CheckoutRequest {
+  const read = body.safeParse(given)
+  if (!read.success) {
+    const faults = read.error.issues.map(({ path, message }) => `${path.join('.') || 'The body'} ${message}`)
+    throw new Refusal(422, faults.join('; '))
+  }
+  const { address_line1, address_line2, city, country, postcode } = read.data
+  const address = { address_line1, address_line2, city, country, postcode }
+  return { address, requestHash: fingerprint(JSON.stringify(address)) }
+}
+
+/** @returns undefined where none was sent. @throws Refusal 422 for what is none: 1 to 255 visible ASCII characters */
+export function readIdempotencyKey(ctx: Context): string | undefined {
+  const key = ctx.req.headers['idempotency-key']
+  if (key === undefined) return undefined
+  if (typeof key === 'string' && /^[\x21-\x7e]{1,255}$/.test(key)) return key
+  throw new Refusal(422, 'Idempotency-Key has to be 1 to 255 visible ASCII characters without spaces')
+}
+
+/** The key of a checkout that came without one, so that a double click finds the first. The space keeps it apart from every key that a customer can send. */
+export function keyOfCart(requestHash: string, lines: readonly Line[]): string {
+  return `cart ${fingerprint(requestHash + JSON.stringify(lines)).slice(0, 32)}`
+}

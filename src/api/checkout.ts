@@ -1,0 +1,188 @@
+/**
+ * Checkout: the intent is written, a job drives it, and the customer waits for what becomes of it. Nothing is done here about stock
+ * or shipment; whoever flips the checkout's state in PostgreSQL decides, and here one only asks, or cancels when the time is over.
+ */
+import type { Context, Middleware } from 'koa'
+import type { Carts } from '../clients/cart.ts'
+import type { Claim, Intents } from '../db/intents.ts'
+import { sqlState } from '../db/pool.ts'
+import type { Intent, Outcome, Rejection } from '../model.ts'
+import type { CheckoutQueue } from '../queues/checkout.ts'
+import type { Replies } from '../queues/replies.ts'
+import { type CheckoutRequest, keyOfCart, readCheckoutRequest, readIdempotencyKey } from './checkout-request.ts'
+import { answer, Refusal, RETRY_SOON } from './refusal.ts'
+import { untilEnded, within } from './wait.ts'
+
+/** What a checkout needs. All of it answers or throws in bounded time, save where PostgreSQL stands still: that is bounded here. */
+export interface CheckoutParts {
+  carts: Carts
+  intents: Intents
+  checkouts: {
+    /** undefined while the checkout is OPEN */
+    readOutcome(orderId: number): Promise<Outcome | undefined>
+    /** OPEN -> CANCELLED, or what it has become meanwhile. Whoever passes this in also wakes the mender for the products it freed. */
+    cancel(orderId: number, rejection: Rejection): Promise<Outcome>
+  }
+  queue: Pick<CheckoutQueue, 'add'>
+  replies: Pick<Replies, 'channel' | 'expect'>
+}
+
+/** How a wait ended. `unknown`: PostgreSQL cannot be asked, and what it holds may yet become an order. */
+type Ending = Outcome | 'unknown'
+
+/** A lost reply costs this at the most. */
+const LOOK_EVERY_MS = 1000
+/** Who joins a checkout of another process gets no reply: looks at once, then more and more seldom. */
+const joinerPauseMs = (looks: number) => Math.min(100 * 1.25 ** looks, 250)
+/** What a joiner grants beyond the deadline, by a clock that is not the one that set it, before it cancels. */
+const JOINER_GRACE_MS = 1000
+/** How long PostgreSQL may take to say what became of a checkout whose time is over. */
+const LAST_ANSWER_MS = 2000
+
+const TIME_IS_OVER = { status: 503, detail: 'Catalog or Shipping took too long; nothing was ordered' }
+const NOT_QUEUED = { status: 503, detail: 'The checkout could not be started; nothing was ordered' }
+
+/**
+ * Answers `POST /order/v1/orders/checkout`: 200 with the order, or the refusal. A customer that goes away meanwhile changes nothing.
+ * @param budgetMs how long a checkout may take from its intent on
+ * @returns a handler that takes the customer from `ctx.state.customer` and the body as parsed
+ */
+export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): Middleware {
+  /** Checkouts that this process waits for, so that whoever joins one here waits along. */
+  const running = new Map<number, Promise<Ending>>()
+
+  /** Never rejects. */
+  async function cancelled(orderId: number, rejection: Rejection): Promise<Ending> {
+    return within(LAST_ANSWER_MS, parts().checkouts.cancel(orderId, rejection)).catch(() => 'unknown' as const)
+  }
+
+  /** Adds the job and waits. The reply is expected before the job is there, since it can be quicker than the answer of Redis. */
+  async function drive(started: Extract<Awaited<ReturnType<Intents['intend']>>, { claim: 'new' }>, began: number): Promise<Ending> {
+    const { orderId, products, deadlineAt } = started
+    const { queue, replies, checkouts } = parts()
+    const { outcome: reply, forget } = replies.expect(orderId)
+    try {
+      try {
+        await queue.add({ orderId, products, deadline: deadlineAt.getTime(), replyTo: replies.channel })
+      } catch {
+        return await cancelled(orderId, NOT_QUEUED) // it may have been added all the same, and done
+      }
+      const outcome = await untilEnded({
+        reply,
+        look: () => checkouts.readOutcome(orderId),
+        pauseMs: () => LOOK_EVERY_MS,
+        forMs: Math.max(0, began + budgetMs - performance.now()),
+      })
+      return outcome ?? (await cancelled(orderId, TIME_IS_OVER))
+    } finally {
+      forget()
+    }
+  }
+
+  /** Waits for a checkout that another process waits for, or none any more. */
+  async function join({ orderId, deadlineAt }: Claim): Promise<Ending> {
+    const outcome = await untilEnded({
+      look: () => parts().checkouts.readOutcome(orderId),
+      pauseMs: joinerPauseMs,
+      forMs: Math.min(budgetMs, Math.max(0, deadlineAt.getTime() - Date.now()) + JOINER_GRACE_MS),
+    })
+    return outcome ?? (await cancelled(orderId, TIME_IS_OVER))
+  }
+
+  /** One wait a checkout and process, whoever began it. */
+  async function shared(orderId: number, wait: () => Promise<Ending>): Promise<Ending> {
+    const known = running.get(orderId)
+    if (known) return known
+    const ending = wait().finally(() => running.delete(orderId))
+    running.set(orderId, ending)
+    return ending
+  }
+
+  /** The key is somebody's already: the same answer again, or the same wait, or a refusal where it came with another body. */
+  async function answerClaim(ctx: Context, claim: Claim, { requestHash }: CheckoutRequest): Promise<void> {
+    if (claim.requestHash !== requestHash) throw new Refusal(422, 'Idempotency-Key was used with another body before')
+    if (claim.state === 'OPEN') return answerEnding(ctx, claim.orderId, await shared(claim.orderId, () => join(claim)))
+    ctx.set('Idempotency-Replayed', 'true')
+    return answerEnding(ctx, claim.orderId, { ...claim, state: 'CREATED' })
+  }
+
+  return async (ctx) => {
+    const request = readCheckoutRequest(ctx.request.body)
+    const key = readIdempotencyKey(ctx)
+    const { customer } = ctx.state as { customer: string }
+
+    // Before the cart, which may have been cleared since: what was answered once is answered so again.
+    if (key !== undefined) {
+      const claim = await within(budgetMs, parts().intents.findClaim(customer, key)).catch(() => {
+        throw outcomeUnknown() // an order may stand under the key: a plain 503 would deny it
+      })
+      if (claim) return answerClaim(ctx, claim, request)
+    }
+
+    const { lines, totalCents } = await readCart(parts().carts, customer)
+    const began = performance.now()
+    const intended = await intend(
+      {
+        userEmail: customer,
+        idempotencyKey: key ?? keyOfCart(request.requestHash, lines),
+        requestHash: request.requestHash,
+        lines,
+        address: request.address,
+        totalCents,
+        budgetMs,
+      },
+      key !== undefined,
+    )
+    if (intended.claim === 'taken') return answerClaim(ctx, intended, request)
+    return answerEnding(ctx, intended.orderId, await shared(intended.orderId, () => drive(intended, began)))
+  }
+
+  async function intend(intent: Intent, keyed: boolean) {
+    try {
+      return await within(budgetMs, parts().intents.intend(intent))
+    } catch (error) {
+      if (!certainlyNotWritten(error)) throw outcomeUnknown()
+      // Another request with this key may have been let in since we looked.
+      throw keyed ? outcomeUnknown() : new Refusal(503, 'Orders cannot be taken at the moment', { headers: RETRY_SOON })
+    }
+  }
+}
+
+async function readCart(carts: Carts, customer: string) {
+  const cart = await carts.read(customer).catch(() => {
+    throw new Refusal(503, 'The cart cannot be read at the moment', { headers: RETRY_SOON })
+  })
+  if (cart.cart === 'empty') throw new Refusal(400, 'Cart is empty')
+  if (cart.cart === 'malformed') throw new Refusal(422, cart.detail)
+  return cart
+}
+
+/** The four fields that some clients compare whole; more goes into headers. */
+function answerEnding(ctx: Context, orderId: number, ending: Ending): void {
+  ctx.state.orderId = orderId
+  ctx.set('Order-Id', String(orderId))
+  if (ending === 'unknown') throw outcomeUnknown()
+  if (ending.state === 'CREATED') {
+    return answer(ctx, 200, { order_id: orderId, status: 'CREATED', total_cents: ending.totalCents, currency: ending.currency })
+  }
+  answer(ctx, ending.status, { detail: ending.detail }, ending.status === 503 ? RETRY_SOON : {})
+}
+
+/** What goes with the one 5xx after which an order may stand, for programs to see. */
+export const UNKNOWN = { headers: { ...RETRY_SOON, 'Checkout-Outcome': 'unknown' }, fields: { outcome: 'unknown' } }
+
+/** PostgreSQL cannot be asked what became of a checkout, and what it holds may yet become an order. */
+const outcomeUnknown = () => new Refusal(503, 'Outcome unknown; repeat with the same Idempotency-Key', UNKNOWN)
+
+/**
+ * Whether a failed statement left nothing behind: it never reached PostgreSQL, or was refused there. Not so where the connection
+ * broke (class 08), where the server went down in mid-statement (57P01, 57P02) or says itself that it does not know (40003).
+ */
+function certainlyNotWritten(error: unknown): boolean {
+  const state = sqlState(error)
+  if (state !== undefined) return !/^(08|57P01|57P02|40003|XX)/.test(state)
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (/^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN)$/.test(String((cause as { code?: unknown }).code))) return true
+  }
+  return false
+}

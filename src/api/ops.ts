@@ -1,0 +1,59 @@
+/** What machines ask of any of our processes: whether it lives, whether it can work, who it is, and its numbers. */
+import { Router } from '@koa/router'
+import type { Registry } from 'prom-client'
+import manifest from '../../package.json' with { type: 'json' }
+import { answer } from './refusal.ts'
+import { within } from './wait.ts'
+
+/** One part that a process needs, or, `required: false`, only tells about. */
+export interface Check {
+  name: string
+  required: boolean
+  /** Resolves where the part can be used; the message of what it throws is shown. */
+  check: () => Promise<unknown>
+}
+
+/** A part that has not answered by then counts as away. */
+const CHECK_MS = 1000
+
+export interface OpsParts {
+  checks: readonly Check[]
+  registry: Registry
+  /** False from the start until the process can do its work. */
+  started: () => boolean
+  /** True from the moment that the process has been asked to end. */
+  stopping: () => boolean
+}
+
+/** Liveness asks nothing of anybody; readiness asks every part, all at once. */
+export function opsRoutes({ checks, registry, started, stopping }: OpsParts): Router {
+  const router = new Router()
+
+  router.get(['/health', '/order/health'], (ctx) => answer(ctx, 200, { status: 'ok' }))
+
+  router.get(['/ready', '/order/ready'], async (ctx) => {
+    const parts = await Promise.all(checks.map(async (part) => ({ part, state: await stateOf(part) })))
+    const missing = parts.some(({ part, state }) => part.required && state !== 'ok')
+    const status = stopping() ? 'stopping' : !started() ? 'starting' : missing ? 'not ready' : 'ready'
+    const shown = parts.map(({ part, state }) => [part.name, { state, required: part.required }])
+    answer(ctx, status === 'ready' ? 200 : 503, { status, parts: Object.fromEntries(shown) })
+  })
+
+  router.get(['/v1/_info', '/order/v1/_info'], (ctx) => answer(ctx, 200, { service: 'order', version: manifest.version }))
+
+  router.get(['/metrics', '/order/metrics'], async (ctx) => {
+    ctx.body = await registry.metrics()
+    ctx.set('Content-Type', registry.contentType)
+  })
+
+  return router
+}
+
+async function stateOf({ check }: Check): Promise<string> {
+  try {
+    await within(CHECK_MS, check())
+    return 'ok'
+  } catch (error) {
+    return (error instanceof Error && error.message) || 'away'
+  }
+}

@@ -1,0 +1,32 @@
+/** Orders as customers and neighbours read them. */
+import type { Middleware } from 'koa'
+import type { OrderView } from '../db/orders.ts'
+import { MAX_INTEGER } from '../model.ts'
+import { answer, Refusal, RETRY_SOON } from './refusal.ts'
+
+export interface OrderParts {
+  /** @param orderId within PostgreSQL's `integer` */
+  readOrder(orderId: number): Promise<OrderView | undefined>
+}
+
+/** Answers `GET /order/v1/orders/{id}`. Open to all, as today: the contract names no token here. */
+export function orderHandler(parts: () => OrderParts): Middleware {
+  return async (ctx) => {
+    const text = String(ctx.params.id)
+    if (!/^[+-]?\d+$/.test(text)) throw new Refusal(422, 'The order id is no integer')
+    const id = Number(text)
+    const order = id >= 1 && id <= MAX_INTEGER ? await read(parts(), id) : undefined
+    if (!order) throw new Refusal(404, 'Order not found')
+    ctx.state.orderId = id
+    const { status, totalCents, currency, items, reason } = order
+    answer(ctx, 200, { id, status, total_cents: totalCents, currency, items, ...(reason === undefined ? {} : { reason }) })
+  }
+}
+
+async function read(parts: OrderParts, id: number): Promise<OrderView | undefined> {
+  try {
+    return await parts.readOrder(id)
+  } catch {
+    throw new Refusal(503, 'Orders cannot be read at the moment', { headers: RETRY_SOON })
+  }
+}

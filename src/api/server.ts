@@ -1,0 +1,57 @@
+/** The HTTP server itself: its time-outs, its answers to what is no HTTP, and how it ends. */
+import { createServer, type Server, STATUS_CODES } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import type Koa from 'koa'
+
+/** The gateway keeps idle connections for 90 s (Traefik's default): if we closed first, a request could meet the closing socket. */
+const KEEP_ALIVE_MS = 95_000
+
+const limits = {
+  keepAliveTimeout: KEEP_ALIVE_MS,
+  headersTimeout: 5000,
+  requestTimeout: 10_000, // until the whole request is there; how long its answer takes is another matter
+  connectionsCheckingInterval: 1000,
+  maxHeaderSize: 16_384,
+}
+
+const statusOfFault: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }
+
+/** What Node's parser refuses never becomes a request: answered here, in the form that all errors have. */
+function refuseUnparsed(error: Error & { code?: string }, socket: Socket): void {
+  const answering = (socket as { _httpMessage?: unknown })._httpMessage
+  if (!socket.writable || answering || error.code === 'ECONNRESET') return void socket.destroy()
+  const status = statusOfFault[error.code ?? ''] ?? 400
+  const body = JSON.stringify({ detail: STATUS_CODES[status] })
+  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close`
+  socket.end(`${head}\r\n\r\n${body}`)
+}
+
+/** @returns once it listens. @throws what `listen` reports: a port in use, an address that is not ours */
+export async function listen(app: Koa, { host, port }: { host: string; port: number }): Promise<Server> {
+  const server = createServer(limits, app.callback())
+  server.on('clientError', refuseUnparsed)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+  return server
+}
+
+/** The port that a server got which was asked to listen on 0. */
+export const portOf = (server: Server): number => (server.address() as AddressInfo).port
+
+/**
+ * Takes no more connections, lets the requests under way finish and closes what is idle. @returns when all are closed, at the latest
+ * after `withinMs`, when those still open are cut off
+ */
+export async function close(server: Server, { withinMs }: { withinMs: number }): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  const idle = setInterval(() => server.closeIdleConnections(), 50)
+  const late = setTimeout(() => server.closeAllConnections(), withinMs)
+  await closed
+  clearInterval(idle)
+  clearTimeout(late)
+}

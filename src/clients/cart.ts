@@ -1,0 +1,86 @@
+/** Cart: what a customer wants to buy, as Cart left it in Redis (wire contract, "Cart"). Read only. */
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import { type Line, MAX_INTEGER, productsOf, totalOf } from '../model.ts'
+
+/** A line is at most 91 bytes of an event, and a broker takes 1 MiB. */
+const MAX_LINES = 10_000
+/** Of the cart as it lies in Redis, in UTF-16 units: intents are written many at a time, and titles may be of any length. */
+const MAX_LENGTH = 2_097_152
+/** `title_snapshot varchar(255)`, which counts code points. */
+const MAX_TITLE = 255
+
+/** What lies in Redis. `lines` are in the order of product ids, those of one product as they were read. */
+export type Cart =
+  | { cart: 'lines'; lines: Line[]; totalCents: number }
+  | { cart: 'empty' }
+  /** `detail` is for the customer. */
+  | { cart: 'malformed'; detail: string }
+
+export interface Carts {
+  /** @throws what ioredis throws where Redis cannot be asked */
+  read(userEmail: string): Promise<Cart>
+}
+
+const cartLine = z.object({
+  product_id: z.int().min(1).max(MAX_INTEGER),
+  qty: z.int().min(1).max(MAX_INTEGER),
+  unit_price_cents: z.int().min(0),
+  // PostgreSQL takes neither NUL nor half of a surrogate pair, and one such title would spoil the batch that it travels in.
+  title: z.string().refine((title) => title.isWellFormed() && !title.includes('\0')),
+})
+
+/** @param redis a connection that fails fast: somebody waits for the answer */
+export function createCarts(redis: Pick<Redis, 'hvals'>): Carts {
+  return {
+    async read(userEmail) {
+      let values: string[]
+      try {
+        values = await redis.hvals(`cart:${userEmail}`)
+      } catch (error) {
+        if (error instanceof Error && error.message.startsWith('WRONGTYPE')) return malformed('it is no hash')
+        throw error
+      }
+      return cartOf(values)
+    },
+  }
+}
+
+const malformed = (why: string): Cart => ({ cart: 'malformed', detail: `Cart is malformed: ${why}` })
+
+/** @param values of the hash: the product id inside a value counts, the field's name does not */
+function cartOf(values: readonly string[]): Cart {
+  if (values.length === 0) return { cart: 'empty' }
+  if (values.length > MAX_LINES) return { cart: 'malformed', detail: `Cart has more than ${MAX_LINES} lines` }
+  if (values.reduce((sum, value) => sum + value.length, 0) > MAX_LENGTH) return { cart: 'malformed', detail: 'Cart is too large' }
+
+  const lines: Line[] = []
+  for (const value of values) {
+    const line = lineOf(value)
+    if (typeof line === 'string') return malformed(line)
+    lines.push(line)
+  }
+  lines.sort((a, b) => a.product_id - b.product_id)
+
+  const totalCents = totalOf(lines)
+  if (totalCents === undefined) return malformed('its total cannot be counted exactly')
+  const tooMany = productsOf(lines).find(({ qty }) => qty > MAX_INTEGER)
+  if (tooMany) return malformed(`more than ${MAX_INTEGER} of product ${tooMany.productId}`)
+  return { cart: 'lines', lines, totalCents }
+}
+
+/** @returns the line, or what is wrong with it */
+function lineOf(value: string): Line | string {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(value)
+  } catch {
+    return 'a line is no JSON'
+  }
+  const line = cartLine.safeParse(parsed)
+  if (!line.success) return `${line.error.issues[0]?.path.join('.') || 'a line'} is not as it should be`
+  const { title, ...rest } = line.data
+  return { ...rest, title_snapshot: cut(title) }
+}
+
+const cut = (title: string): string => (title.length <= MAX_TITLE ? title : [...title].slice(0, MAX_TITLE).join(''))

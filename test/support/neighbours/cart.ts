@@ -9,11 +9,14 @@ export interface CartLine {
   title?: string
 }
 
+/** A customer and what is in the cart: lines, or the very fields of the hash. */
+export type CartContents = { email: string; lines: readonly CartLine[] } | { email: string; fields: Record<string, string> }
+
 export interface Cart {
   /** The customer's cart is this, whatever it was before. Two lines of one product stay two. */
   fill(email: string, lines: readonly CartLine[]): Promise<void>
-  /** Many carts in one go. */
-  fillAll(carts: readonly { email: string; lines: readonly CartLine[] }[]): Promise<void>
+  /** Many carts in one go, each of lines or of a raw hash. */
+  fillAll(carts: readonly CartContents[]): Promise<void>
   /** The customer's cart is just this hash, be it as malformed as it likes. */
   fillRaw(email: string, fields: Record<string, string>): Promise<void>
   clear(email: string): Promise<void>
@@ -35,9 +38,11 @@ export function openCart(
     return redis
   }
 
-  async function fillAll(carts: readonly { email: string; fields: Record<string, string> }[]): Promise<void> {
+  async function fillAll(carts: readonly CartContents[]): Promise<void> {
     const pipeline = connected().pipeline()
-    for (const { email, fields } of carts) {
+    for (const contents of carts) {
+      const { email } = contents
+      const fields = 'fields' in contents ? contents.fields : fieldsOf(contents.lines)
       pipeline.del(`cart:${email}`)
       if (Object.keys(fields).length > 0) pipeline.hset(`cart:${email}`, fields)
     }
@@ -62,8 +67,8 @@ export function openCart(
   }
 
   return {
-    fill: (email, lines) => fillAll([{ email, fields: fieldsOf(lines) }]),
-    fillAll: (carts) => fillAll(carts.map(({ email, lines }) => ({ email, fields: fieldsOf(lines) }))),
+    fill: (email, lines) => fillAll([{ email, lines }]),
+    fillAll,
     fillRaw: (email, fields) => fillAll([{ email, fields }]),
     async clear(email) {
       await connected().del(`cart:${email}`)

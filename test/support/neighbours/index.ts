@@ -6,6 +6,7 @@ import { type Auth, openAuth } from './auth.ts'
 import { type Cart, openCart } from './cart.ts'
 import { type Catalog, openCatalog } from './catalog.ts'
 import { Chance } from './chance.ts'
+import { openControl } from './control.ts'
 import { openShipping, type Shipping } from './shipping.ts'
 
 export type { Auth, TokenTerms } from './auth.ts'
@@ -41,6 +42,8 @@ export interface Neighbours {
   catalogBase: string
   shippingBase: string
   authBase: string
+  /** The same functions over HTTP; `GET /` lists them. */
+  controlBase: string
   catalog: Catalog
   shipping: Shipping
   auth: Auth
@@ -64,7 +67,7 @@ export async function startNeighbours(options: NeighboursOptions = {}): Promise<
   const cart = openCart(redisUrl, catalog.describe)
   if (options.firstProductId !== undefined) catalog.countFrom(options.firstProductId)
 
-  return {
+  const neighbours = {
     catalogBase: catalog.base,
     shippingBase: shipping.base,
     authBase: auth.base,
@@ -72,9 +75,14 @@ export async function startNeighbours(options: NeighboursOptions = {}): Promise<
     shipping,
     auth,
     cart,
-    seed: (seed) => chance.seed(seed),
+    seed: (seed: number) => chance.seed(seed),
+  }
+  const control = await openControl(neighbours, ports.control)
+  return {
+    ...neighbours,
+    controlBase: control.base,
     async stop() {
-      await Promise.all([catalog.stop(), shipping.stop(), auth.stop(), cart.stop()])
+      await Promise.all([catalog.stop(), shipping.stop(), auth.stop(), cart.stop(), control.down()])
     },
   }
 }

@@ -91,6 +91,7 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
   const inFlight = new InFlight<never>()
   const shipments = new Map<number, Shipment[]>()
   let lastId = 0
+  let busyUntil = 0
   let broken = false
   let everBroke = false
 
@@ -166,7 +167,14 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
           (email === undefined || email === entry.email),
       ) ?? (broken ? chance.oneOf(breakages) : undefined)
     if (fault) entry.fault = fault.fault
-    carryOut(exchange, () => (manners.instant ? answer() : waits.pause(chance.between(3, 5)).then(answer)), waits, fault)
+    carryOut(exchange, () => (manners.instant ? answer() : turn().then(answer)), waits, fault)
+  }
+
+  /** Calls are served one after the other, in 3 to 5 ms each: the 240 a second of the real one, which is why many at once pile up. */
+  function turn(): Promise<void> {
+    const now = performance.now()
+    busyUntil = Math.max(now, busyUntil) + chance.between(3, 5)
+    return waits.pause(busyUntil - now)
   }
 
   return {

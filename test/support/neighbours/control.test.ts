@@ -1,0 +1,123 @@
+import test from 'ava'
+import { Redis } from 'ioredis'
+import { ask, callShipment, callStock, noAnswer } from './caller.ts'
+import { startNeighbours } from './index.ts'
+
+const redisUrl = process.env.REDIS_URL
+if (!redisUrl) throw new Error('These tests fill carts: set REDIS_URL, or run them by bin/test')
+
+const { controlBase, catalogBase, shippingBase, catalog, shipping, cart, stop } = await startNeighbours({ redisUrl })
+const redis = new Redis(redisUrl)
+test.after.always(async () => {
+  await redis.quit()
+  await stop()
+})
+
+/** A control, and its body; the status where it is not 200. */
+async function control(name: string, body?: unknown): Promise<unknown> {
+  const [method, path] = name.split(' ')
+  const reply = await ask(controlBase + path, { method, body })
+  return reply.status === 200 ? reply.body : reply.status
+}
+
+const customer = () => `${crypto.randomUUID()}@example.com`
+
+test.serial('products and books', async (t) => {
+  const { id } = (await control('POST /catalog/products', { stock: 10, price: 12_999, title: 'Air Zoom' })) as { id: number }
+  await callStock(catalogBase, 'reserve', [{ product_id: id, qty: 3 }])
+  t.deepEqual(await control(`GET /catalog/products/${id}/books`), { inventory: { in_stock: 10, reserved: 3 } })
+  t.deepEqual(await control(`PUT /catalog/products/${id}/books`, { in_stock: 1, reserved: 0 }), {})
+  t.deepEqual(catalog.books(id), { in_stock: 1, reserved: 0 })
+  await control(`PUT /catalog/products/${id}/books`, null)
+  t.is(catalog.books(id), null)
+  await control('POST /catalog/count-from', { id: 5_000 })
+  t.deepEqual(await control('POST /catalog/products', { stock: 1 }), { id: 5_000 })
+})
+
+test.serial('faults are told and taken back', async (t) => {
+  const id = catalog.product({ stock: 10 })
+  const reserve = async () => (await callStock(catalogBase, 'reserve', [{ product_id: id, qty: 1 }])).status
+
+  const told = (await control('POST /catalog/faults', { call: 'reserve', fault: 'refuse', productId: id })) as { id: number }
+  t.is(await reserve(), 409)
+  t.deepEqual(await control(`DELETE /catalog/faults/${told.id}`), {})
+  t.is(await reserve(), 200)
+  t.is(await control(`DELETE /catalog/faults/${told.id}`), 404)
+
+  await control('POST /shipping/faults', { call: 'create', fault: 'error', status: 503 })
+  t.is((await callShipment(shippingBase)).status, 503)
+  await control('DELETE /shipping/faults')
+  t.is((await callShipment(shippingBase)).status, 201)
+})
+
+test.serial('journals, shipments and what was ever the most', async (t) => {
+  await control('DELETE /catalog/journal')
+  await control('DELETE /shipping/journal')
+  const id = catalog.product({ stock: 10 })
+  await callStock(catalogBase, 'reserve', [{ product_id: id, qty: 1 }])
+  await callShipment(shippingBase, { order_id: 77 })
+
+  const [entry] = (await control(`GET /catalog/journal?productId=${id}&call=reserve`)) as unknown[]
+  t.like(entry, { call: 'reserve', items: [{ product_id: id, qty: 1 }], answer: 200, applied: true })
+  t.deepEqual(await control(`GET /catalog/in-flight?productId=${id}`), { most: 1, callsAtOnceMost: 1 })
+  t.like(((await control('GET /shipping/journal?orderId=77')) as unknown[])[0], { call: 'create', orderId: 77, answer: 201 })
+  t.is(((await control('GET /shipping/shipments?orderId=77')) as unknown[]).length, 1)
+  t.deepEqual(await control('GET /shipping/in-flight'), { most: 1, broke: false })
+})
+
+test.serial('neighbours go down and come up, and change their manners', async (t) => {
+  for (const [name, base] of [
+    ['catalog', catalogBase],
+    ['shipping', shippingBase],
+  ]) {
+    await control(`POST /${name}/down`)
+    t.is(await noAnswer(ask(`${base}/`)), 'ECONNREFUSED')
+    await control(`POST /${name}/up`)
+    t.is((await ask(`${base}/`)).status, 404)
+  }
+  t.deepEqual(await control('POST /catalog/behave', { release: true, instant: true }), {})
+  t.deepEqual(await control('POST /shipping/behave', { instant: true }), {})
+  const id = catalog.product({ stock: 10, reserved: 1 })
+  t.is((await callStock(catalogBase, 'release', [{ product_id: id, qty: 1 }])).status, 200)
+})
+
+test.serial('a token', async (t) => {
+  t.regex(((await control('POST /auth/tokens', { sub: 'a', role: 'admin', algorithm: 'HS512' })) as { token: string }).token, /^ey/)
+})
+
+test.serial('carts are hashes as Cart writes them, priced as Catalog has it', async (t) => {
+  const email = customer()
+  const id = catalog.product({ stock: 10, price: 12_999, title: 'Air Zoom' })
+  const line = { product_id: id, qty: 2, unit_price_cents: 12_999, title: 'Air Zoom' }
+
+  t.deepEqual(await control('POST /carts', { email, lines: [{ product_id: id, qty: 2 }] }), {})
+  const hash = await redis.hgetall(`cart:${email}`)
+  t.deepEqual(Object.keys(hash), [String(id)])
+  t.deepEqual(JSON.parse(hash[id] ?? ''), line)
+
+  await cart.fill(email, [line, { ...line, qty: 1, unit_price_cents: 1, title: 'Sale' }])
+  t.is(await redis.hlen(`cart:${email}`), 2)
+
+  await control('POST /carts', [{ email, fields: { '1': 'no JSON' } }])
+  t.deepEqual(await redis.hgetall(`cart:${email}`), { '1': 'no JSON' })
+
+  await control(`DELETE /carts/${encodeURIComponent(email)}`)
+  t.is(await redis.exists(`cart:${email}`), 0)
+})
+
+test.serial('what is asked wrongly gets a 4xx that says how', async (t) => {
+  t.is(await control('POST /catalog/products', { stock: 'many' }), 422)
+  t.is(await control('POST /catalog/products', { stock: 1, colour: 'red' }), 422)
+  t.is(await control('POST /catalog/faults', { call: 'reserve', fault: 'explode' }), 422)
+  t.is(await control('POST /catalog/faults', '{'), 422)
+  t.is(await control('GET /catalog/journal?call=dance'), 422)
+  t.is(await control('GET /catalog/products/999999/books'), 404)
+  t.is(await control('GET /catalog/products/shoes/books'), 422)
+  t.is(await control('POST /carts', { email: 'a@example.com' }), 422)
+  t.is(await control('DELETE /carts/%E0%A4%A'), 400)
+  t.is(await control('GET /nowhere'), 404)
+  const { body } = await ask(`${controlBase}/catalog/faults`, { body: { fault: 'explode' } })
+  t.regex((body as { detail: string }).detail, /hang/)
+  t.true(((await control('GET /')) as { controls: string[] }).controls.includes('POST /catalog/faults'))
+  t.deepEqual(shipping.journal({ orderId: -1 }), [])
+})

@@ -10,7 +10,7 @@ const MAX_LENGTH = 2_097_152
 /** `title_snapshot varchar(255)`, which counts code points. */
 const MAX_TITLE = 255
 
-/** What lies in Redis. `lines` are in the order of product ids, those of one product as they were read. */
+/** What lies in Redis. `lines` are in one order, whichever Redis tells them in: by product id, then quantity, price and title. */
 export type Cart =
   | { cart: 'lines'; lines: Line[]; totalCents: number }
   | { cart: 'empty' }
@@ -60,7 +60,7 @@ function cartOf(values: readonly string[]): Cart {
     if (typeof line === 'string') return malformed(line)
     lines.push(line)
   }
-  lines.sort((a, b) => a.product_id - b.product_id)
+  lines.sort(inOrder)
 
   const totalCents = totalOf(lines)
   if (totalCents === undefined) return malformed('its total cannot be counted exactly')
@@ -81,6 +81,12 @@ function lineOf(value: string): Line | string {
   if (!line.success) return `${line.error.issues[0]?.path.join('.') || 'a line'} is not as it should be`
   const { title, ...rest } = line.data
   return { ...rest, title_snapshot: cut(title) }
+}
+
+/** Redis promises no order of a hash's values, and a double click is recognised by its cart. */
+function inOrder(a: Line, b: Line): number {
+  const byNumbers = a.product_id - b.product_id || a.qty - b.qty || a.unit_price_cents - b.unit_price_cents
+  return byNumbers || (a.title_snapshot < b.title_snapshot ? -1 : 1)
 }
 
 const cut = (title: string): string => (title.length <= MAX_TITLE ? title : [...title].slice(0, MAX_TITLE).join(''))

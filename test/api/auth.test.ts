@@ -1,0 +1,88 @@
+import { createHmac, generateKeyPairSync } from 'node:crypto'
+import test from 'ava'
+import { open, SECRET, token } from './desk.ts'
+
+const past = Math.floor(Date.now() / 1000) - 10
+const claims = { sub: 'cust@example.com', type: 'access', exp: past + 1000 }
+const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
+
+const bad: Record<string, string | undefined> = {
+  'no header': undefined,
+  'an empty header': '',
+  'another scheme': `Basic ${token()}`,
+  'a scheme alone': 'Bearer ',
+  'no scheme': token(),
+  'two tokens': `Bearer ${token()} ${token()}`,
+  rubbish: 'Bearer rubbish',
+  'a refresh token': `Bearer ${token({ type: 'refresh', jti: '1' })}`,
+  'a token without a type': `Bearer ${token({ type: undefined })}`,
+  'an expired token': `Bearer ${token({ exp: past })}`,
+  'a token that is not valid yet': `Bearer ${token({ nbf: past + 1000 })}`,
+  'a token without an end': `Bearer ${token({ exp: undefined })}`,
+  'a token of a foreign secret': `Bearer ${token({}, 'a foreign secret')}`,
+  'a token of another algorithm': `Bearer ${token({}, SECRET, { algorithm: 'HS512' })}`,
+  'a token signed by a key pair': `Bearer ${token({}, rsa, { algorithm: 'RS256' })}`,
+  'a token without a signature': `Bearer ${encode({ alg: 'none', typ: 'JWT' })}.${encode(claims)}.`,
+  'a token changed after it was signed': `Bearer ${token().replace(/\.[^.]+\./, `.${encode({ ...claims, sub: 'rich@example.com' })}.`)}`,
+  'a token that is text alone': `Bearer ${token({ sub: undefined, type: undefined, exp: undefined })}`,
+  'no sub': `Bearer ${token({ sub: undefined })}`,
+  'an empty sub': `Bearer ${token({ sub: '' })}`,
+  'a sub of 256 characters': `Bearer ${token({ sub: 'x'.repeat(256) })}`,
+  'a NUL in sub': `Bearer ${token({ sub: 'a\0@example.com' })}`,
+}
+
+for (const [what, authorization] of Object.entries(bad)) {
+  test(`${what} is a 401 that asks for a bearer token`, async (t) => {
+    const desk = await open(t)
+    const answer = await desk.get('/order/v1/orders/checkout', {
+      method: 'POST',
+      headers: authorization === undefined ? {} : { authorization },
+    })
+    t.is(answer.status, 401)
+    t.is(typeof answer.body.detail, 'string')
+    t.is(answer.headers.get('www-authenticate'), 'Bearer')
+    t.is(answer.headers.get('content-type'), 'application/json')
+    t.is(desk.books.intents.length, 0)
+  })
+}
+
+for (const sub of [7, null, ['a@example.com'], { email: 'a@example.com' }]) {
+  test(`a sub of ${JSON.stringify(sub)} is a 401`, async (t) => {
+    const desk = await open(t)
+    const payload = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ ...claims, sub })}`
+    const signed = `${payload}.${createHmac('sha256', SECRET).update(payload).digest('base64url')}`
+    t.is((await desk.checkout({ headers: { authorization: `Bearer ${signed}` } })).status, 401)
+  })
+}
+
+test('bearer is understood in any letters', async (t) => {
+  const desk = await open(t)
+  for (const scheme of ['bearer', 'BEARER', 'Bearer']) {
+    t.is((await desk.checkout({ headers: { authorization: `${scheme} ${token()}` } })).status, 200)
+  }
+})
+
+test('the customer is sub exactly as the token has it, of any role', async (t) => {
+  const desk = await open(t)
+  for (const sub of ['MiXed@Example.com ', 'ünï@例え.jp', 'no address at all', 'x'.repeat(255)]) {
+    t.is((await desk.checkout({ headers: { authorization: `Bearer ${token({ sub, role: 'admin' })}` } })).status, 200)
+    t.is(desk.books.intents.at(-1)!.userEmail, sub)
+  }
+})
+
+test('a token in a cookie or a query is none', async (t) => {
+  const desk = await open(t)
+  const answer = await desk.get(`/order/v1/orders/checkout?token=${token()}`, { method: 'POST', headers: { cookie: `token=${token()}` } })
+  t.is(answer.status, 401)
+})
+
+test('neither tokens nor addresses nor emails are in the log', async (t) => {
+  const desk = await open(t)
+  const authorization = `Bearer ${token({ sub: 'secret.person@example.com' })}`
+  await desk.checkout({ headers: { authorization, 'idempotency-key': 'k1' } })
+  await desk.checkout({ headers: { authorization }, body: { address_line1: 'Demo' } })
+  await desk.checkout({ headers: { authorization: 'Bearer rubbish' } })
+  t.is(desk.logged.length, 3)
+  t.notRegex(desk.logged.join('\n'), /secret|Demo|rubbish|eyJ|Dublin/)
+})

@@ -1,0 +1,146 @@
+import { randomUUID } from 'node:crypto'
+import test from 'ava'
+import { Redis } from 'ioredis'
+import { createCarts } from '../../src/clients/cart.ts'
+
+const url = process.env.REDIS_URL
+if (!url) throw new Error('REDIS_URL is not set; run the tests by bin/test')
+const redis = new Redis(url, { maxRetriesPerRequest: 1 })
+const carts = createCarts(redis)
+
+const filled: string[] = []
+test.after.always(async () => {
+  if (filled.length > 0) await redis.del(filled)
+  await redis.quit()
+})
+
+/** @returns a customer whose cart has these values, text as it stands and the rest as JSON */
+async function customer(...values: unknown[]): Promise<string> {
+  const email = `${randomUUID()}@example.com`
+  filled.push(`cart:${email}`)
+  for (const [field, value] of values.entries()) {
+    await redis.hset(`cart:${email}`, `field-${field}`, typeof value === 'string' ? value : JSON.stringify(value))
+  }
+  return email
+}
+
+const item = (more: Record<string, unknown> = {}) => ({ product_id: 1, qty: 2, unit_price_cents: 12_999, title: 'Air Zoom', ...more })
+const line = (more: Record<string, unknown> = {}) => ({
+  product_id: 1,
+  qty: 2,
+  unit_price_cents: 12_999,
+  title_snapshot: 'Air Zoom',
+  ...more,
+})
+
+test('a cart is read line by line, in the order of products, with its total', async (t) => {
+  const email = await customer(item({ product_id: 7, qty: 1 }), item({ product_id: 1, note: 'ignored' }))
+  t.deepEqual(await carts.read(email), { cart: 'lines', lines: [line(), line({ product_id: 7, qty: 1 })], totalCents: 3 * 12_999 })
+})
+
+test('two lines of one product stay two, in the same order for each reader; the product id inside the value counts, not the name of the field', async (t) => {
+  const email = await customer(item({ qty: 5, unit_price_cents: 2 }), item({ qty: 1, unit_price_cents: 3 }))
+  t.deepEqual(await carts.read(email), {
+    cart: 'lines',
+    lines: [line({ qty: 1, unit_price_cents: 3 }), line({ qty: 5, unit_price_cents: 2 })],
+    totalCents: 13,
+  })
+})
+
+test('a customer without a cart has an empty one, and names differ by their letters', async (t) => {
+  const email = await customer(item())
+  t.deepEqual(await carts.read(email.toUpperCase()), { cart: 'empty' })
+})
+
+test('extremes that fit are taken: the largest ids, free things, totals beyond 32 bits', async (t) => {
+  const email = await customer(
+    item({ product_id: 2_147_483_647, qty: 2_147_483_647, unit_price_cents: 4_000_000 }),
+    item({ product_id: 5, unit_price_cents: 0, title: '' }),
+  )
+  const cart = await carts.read(email)
+  t.like(cart, { cart: 'lines', totalCents: 2_147_483_647 * 4_000_000 })
+})
+
+test('a title is cut to 255 characters as PostgreSQL counts them, never refused, never cut through a character', async (t) => {
+  const email = await customer(item({ title: 'x'.repeat(400) }), item({ title: '👟'.repeat(300) }), item({ title: '👟'.repeat(255) }))
+  const cart = await carts.read(email)
+  if (cart.cart !== 'lines') return t.fail(cart.cart)
+  t.deepEqual(
+    cart.lines.map(({ title_snapshot }) => title_snapshot),
+    ['x'.repeat(255), '👟'.repeat(255), '👟'.repeat(255)], // one of them has been cut
+  )
+})
+
+const malformed: [string, unknown][] = [
+  ['no JSON', '{"product_id": 1'],
+  ['empty text', ''],
+  ['null', 'null'],
+  ['a list', []],
+  ['no product', item({ product_id: undefined })],
+  ['product 0', item({ product_id: 0 })],
+  ['product beyond integer', item({ product_id: 2_147_483_648 })],
+  ['a product that is text', item({ product_id: '1' })],
+  ['quantity 0', item({ qty: 0 })],
+  ['a negative quantity', item({ qty: -1 })],
+  ['half a piece', item({ qty: 1.5 })],
+  ['a quantity beyond integer', item({ qty: 2_147_483_648 })],
+  ['no price', item({ unit_price_cents: undefined })],
+  ['a negative price', item({ unit_price_cents: -1 })],
+  ['a price in fractions', item({ unit_price_cents: 0.5 })],
+  ['a price that cannot be counted exactly', '{"product_id":1,"qty":1,"unit_price_cents":9007199254740993,"title":"x"}'],
+  ['no title', item({ title: undefined })],
+  ['a title that is no text', item({ title: 7 })],
+  ['a NUL in a title', item({ title: 'a\0b' })],
+  ['half of a surrogate pair in a title', item({ title: 'a\ud83d' })],
+]
+
+for (const [what, value] of malformed) {
+  test(`a line with ${what} makes the cart malformed`, async (t) => {
+    const cart = await carts.read(await customer(item(), value))
+    t.is(cart.cart, 'malformed')
+    t.regex((cart as { detail: string }).detail, /^Cart is malformed: /)
+  })
+}
+
+test('sums that cannot be counted or kept make the cart malformed', async (t) => {
+  const many = item({ qty: 2_147_483_647, unit_price_cents: 1 })
+  t.is((await carts.read(await customer(many, many))).cart, 'malformed')
+  const dear = item({ qty: 2, unit_price_cents: Number.MAX_SAFE_INTEGER })
+  t.is((await carts.read(await customer(dear))).cart, 'malformed')
+  const half = item({ qty: 1, unit_price_cents: 2 ** 52 })
+  t.is((await carts.read(await customer(half, half))).cart, 'malformed')
+})
+
+test('a key that is no hash is malformed', async (t) => {
+  const email = await customer()
+  await redis.set(`cart:${email}`, 'text')
+  t.is((await carts.read(email)).cart, 'malformed')
+})
+
+test('many lines are taken, as long as their event fits into a message; beyond that the cart is refused', async (t) => {
+  const email = await customer()
+  const values = (count: number) =>
+    Object.fromEntries(
+      Array.from({ length: count }, (_, i) => [String(i), JSON.stringify(item({ product_id: 2_147_483_647 - i, qty: 100_000 }))]),
+    )
+  await redis.hset(`cart:${email}`, values(10_000))
+  const cart = await carts.read(email)
+  if (cart.cart !== 'lines') return t.fail(cart.cart)
+  // As PostgreSQL prints the items of an event: with a space after each colon and comma.
+  const items = JSON.stringify(cart.lines, ['product_id', 'qty', 'unit_price_cents']).replaceAll(/[:,]/g, '$& ')
+  t.true(items.length < 1_000_000)
+
+  await redis.hset(`cart:${email}`, values(10_001))
+  t.deepEqual(await carts.read(email), { cart: 'malformed', detail: 'Cart has more than 10000 lines' })
+})
+
+test('a cart whose titles are without end is refused', async (t) => {
+  t.deepEqual(await carts.read(await customer(item({ title: 'x'.repeat(2_200_000) }))), { cart: 'malformed', detail: 'Cart is too large' })
+})
+
+test('a Redis that cannot be asked throws', async (t) => {
+  const away = new Redis({ port: 1, host: '127.0.0.1', maxRetriesPerRequest: 1, enableOfflineQueue: false, retryStrategy: () => null })
+  away.on('error', () => {})
+  await t.throwsAsync(createCarts(away).read('cust@example.com'))
+  away.disconnect()
+})

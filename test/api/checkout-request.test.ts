@@ -1,0 +1,132 @@
+import { brotliCompressSync, gzipSync } from 'node:zlib'
+import test from 'ava'
+import { demoAddress, open } from './desk.ts'
+
+const changed = (field: string, value: unknown) => ({ ...demoAddress, [field]: value })
+const without = (field: string) => Object.fromEntries(Object.entries(demoAddress).filter(([name]) => name !== field))
+
+const emoji = '👟'
+
+test('addresses of any script, up to what the columns hold, are taken as they stand', async (t) => {
+  const desk = await open(t)
+  const addresses = [
+    changed('address_line1', emoji.repeat(255)),
+    changed('address_line1', 'улица Пушкина, дом Колотушкина'),
+    changed('city', '東京都'),
+    changed('city', 'x'.repeat(128)),
+    changed('address_line2', 'ز'.repeat(255)),
+    changed('postcode', '0'.repeat(32)),
+    changed('address_line1', ' '),
+  ]
+  for (const body of addresses) {
+    t.is((await desk.checkout({ body })).status, 200)
+    t.deepEqual(desk.books.intents.at(-1)!.address, body)
+  }
+})
+
+test('a second line may be missing or null, a country small, and fields that nobody knows are ignored', async (t) => {
+  const desk = await open(t)
+  for (const body of [
+    without('address_line2'),
+    changed('address_line2', null),
+    changed('country', 'ie'),
+    changed('country', 'iE'),
+    { ...demoAddress, coupon: { code: ['X'] }, order_id: 1 },
+  ]) {
+    t.is((await desk.checkout({ body })).status, 200)
+    t.deepEqual(desk.books.intents.at(-1)!.address, demoAddress)
+  }
+})
+
+const wrong: [string, unknown][] = [
+  ['address_line1', ''],
+  ['address_line1', 'x'.repeat(256)],
+  ['address_line1', emoji.repeat(256)],
+  ['address_line1', null],
+  ['address_line1', 7],
+  ['address_line1', 'a\0b'],
+  ['address_line1', 'a\ud800b'],
+  ['address_line2', 'x'.repeat(256)],
+  ['address_line2', '\udfff'],
+  ['address_line2', false],
+  ['city', ''],
+  ['city', 'x'.repeat(129)],
+  ['city', '\0'],
+  ['postcode', ''],
+  ['postcode', 'x'.repeat(33)],
+  ['postcode', '\ud83d'],
+  ['country', 'IRL'],
+  ['country', 'I'],
+  ['country', 'ÏE'],
+  ['country', 'I1'],
+  ['country', 'IE\n'],
+  ['country', null],
+]
+
+for (const [field, value] of wrong) {
+  test(`a ${field} of ${JSON.stringify(value).slice(0, 24)} (${String(value).length} long) is a 422 that names it`, async (t) => {
+    const desk = await open(t)
+    const answer = await desk.checkout({ body: changed(field, value) })
+    t.is(answer.status, 422)
+    t.regex(String(answer.body.detail), new RegExp(`^${field} `))
+    t.is(desk.books.intents.length, 0)
+  })
+}
+
+test('each required field that is missing is named', async (t) => {
+  const desk = await open(t)
+  for (const field of ['address_line1', 'city', 'postcode', 'country']) {
+    const answer = await desk.checkout({ body: without(field) })
+    t.is(answer.status, 422)
+    t.is(answer.body.detail, `${field} is missing`)
+  }
+  t.is(
+    (await desk.checkout({ body: {} })).body.detail,
+    'address_line1 is missing; city is missing; postcode is missing; country is missing',
+  )
+})
+
+for (const body of ['', '{', '{"city": }', 'null', '7', '"text"', '[]', '[{}]', '{"a":1} trailing', '\ufeff{']) {
+  test(`a body of ${JSON.stringify(body)} is a 422`, async (t) => {
+    const desk = await open(t)
+    const answer = await desk.checkout({ body })
+    t.is(answer.status, 422)
+    t.is(typeof answer.body.detail, 'string')
+    t.is(answer.headers.get('content-type'), 'application/json')
+  })
+}
+
+test('another content type is a 422, none at all and the relatives of JSON are read', async (t) => {
+  const desk = await open(t)
+  const body = JSON.stringify(demoAddress)
+  for (const type of [
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    'application/jsonx',
+    'nonsense',
+  ]) {
+    t.is((await desk.checkout({ body, headers: { 'content-type': type } })).status, 422, type)
+  }
+  for (const type of ['application/json; charset=utf-8', 'Application/JSON', 'application/vnd.shop+json', '']) {
+    t.is((await desk.checkout({ body, headers: { 'content-type': type } })).status, 200, type)
+  }
+})
+
+test('a body that is too large is a 413, and compressing it does not help', async (t) => {
+  const desk = await open(t)
+  const body = JSON.stringify({ ...demoAddress, note: 'x'.repeat(300_000) })
+  t.is((await desk.checkout({ body })).status, 413)
+  const packed = await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })
+  t.is(packed.status, 413)
+  t.is(typeof packed.body.detail, 'string')
+})
+
+test('a compressed body is read; one that is broken, or packed in a way nobody knows, is a 422', async (t) => {
+  const desk = await open(t)
+  const body = JSON.stringify(demoAddress)
+  t.is((await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })).status, 200)
+  t.is((await desk.checkout({ body: brotliCompressSync(body), headers: { 'content-encoding': 'br' } })).status, 200)
+  t.is((await desk.checkout({ body: Buffer.from('no gzip'), headers: { 'content-encoding': 'gzip' } })).status, 422)
+  t.is((await desk.checkout({ body, headers: { 'content-encoding': 'rot13' } })).status, 422)
+})

@@ -1,0 +1,145 @@
+import test from 'ava'
+import { demoAddress, open, token, until } from './desk.ts'
+
+const k1 = { 'idempotency-key': 'k1' }
+
+test('the same key and body get the same answer again, marked as replayed, also when the cart has been cleared', async (t) => {
+  const desk = await open(t)
+  const first = await desk.checkout({ headers: k1 })
+  desk.cart = { cart: 'empty' }
+  const again = await desk.checkout({ headers: k1 })
+  t.is(again.status, 200)
+  t.deepEqual(again.body, first.body)
+  t.is(again.headers.get('idempotency-replayed'), 'true')
+  t.is(again.headers.get('order-id'), '101')
+  t.is(desk.jobs.length, 1)
+})
+
+test('the same address written another way is the same body', async (t) => {
+  const desk = await open(t)
+  await desk.checkout({ headers: k1 })
+  const { address_line2: _, ...rest } = demoAddress
+  const again = await desk.checkout({ headers: k1, body: { note: 'leave at the door', ...rest, country: 'ie' } })
+  t.is(again.headers.get('idempotency-replayed'), 'true')
+})
+
+test('the same key with another body is a 422', async (t) => {
+  const desk = await open(t)
+  await desk.checkout({ headers: k1 })
+  const other = await desk.checkout({ headers: k1, body: { ...demoAddress, city: 'Cork' } })
+  t.is(other.status, 422)
+  t.is(other.body.detail, 'Idempotency-Key was used with another body before')
+  t.is(desk.books.rows.size, 1)
+})
+
+test('the same key with another body is a 422 while the first is still open, too', async (t) => {
+  const desk = await open(t)
+  desk.worker = () => {}
+  const first = desk.checkout({ headers: k1 })
+  await until(() => desk.jobs.length === 1)
+  t.is((await desk.checkout({ headers: k1, body: { ...demoAddress, city: 'Cork' } })).status, 422)
+  desk.reply(desk.books.complete(101))
+  t.is((await first).status, 200)
+})
+
+test('a key is its customer’s own', async (t) => {
+  const desk = await open(t)
+  const mine = await desk.checkout({ headers: k1 })
+  const hers = await desk.checkout({ headers: { ...k1, authorization: `Bearer ${token({ sub: 'Other@example.com' })}` } })
+  t.not(mine.body.order_id, hers.body.order_id)
+  t.is(desk.books.intents[1]!.userEmail, 'Other@example.com')
+})
+
+test('a repeat joins the open checkout of this process and hears the same answer', async (t) => {
+  const desk = await open(t)
+  desk.worker = () => {}
+  const both = [desk.checkout({ headers: k1 }), desk.checkout({ headers: k1 })]
+  await until(() => desk.jobs.length === 1)
+  desk.reply(desk.books.complete(101))
+  const [first, second] = await Promise.all(both)
+  t.is(first!.status, 200)
+  t.deepEqual(first!.body, second!.body)
+  t.is(desk.jobs.length, 1)
+})
+
+test('a repeat joins the open checkout of another process by looking', async (t) => {
+  const desk = await open(t)
+  await desk.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
+  const orderId = desk.books.begin('cust@example.com', 'k1', desk.books.intents[0]!.requestHash)
+  const joined = desk.checkout({ headers: k1 })
+  await until(() => desk.books.looks > 1)
+  desk.books.complete(orderId)
+  const answer = await joined
+  t.is(answer.status, 200)
+  t.is(answer.body.order_id, orderId)
+  t.is(desk.jobs.length, 1)
+})
+
+test('whoever joins a checkout hears its refusal', async (t) => {
+  const desk = await open(t)
+  await desk.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
+  const orderId = desk.books.begin('cust@example.com', 'k1', desk.books.intents[0]!.requestHash)
+  const joined = desk.checkout({ headers: k1 })
+  await until(() => desk.books.looks > 0)
+  desk.books.reject(orderId, { status: 409, detail: 'Insufficient stock for product_id 1' })
+  const answer = await joined
+  t.is(answer.status, 409)
+  t.deepEqual(answer.body, { detail: 'Insufficient stock for product_id 1' })
+})
+
+test('whoever joins a checkout that nobody drives any more ends it, soon after its deadline', async (t) => {
+  const desk = await open(t)
+  await desk.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
+  const orderId = desk.books.begin('cust@example.com', 'k1', desk.books.intents[0]!.requestHash, new Date(Date.now() - 5000))
+  t.is((await desk.checkout({ headers: k1 })).status, 503)
+  t.is(desk.books.rows.get(orderId)!.rejection?.status, 503)
+  const afresh = await desk.checkout({ headers: k1 })
+  t.is(afresh.status, 200)
+  t.not(afresh.body.order_id, orderId)
+})
+
+test('after a refusal the same key begins afresh, with a new order id', async (t) => {
+  const desk = await open(t)
+  const completes = desk.worker
+  desk.worker = ({ orderId }) => desk.reply(desk.books.reject(orderId, { status: 503, detail: 'Catalog cannot be reached' }))
+  t.is((await desk.checkout({ headers: k1 })).status, 503)
+  desk.worker = completes
+  const again = await desk.checkout({ headers: k1 })
+  t.is(again.status, 200)
+  t.is(again.body.order_id, 102)
+  t.is(again.headers.get('idempotency-replayed'), null)
+})
+
+test('without a key a double click joins the open checkout', async (t) => {
+  const desk = await open(t)
+  desk.worker = () => {}
+  const both = [desk.checkout(), desk.checkout()]
+  await until(() => desk.books.intents.length === 2)
+  desk.reply(desk.books.complete(101))
+  const [first, second] = await Promise.all(both)
+  t.deepEqual(first!.body, second!.body)
+  t.is(first!.body.order_id, 101)
+})
+
+test('a checkout without a key gets one that no customer can send, different for another cart or address', async (t) => {
+  const desk = await open(t)
+  await desk.checkout()
+  await desk.checkout({ body: { ...demoAddress, city: 'Cork' } })
+  desk.cart = { cart: 'lines', lines: [{ product_id: 1, qty: 3, unit_price_cents: 1, title_snapshot: '' }], totalCents: 3 }
+  await desk.checkout()
+  const keys = desk.books.intents.map((intent) => intent.idempotencyKey)
+  t.is(new Set(keys).size, 3)
+  for (const key of keys) t.regex(key, /^cart [0-9a-f]{32}$/)
+})
+
+test('a key has 1 to 255 visible characters without spaces', async (t) => {
+  const desk = await open(t)
+  for (const key of ['', 'a b', 'cart 0123', 'ü', 'a\tb', 'x'.repeat(256)]) {
+    const answer = await desk.checkout({ headers: { 'idempotency-key': key } })
+    t.is(answer.status, 422, JSON.stringify(key))
+    t.regex(String(answer.body.detail), /Idempotency-Key/)
+  }
+  for (const key of ['x'.repeat(255), '"quoted"', '!~'])
+    t.is((await desk.checkout({ headers: { 'idempotency-key': key } })).status, 200, key)
+  t.is(desk.books.rows.size, 3)
+})

@@ -1,0 +1,139 @@
+import { readFileSync } from 'node:fs'
+import test from 'ava'
+import { createOpsApp } from '../../src/api/app.ts'
+import { close, listen, portOf } from '../../src/api/server.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
+import { open } from './desk.ts'
+
+const ok = async () => {}
+const away = (message: string) => async () => {
+  throw new Error(message)
+}
+
+test('health is ok on both paths', async (t) => {
+  const desk = await open(t)
+  for (const path of ['/health', '/order/health', '/order/health/']) t.deepEqual((await desk.get(path)).body, { status: 'ok' })
+})
+
+test('_info names the service and the version of package.json', async (t) => {
+  const desk = await open(t)
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+  for (const path of ['/v1/_info', '/order/v1/_info']) t.deepEqual((await desk.get(path)).body, { service: 'order', version })
+})
+
+test('until everything is there it lives, is not ready, and customers are told to come back', async (t) => {
+  const checks = [
+    { name: 'postgres', required: true, check: away('not connected yet') },
+    { name: 'redis', required: true, check: ok },
+  ]
+  const desk = await open(t, { service: () => undefined, app: { checks } })
+  t.is((await desk.get('/order/health')).status, 200)
+  const ready = await desk.get('/order/ready')
+  t.is(ready.status, 503)
+  t.deepEqual(ready.body, {
+    status: 'starting',
+    parts: { postgres: { state: 'not connected yet', required: true }, redis: { state: 'ok', required: true } },
+  })
+  const checkout = await desk.checkout()
+  t.is(checkout.status, 503)
+  t.deepEqual(checkout.body, { detail: 'Starting' })
+  t.is(checkout.headers.get('retry-after'), '1')
+  t.is((await desk.get('/order/v1/orders/1')).status, 503)
+})
+
+test('a repeat that comes while it starts is not told that there is no order', async (t) => {
+  const desk = await open(t, { service: () => undefined })
+  const answer = await desk.checkout({ headers: { 'idempotency-key': 'k1' } })
+  t.like(answer.body, { detail: 'Starting', outcome: 'unknown' })
+  t.is(answer.headers.get('checkout-outcome'), 'unknown')
+})
+
+test('it is ready without Kafka, which it tells about, and not without PostgreSQL', async (t) => {
+  const postgres = { name: 'postgres', required: true, check: ok as () => Promise<void> }
+  const kafka = { name: 'kafka', required: false, check: away('no broker answers') }
+  const desk = await open(t, { app: { checks: [postgres, kafka] } })
+  const ready = await desk.get('/ready')
+  t.is(ready.status, 200)
+  t.deepEqual(ready.body, {
+    status: 'ready',
+    parts: { postgres: { state: 'ok', required: true }, kafka: { state: 'no broker answers', required: false } },
+  })
+
+  postgres.check = () => new Promise(() => {}) // stands still
+  const without = await desk.get('/order/ready')
+  t.is(without.status, 503)
+  t.is(without.body.status, 'not ready')
+  t.regex(without.body.parts.postgres.state, /no answer/)
+})
+
+test('a process that ends is not ready, and closes its connections with each answer', async (t) => {
+  let stopping = false
+  const desk = await open(t, { app: { stopping: () => stopping } })
+  t.is((await desk.get('/order/ready')).status, 200)
+  stopping = true
+  const ready = await desk.get('/order/ready')
+  t.is(ready.status, 503)
+  t.is(ready.body.status, 'stopping')
+  t.is(ready.headers.get('connection'), 'close')
+  t.is((await desk.checkout()).status, 200)
+})
+
+test('metrics count requests by the pattern of their route, never by their path', async (t) => {
+  const desk = await open(t)
+  await desk.checkout()
+  for (const path of ['/order/v1/orders/17', '/order/v1/orders/18', '/no/such/path']) await desk.get(path)
+  const { text, headers } = await desk.get('/order/metrics')
+  t.regex(headers.get('content-type') ?? '', /^text\/plain/)
+  t.regex(text, /order_http_request_seconds_count\{route="\/order\/v1\/orders\/checkout",method="POST",status="200"\} 1/)
+  t.regex(text, /order_http_request_seconds_count\{route="\/order\/v1\/orders\/:id",method="GET",status="404"\} 2/)
+  t.regex(text, /route="none",method="GET",status="404"\} 1/)
+  t.notRegex(text, /such/)
+})
+
+test('a process that serves no customers has health, readiness and metrics alone', async (t) => {
+  const koa = createOpsApp({ logger: createLogger('silent'), metrics: createMetrics(), checks: [] }, () => true)
+  const server = await listen(koa, { host: '127.0.0.1', port: 0 })
+  t.teardown(() => close(server, { withinMs: 1000 }))
+  const url = `http://127.0.0.1:${portOf(server)}`
+  t.is((await fetch(`${url}/order/ready`)).status, 200)
+  t.is((await fetch(`${url}/order/v1/orders/1`)).status, 404)
+})
+
+test('a path that nobody serves is a 404, a method that nobody serves a 405, both with a detail', async (t) => {
+  const desk = await open(t)
+  const lost = await desk.get('/order/nowhere')
+  t.is(lost.status, 404)
+  t.deepEqual(lost.body, { detail: 'Not Found' })
+  const wrong = await desk.get('/order/v1/orders/5', { method: 'DELETE' })
+  t.is(wrong.status, 405)
+  t.deepEqual(wrong.body, { detail: 'Method Not Allowed' })
+  t.regex(wrong.headers.get('allow') ?? '', /GET/)
+  t.is((await desk.get('/order/health', { method: 'POST' })).status, 405)
+})
+
+test('a request id is taken over where it is sane, otherwise made, and sent back', async (t) => {
+  const desk = await open(t)
+  const send = async (id: string) => (await desk.get('/order/v1/orders/1', { headers: { 'x-request-id': id } })).headers.get('x-request-id')
+  t.is(await send('gateway-7:a.b_c'), 'gateway-7:a.b_c')
+  for (const id of ['', 'x'.repeat(129), 'a b', '{"forged":1}']) t.regex((await send(id)) ?? '', /^[0-9a-f]{8}-[0-9a-f]{4}-7/)
+  t.like(JSON.parse(desk.logged[0]!), { requestId: 'gateway-7:a.b_c', route: '/order/v1/orders/:id', method: 'GET', status: 404 })
+})
+
+test('what nobody expected is a 500 that tells nothing, and a log line that tells all', async (t) => {
+  const desk = await open(t, {
+    service: (service) => ({
+      ...service,
+      replies: {
+        channel: 'x',
+        expect() {
+          throw new TypeError('a mistake of ours')
+        },
+      },
+    }),
+  })
+  const answer = await desk.checkout({ headers: { 'x-request-id': 'r-1' } })
+  t.is(answer.status, 500)
+  t.deepEqual(answer.body, { detail: 'Internal server error' })
+  t.true(desk.logged.some((line) => line.includes('r-1')))
+})

@@ -1,0 +1,62 @@
+/** Events on their way to Kafka: what is unsent, what was sent, what cannot be sent. The rows themselves are written by whoever makes an event true. */
+import { sql } from 'slonik'
+import { z } from 'zod'
+import type { Pool } from './pool.ts'
+
+const eventRow = z.object({ id: z.int(), order_id: z.int(), type: z.string(), value: z.string() })
+
+/** An event that Kafka has not acknowledged. */
+export interface OutboxEvent {
+  /** Rises along the events of one order; events of different orders may become visible out of step. */
+  id: number
+  orderId: number
+  type: string
+  /** The payload as JSON text, with this `id` in it as `sequence`. */
+  value: string
+}
+
+const lagRow = z.object({ unsent: z.int(), oldest_seconds: z.number(), set_aside: z.int() })
+
+/** How far Kafka is behind; `oldestSeconds` is 0 where nothing is unsent. */
+export interface OutboxLag {
+  unsent: number
+  oldestSeconds: number
+  setAside: number
+}
+
+/**
+ * The text is put together by PostgreSQL: nothing here needs the payload as an object, and its numbers stay as they were written.
+ * @param limit rows at most
+ * @returns unsent events, each order's in the order they happened; empty when nothing waits
+ */
+export async function readUnsent(pool: Pool, limit: number): Promise<OutboxEvent[]> {
+  const rows = await pool.any(sql.prepared('read-unsent', eventRow)`
+    select id, order_id, type, (payload || jsonb_build_object('sequence', id))::text as value
+    from order_service.outbox where sent_at is null and set_aside_at is null
+    order by id limit ${limit}`)
+  return rows.map(({ order_id: orderId, ...rest }) => ({ ...rest, orderId }))
+}
+
+/** Kafka has acknowledged these. May be said again; a row that is set aside stays so. */
+export async function markSent(pool: Pool, ids: readonly number[]): Promise<void> {
+  await pool.query(sql.prepared('mark-sent', z.object({}))`
+    update order_service.outbox set sent_at = now()
+    where id = any(${sql.array(ids, 'int8')}) and sent_at is null and set_aside_at is null`)
+}
+
+/** This event cannot be sent as it is; the others go on without it. A row that was sent meanwhile stays sent. */
+export async function setAside(pool: Pool, id: number, reason: string): Promise<void> {
+  await pool.query(sql.prepared('set-aside', z.object({}))`
+    update order_service.outbox set set_aside_at = now(), set_aside_reason = ${reason}
+    where id = ${id} and sent_at is null and set_aside_at is null`)
+}
+
+/** For gauges: one look at the small index of what is unsent, and a count of what is set aside. */
+export async function readLag(pool: Pool): Promise<OutboxLag> {
+  const row = await pool.one(sql.prepared('outbox-lag', lagRow)`
+    select count(*) as unsent,
+      greatest(coalesce(extract(epoch from now() - min(created_at)), 0), 0)::float8 as oldest_seconds,
+      (select count(*) from order_service.outbox where set_aside_at is not null) as set_aside
+    from order_service.outbox where sent_at is null and set_aside_at is null`)
+  return { unsent: row.unsent, oldestSeconds: row.oldest_seconds, setAside: row.set_aside }
+}

@@ -1,0 +1,40 @@
+import test from 'ava'
+import { toSends } from '../../src/kafka/sends.ts'
+
+const events = (...sizes: number[]) => sizes.map((size, i) => ({ id: i + 1, orderId: 1, type: 'order.created', value: 'x'.repeat(size) }))
+const ids = (sends: ReturnType<typeof toSends>) => sends.map((send) => send.map(({ id }) => id))
+
+test('events travel together up to half a mebibyte, in their order', (t) => {
+  t.deepEqual(ids(toSends([], 0)), [])
+  t.deepEqual(ids(toSends(events(10, 10, 10), 0)), [[1, 2, 3]])
+  t.deepEqual(ids(toSends(events(300_000, 200_000, 100_000, 10), 0)), [
+    [1, 2],
+    [3, 4],
+  ])
+})
+
+test('an event larger than a send goes alone', (t) => {
+  t.deepEqual(ids(toSends(events(10, 600_000, 10, 10), 0)), [[1], [2], [3, 4]])
+})
+
+test('events that were in a rejected send go one by one, those after them together', (t) => {
+  t.deepEqual(ids(toSends(events(10, 10, 10, 10, 10), 3)), [[1], [2], [3], [4, 5]])
+  t.deepEqual(ids(toSends(events(10, 10), 9)), [[1], [2]])
+})
+
+test('characters count as the bytes they are sent as', (t) => {
+  const [one, two] = events(1, 1)
+  const wide = '🛒'.repeat(100_000) // 400,000 bytes in 200,000 units of a JavaScript string
+  t.deepEqual(
+    ids(
+      toSends(
+        [
+          { ...one!, value: wide },
+          { ...two!, value: wide },
+        ],
+        0,
+      ),
+    ),
+    [[1], [2]],
+  )
+})

@@ -17,7 +17,7 @@ export type Service = CheckoutParts & OrderParts
 
 export interface OpsOptions {
   logger: Logger
-  metrics: Pick<Metrics, 'registry' | 'httpSeconds'>
+  metrics: Pick<Metrics, 'registry' | 'scrape' | 'httpSeconds'>
   /** What readiness asks; a part that is not connected yet is one whose check throws. */
   checks: readonly Check[]
   /** Whether the process has been asked to end: it is no longer ready, and each answer closes its connection. */
@@ -58,7 +58,7 @@ function around({ logger, metrics, checks, stopping = () => false }: OpsOptions,
   app.on('error', (error) => logger.debug({ err: error }, 'answer not delivered'))
   app.use(requestLog({ logger, metrics, stopping }))
   app.use(refusals(logger))
-  for (const router of [...routers, opsRoutes({ checks, registry: metrics.registry, started, stopping })]) {
+  for (const router of [...routers, opsRoutes({ checks, metrics, started, stopping })]) {
     app.use(router.routes())
     app.use(router.allowedMethods())
   }

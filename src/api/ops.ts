@@ -1,7 +1,7 @@
 /** What machines ask of any of our processes: whether it lives, whether it can work, who it is, and its numbers. */
 import { Router } from '@koa/router'
-import type { Registry } from 'prom-client'
 import manifest from '../../package.json' with { type: 'json' }
+import type { Metrics } from '../telemetry/metrics.ts'
 import { answer } from './refusal.ts'
 import { within } from './wait.ts'
 
@@ -15,10 +15,12 @@ export interface Check {
 
 /** A part that has not answered by then counts as away. */
 const CHECK_MS = 1000
+/** Gauges that PostgreSQL and Redis have not told by then keep their last value. */
+const SCRAPE_MS = 3000
 
 export interface OpsParts {
   checks: readonly Check[]
-  registry: Registry
+  metrics: Pick<Metrics, 'registry' | 'scrape'>
   /** False from the start until the process can do its work. */
   started: () => boolean
   /** True from the moment that the process has been asked to end. */
@@ -26,7 +28,7 @@ export interface OpsParts {
 }
 
 /** Liveness asks nothing of anybody; readiness asks every part, all at once. */
-export function opsRoutes({ checks, registry, started, stopping }: OpsParts): Router {
+export function opsRoutes({ checks, metrics, started, stopping }: OpsParts): Router {
   const router = new Router()
 
   router.get(['/health', '/order/health'], (ctx) => answer(ctx, 200, { status: 'ok' }))
@@ -42,8 +44,8 @@ export function opsRoutes({ checks, registry, started, stopping }: OpsParts): Ro
   router.get(['/v1/_info', '/order/v1/_info'], (ctx) => answer(ctx, 200, { service: 'order', version: manifest.version }))
 
   router.get(['/metrics', '/order/metrics'], async (ctx) => {
-    ctx.body = await registry.metrics()
-    ctx.set('Content-Type', registry.contentType)
+    ctx.body = await within(SCRAPE_MS, metrics.scrape()).catch(() => metrics.registry.metrics())
+    ctx.set('Content-Type', metrics.registry.contentType)
   })
 
   return router

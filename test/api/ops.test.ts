@@ -91,6 +91,18 @@ test('metrics count requests by the pattern of their route, never by their path'
   t.notRegex(text, /such/)
 })
 
+test('a gauge that nobody can tell does not hold up the others', async (t) => {
+  const metrics = createMetrics()
+  metrics.refreshed.push(
+    () => new Promise(() => {}), // PostgreSQL stands still
+    () => Promise.reject(new Error('Redis is away')),
+  )
+  const desk = await open(t, { app: { metrics } })
+  const { status, text } = await desk.get('/order/metrics')
+  t.is(status, 200)
+  t.regex(text, /order_checkouts_total/)
+})
+
 test('a process that serves no customers has health, readiness and metrics alone', async (t) => {
   const koa = createOpsApp({ logger: createLogger('silent'), metrics: createMetrics(), checks: [] }, () => true)
   const server = await listen(koa, { host: '127.0.0.1', port: 0 })

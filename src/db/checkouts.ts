@@ -115,11 +115,21 @@ interface Reserved extends Attempt {
   products: { productId: number; epoch: number }[]
 }
 
-/** @param relayIsHere whether the relay that will send the event lives in this process and is woken by a call; a NOTIFY costs 20 to 60 % of commits */
-export function createCheckouts(pool: Pool, relayIsHere: () => boolean = () => false): Checkouts {
+/** The relay of this process: where it is the one that sends, it is woken by a call, since a NOTIFY costs 20 to 60 % of commits. */
+export interface RelayHere {
+  leads(): boolean
+  wake(): void
+}
+
+export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
   const batched = <In, Out>(run: (batch: In[]) => Promise<Out[]>) => batcher((batch: In[]) => alone(batch, run))
   const record = batched((batch: Reserved[]) => recordReserved(pool, batch))
-  const complete = batched((batch: Attempt[]) => completeAll(pool, batch, !relayIsHere()))
+  const complete = batched(async (batch: Attempt[]) => {
+    const notify = !relay?.leads()
+    const rows = await completeAll(pool, batch, notify)
+    if (!notify) relay?.wake()
+    return rows
+  })
   const end = batched((batch: Ending[]) => endAll(pool, batch))
   const read = batched((batch: { orderId: number }[]) => readDeliveries(pool, batch))
 

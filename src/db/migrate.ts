@@ -1,6 +1,6 @@
 /** Applies `sql/` to the database: numbered files, each once, all or none. */
 import { fileURLToPath } from 'node:url'
-import pg from 'pg'
+import { Client } from 'pg'
 import Postgrator from 'postgrator'
 import type { Logger } from '../telemetry/logger.ts'
 
@@ -13,7 +13,7 @@ const MIGRATION_LOCK = 7_036_401
  * @throws where PostgreSQL is away, a file fails (nothing of this run stays) or a file that was applied has been edited since
  */
 export async function migrate(dsn: string, logger: Logger): Promise<void> {
-  const session = new pg.Client({ connectionString: dsn })
+  const session = new Client({ connectionString: dsn })
   session.on('error', (error) => logger.warn({ err: error }, 'migration session lost'))
   await session.connect()
   try {

@@ -139,9 +139,9 @@ export function createStockLedger(pool: Pool) {
 
     /** Brings what we know to what Catalog said, and writes down what nobody of ours did. */
     async settle(productId: number, { happened, unexplainedHold, followedStock }: Finding): Promise<void> {
-      const effects = happened.map(effectOf)
-      const hold = effects.reduce((sum, effect) => sum + effect.hold, unexplainedHold)
-      const stock = effects.reduce((sum, effect) => sum + effect.stock, 0)
+      const changes = happened.map(effectOf)
+      const hold = changes.reduce((sum, effect) => sum + effect.hold, unexplainedHold)
+      const stock = changes.reduce((sum, effect) => sum + effect.stock, 0)
       // The changes are relative: a checkout that is cancelled at this moment adds its hold without asking for the lease.
       await pool.query(sql.prepared('settle', nothing)`
         with gone as (

@@ -4,9 +4,13 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 /** From 1 ms to the checkout's budget. */
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8]
 
-/** All metrics of one process, on a registry of their own. Gauges whose truth lies in PostgreSQL or Redis get their `collect` from who can ask there. */
+/**
+ * All metrics of one process, on a registry of their own. Gauges whose truth lies in PostgreSQL or Redis are set by what stands in
+ * `refreshed`, each time somebody scrapes; one that cannot be asked keeps its last value.
+ */
 export function createMetrics() {
   const registers = [new Registry()]
+  const refreshed: (() => Promise<void>)[] = []
   collectDefaultMetrics({ register: registers[0]! })
   const counter = <L extends string>(name: string, help: string, labelNames: L[]) => new Counter({ name, help, labelNames, registers })
   const histogram = <L extends string>(name: string, help: string, labelNames: L[]) =>
@@ -15,6 +19,11 @@ export function createMetrics() {
 
   return {
     registry: registers[0]!,
+    refreshed,
+    async scrape(): Promise<string> {
+      await Promise.allSettled(refreshed.map((refresh) => refresh()))
+      return registers[0]!.metrics()
+    },
     httpSeconds: histogram('order_http_request_seconds', 'Answer time by route and status', ['route', 'method', 'status']),
     checkouts: counter('order_checkouts_total', 'Checkouts that ended, by outcome', ['outcome']),
     stepSeconds: histogram('order_step_seconds', 'Time of one try of a saga step, by result', ['step', 'result']),

@@ -1,7 +1,7 @@
 /** A database of its own for a test file: copied from a migrated template in about 20 ms. */
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
-import pg from 'pg'
+import { Client, type QueryResultRow } from 'pg'
 import { migrate } from '../../src/db/migrate.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 
@@ -22,8 +22,8 @@ export function withDatabase(dsn: string, database: string): string {
 }
 
 /** Runs one statement on a session of its own, away from the pool under test. */
-export async function query<Row extends pg.QueryResultRow>(dsn: string, text: string, values: unknown[] = []): Promise<Row[]> {
-  const client = new pg.Client({ connectionString: dsn })
+export async function query<Row extends QueryResultRow>(dsn: string, text: string, values: unknown[] = []): Promise<Row[]> {
+  const client = new Client({ connectionString: dsn })
   client.on('error', () => {})
   await client.connect()
   try {
@@ -38,7 +38,7 @@ async function template(admin: string): Promise<string> {
   const hash = createHash('sha256')
   for (const file of readdirSync(sqlDirectory).sort()) hash.update(readFileSync(new URL(file, sqlDirectory)))
   const name = `order_template_${hash.digest('hex').slice(0, 12)}`
-  const client = new pg.Client({ connectionString: admin })
+  const client = new Client({ connectionString: admin })
   await client.connect()
   try {
     await client.query('select pg_advisory_lock($1)', [TEMPLATE_LOCK])

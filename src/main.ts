@@ -1,0 +1,53 @@
+/**
+ * Starts the processes that are named, or all of them in one:
+ *
+ *     node src/main.ts [web] [worker] [relay]     until SIGTERM or SIGINT
+ *     node src/main.ts release                    applies the migrations, and ends
+ */
+import { ConfigError, readConfig } from './config.ts'
+import { migrate } from './db/migrate.ts'
+import { type Role, startService } from './service.ts'
+import { createLogger } from './telemetry/logger.ts'
+
+const roles: readonly Role[] = ['web', 'worker', 'relay']
+/** `EX_USAGE` and `EX_CONFIG` of sysexits.h. */
+const EXIT = { usage: 64, config: 78 }
+
+function fail(lines: readonly string[], code: number): never {
+  process.stderr.write(`${lines.join('\n')}\n`)
+  process.exit(code)
+}
+
+function configure() {
+  try {
+    return readConfig(process.env)
+  } catch (error) {
+    if (error instanceof ConfigError) fail(error.faults, EXIT.config)
+    throw error
+  }
+}
+
+const named = process.argv.slice(2)
+const unknown = named.filter((name) => name !== 'release' && !roles.includes(name as Role))
+if (unknown.length > 0 || (named.includes('release') && named.length > 1)) {
+  fail([`There is no process ${unknown.join(', ') || named.join(' ')}; name some of ${roles.join(', ')}, or release alone`], EXIT.usage)
+}
+const config = configure()
+const logger = createLogger(config.LOG_LEVEL)
+
+if (named[0] === 'release') {
+  await migrate(config.POSTGRES_DSN, logger)
+} else {
+  const service = await startService(config, new Set(named.length > 0 ? (named as Role[]) : roles), logger)
+  let ending = false
+  const end = async (signal: string) => {
+    if (ending) return
+    ending = true
+    logger.info({ signal }, 'ending')
+    await service.stop()
+    logger.info('ended')
+    process.exit(0)
+  }
+  process.on('SIGTERM', end)
+  process.on('SIGINT', end)
+}

@@ -1,0 +1,139 @@
+/** A whole shop for a test: the service on a database, a Redis prefix and a topic of its own, with its neighbours. */
+import { randomUUID } from 'node:crypto'
+import fetch from 'node-fetch'
+import { type Config, readConfig } from '../../src/config.ts'
+import { type Role, type RunningService, startService } from '../../src/service.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
+import { createDatabase, query } from './database.ts'
+import { type CartLine, type Neighbours, type NeighboursOptions, startNeighbours } from './neighbours/index.ts'
+
+export const demoAddress = { address_line1: '1 Demo Street', address_line2: '', city: 'Dublin', country: 'IE', postcode: 'D01XYZ' }
+
+export interface Answer {
+  status: number
+  // oxlint-disable-next-line typescript/no-explicit-any -- whatever the service says; a test asserts on it
+  body: any
+  headers: Headers
+  ms: number
+}
+type Headers = Awaited<ReturnType<typeof fetch>>['headers']
+
+export interface CheckoutTerms {
+  key?: string
+  address?: Record<string, unknown>
+  /** Sent as it stands, in place of the address. */
+  rawBody?: string
+  token?: string
+}
+
+export interface Customer {
+  email: string
+  token: string
+  wants(...lines: CartLine[]): Promise<Customer>
+  checkout(terms?: CheckoutTerms): Promise<Answer>
+}
+
+export interface Shop extends Neighbours {
+  dsn: string
+  prefix: string
+  topic: string
+  /** The environment that any further process of this shop gets. */
+  env: Record<string, string>
+  /** The address of the service in this process. */
+  url: string
+  service: RunningService
+  /** Another process' worth of the service in this one. */
+  start(roles: readonly Role[], env?: Record<string, string>): Promise<RunningService>
+  /** A new one each time, with an empty cart. */
+  customer(name?: string): Customer
+  get(path: string): Promise<Answer>
+  query<Row extends Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>
+  close(): Promise<void>
+}
+
+export interface ShopOptions {
+  roles?: readonly Role[]
+  env?: Record<string, string>
+  neighbours?: NeighboursOptions
+}
+
+const everything: readonly Role[] = ['web', 'worker', 'relay']
+
+/** @returns once the service is ready; `close` it in `test.after.always`, and what it leaves open fails the file */
+export async function openShop({ roles = everything, env: extra = {}, neighbours: wanted = {} }: ShopOptions = {}): Promise<Shop> {
+  const id = randomUUID().slice(0, 8)
+  const [database, neighbours] = await Promise.all([createDatabase(), startNeighbours(wanted)])
+  const prefix = `{order-${id}}`
+  const topic = `order.events.${id}`
+  const env: Record<string, string> = {
+    HOST: '127.0.0.1',
+    PORT: '0',
+    POSTGRES_DSN: database.dsn,
+    REDIS_URL: process.env.REDIS_URL!,
+    REDIS_PREFIX: prefix,
+    KAFKA_BOOTSTRAP: process.env.KAFKA_BOOTSTRAP!,
+    TOPIC_ORDER_EVENTS: topic,
+    CATALOG_BASE: neighbours.catalogBase,
+    SHIPPING_BASE: neighbours.shippingBase,
+    LOG_LEVEL: process.env.LOG_LEVEL ?? 'silent',
+    ...extra,
+  }
+  const running: RunningService[] = []
+
+  async function start(wantedRoles: readonly Role[], more: Record<string, string> = {}): Promise<RunningService> {
+    const config: Config = readConfig({ ...env, ...more })
+    const service = await startService(config, new Set(wantedRoles), createLogger(config.LOG_LEVEL))
+    running.push(service)
+    await service.started
+    return service
+  }
+
+  const service = await start(roles)
+  const url = `http://127.0.0.1:${service.port}`
+  let customers = 0
+
+  async function ask(path: string, init: Parameters<typeof fetch>[1] = {}): Promise<Answer> {
+    const began = performance.now()
+    const response = await fetch(url + path, init)
+    const text = await response.text()
+    const body = response.headers.get('content-type')?.includes('json') ? JSON.parse(text) : text
+    return { status: response.status, body, headers: response.headers, ms: performance.now() - began }
+  }
+
+  return {
+    ...neighbours,
+    dsn: database.dsn,
+    prefix,
+    topic,
+    env,
+    url,
+    service,
+    start,
+    get: (path) => ask(path),
+    query: (text, values) => query(database.dsn, text, values),
+    customer(name = 'customer') {
+      customers += 1
+      const email = `${name}-${id}-${customers}@example.com`
+      const token = neighbours.auth.token({ sub: email })
+      const customer: Customer = {
+        email,
+        token,
+        async wants(...lines) {
+          await neighbours.cart.fill(email, lines)
+          return customer
+        },
+        checkout({ key, address = demoAddress, rawBody, token: other = token } = {}) {
+          const headers: Record<string, string> = { authorization: `Bearer ${other}`, 'content-type': 'application/json' }
+          if (key !== undefined) headers['idempotency-key'] = key
+          return ask('/order/v1/orders/checkout', { method: 'POST', headers, body: rawBody ?? JSON.stringify(address) })
+        },
+      }
+      return customer
+    },
+    async close() {
+      await Promise.all(running.map((one) => one.stop()))
+      await neighbours.stop()
+      await database.drop()
+    },
+  }
+}

@@ -1,16 +1,11 @@
 /** Waiting, with an end to it. */
 import type { Outcome } from '../model.ts'
 
-/** What {@link within} throws. */
-export class TookTooLong extends Error {
-  override name = 'TookTooLong'
-}
-
-/** @throws TookTooLong after `ms`; what the promise does then is nobody's concern any more */
+/** @throws after `ms`; what the promise does then is nobody's concern any more */
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new TookTooLong(`no answer within ${ms} ms`)), ms)
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
   })
   try {
     return await Promise.race([promise, late])

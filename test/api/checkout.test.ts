@@ -217,6 +217,14 @@ test('with a key, a PostgreSQL that is away says unknown: an order may stand und
   t.is(answer.headers.get('checkout-outcome'), 'unknown')
 })
 
+test('with a key, also an intent that was certainly not written says unknown: another one may have been let in meanwhile', async (t) => {
+  const desk = await open(t, {
+    service: (service) => ({ ...service, intents: { ...service.intents, intend: () => Promise.reject(refused()) } }),
+  })
+  t.is((await desk.checkout()).headers.get('checkout-outcome'), null)
+  t.is((await desk.checkout({ headers: { 'idempotency-key': 'k1' } })).headers.get('checkout-outcome'), 'unknown')
+})
+
 test('a customer who goes away changes nothing', async (t) => {
   const desk = await open(t)
   const leaving = new AbortController()

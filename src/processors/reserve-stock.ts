@@ -5,7 +5,7 @@
 import type { Checkouts } from '../db/checkouts.ts'
 import type { StepName } from '../model.ts'
 import { LeaseTimeout } from '../stock/leases.ts'
-import { callStock, StockFault, type StockParts } from '../stock/stock-call.ts'
+import { callStock, type StockCallDone, StockFault, type StockParts } from '../stock/stock-call.ts'
 import { type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
 import type { Step } from './saga.ts'
 
@@ -35,18 +35,7 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<Step
         throw error
       })
       if (result.answer === 'done') {
-        run.recorded = result
-          .record((epochs) => checkouts.recordReserved(run, epochs))
-          .then(
-            () => {
-              run.reserveCall = 'settled'
-              run.recoveryPoint = 'reserve-stock'
-            },
-            (error: StockFault) => {
-              run.reserveCall = error.settled ? 'settled' : 'unknown'
-              throw new StepFault(error.message, unreachable, { cause: error })
-            },
-          )
+        run.recorded = record(run, result)
         // Awaited later, beside the shipment's call: until then its failure is nobody's.
         run.recorded.catch(() => {})
         return
@@ -58,5 +47,16 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<Step
       // A bad key or a body that Catalog does not understand: no repeat helps, and it is not the customer's fault.
       return { status: 503, detail: `Catalog refused the reservation (${result.status})` }
     },
+  }
+  async function record(run: CheckoutRun, reserved: StockCallDone): Promise<void> {
+    try {
+      await reserved.record((epochs) => checkouts.recordReserved(run, epochs))
+    } catch (error) {
+      const { settled, message } = error as StockFault
+      run.reserveCall = settled ? 'settled' : 'unknown'
+      throw new StepFault(message, unreachable, { cause: error })
+    }
+    run.reserveCall = 'settled'
+    run.recoveryPoint = 'reserve-stock'
   }
 }

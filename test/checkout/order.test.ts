@@ -1,5 +1,5 @@
 import test from 'ava'
-import { openShop, type Shop } from './support/shop.ts'
+import { openShop, type Shop } from '../support/shop.ts'
 
 let shop: Shop
 test.before(async () => {

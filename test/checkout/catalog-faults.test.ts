@@ -1,0 +1,109 @@
+import test from 'ava'
+import type { CatalogFault } from '../support/neighbours/index.ts'
+import { openShop, type Shop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+
+let shop: Shop
+test.before(async () => {
+  // Short times, so that a neighbour that hangs does not hang the tests: 400 ms a call, 3 s a checkout.
+  shop = await openShop({ env: { CALL_TIMEOUT_MS: '400', CHECKOUT_BUDGET_MS: '3000' } })
+})
+test.after.always(() => shop?.close())
+
+/** What Catalog says once nobody has anything left to give back, or to look at. */
+async function booksInTheEnd(productId: number) {
+  const inNeed = `select from order_service.products p where product_id = $1 and (extra_hold <> 0 or extra_stock <> 0
+    or exists (select from order_service.doubts d where d.product_id = p.product_id and looked_at is null))`
+  await until(
+    () => shop.query(inNeed, [productId]),
+    (rows) => rows.length === 0,
+  )
+  return shop.catalog.books(productId)
+}
+
+const passing: [string, Omit<CatalogFault, 'call' | 'productId'>][] = [
+  ['answers 500 before it acts', { fault: 'error' }],
+  ['answers 500 after it acted', { fault: 'error', actFirst: true }],
+  ['answers 503', { fault: 'error', status: 503 }],
+  ['hangs', { fault: 'hang' }],
+  ['acts and drops its answer', { fault: 'drop' }],
+  ['resets the connection', { fault: 'reset' }],
+  ['acts after we gave the call up', { fault: 'late', ms: 500 }],
+  ['answers only after we gave the call up', { fault: 'slow', ms: 600 }],
+]
+for (const [what, fault] of passing) {
+  test(`a Catalog that once ${what} costs time, and neither the order nor a piece`, async (t) => {
+    const product = shop.catalog.product({ stock: 10 })
+    const customer = await shop.customer().wants({ product_id: product, qty: 2 })
+    const told = shop.catalog.fault({ call: 'reserve', productId: product, times: 1, ...fault })
+
+    const answer = await customer.checkout()
+
+    t.is(answer.status, 200, JSON.stringify(answer.body))
+    t.is(told.fired(), 1)
+    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+    t.is(shop.shipping.count(answer.body.order_id), 1)
+    t.is(shop.catalog.inFlightMost(product), 1)
+  })
+}
+
+for (const [what, fault] of [
+  ['answers 500', { fault: 'error', actFirst: true }],
+  ['hangs', { fault: 'hang' }],
+  ['drops its answers', { fault: 'drop' }],
+] as const) {
+  test(`a Catalog that ${what} for as long as we may wait is a 503 with nothing left behind`, async (t) => {
+    const product = shop.catalog.product({ stock: 10 })
+    const customer = await shop.customer().wants({ product_id: product, qty: 2 })
+    const told = shop.catalog.fault({ call: 'reserve', productId: product, ...fault })
+
+    const answer = await customer.checkout()
+    told.remove()
+
+    t.is(answer.status, 503, JSON.stringify(answer.body))
+    t.true(answer.headers.has('retry-after'))
+    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 0 })
+    t.deepEqual(await shop.query('select from public.orders where user_email = $1', [customer.email]), [])
+    const again = await customer.checkout()
+    t.is(again.status, 200, 'the mender is done or does not stand in the way')
+    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+  })
+}
+
+test('a refusal for want of stock is a 409 with the words of Catalog', async (t) => {
+  const product = shop.catalog.product({ stock: 1 })
+  const customer = await shop.customer().wants({ product_id: product, qty: 2 })
+
+  const answer = await customer.checkout()
+
+  t.is(answer.status, 409)
+  t.deepEqual(answer.body, { detail: `Insufficient stock for product_id ${product}` })
+  t.deepEqual(await booksInTheEnd(product), { in_stock: 1, reserved: 0 })
+  const [row] = await shop.query<{ state: string; idempotency_key: string | null }>(
+    'select state, idempotency_key from order_service.checkouts where user_email = $1',
+    [customer.email],
+  )
+  t.deepEqual(row, { state: 'REJECTED', idempotency_key: null })
+})
+
+test('a product that Catalog does not know is a 404 with the words of Catalog', async (t) => {
+  const customer = await shop.customer().wants({ product_id: 999_999, qty: 1, unit_price_cents: 100, title: 'Ghost' })
+
+  const answer = await customer.checkout()
+
+  t.is(answer.status, 404)
+  t.deepEqual(answer.body, { detail: 'Inventory missing for product_id 999999' })
+})
+
+test('a Catalog that refuses our key is a 503, at once', async (t) => {
+  const product = shop.catalog.product({ stock: 10 })
+  const customer = await shop.customer().wants({ product_id: product, qty: 1 })
+  const told = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
+
+  const answer = await customer.checkout()
+  told.remove()
+
+  t.is(answer.status, 503)
+  t.is(told.fired(), 1)
+  t.false(JSON.stringify(answer.body).includes('key'))
+})

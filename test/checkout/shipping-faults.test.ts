@@ -1,0 +1,102 @@
+import test from 'ava'
+import type { ShippingFault } from '../support/neighbours/index.ts'
+import { openShop, type Shop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+
+let shop: Shop
+test.before(async () => {
+  shop = await openShop({ env: { CALL_TIMEOUT_MS: '400', CHECKOUT_BUDGET_MS: '3000' } })
+})
+test.after.always(() => shop?.close())
+
+/** A customer of a product that nobody else buys. */
+async function buyer() {
+  const product = shop.catalog.product({ stock: 10 })
+  const customer = await shop.customer().wants({ product_id: product, qty: 2 })
+  const fault = (terms: Omit<ShippingFault, 'email'>) => shop.shipping.fault({ email: customer.email, ...terms })
+  const held = (reserved: number) =>
+    until(
+      () => shop.catalog.books(product),
+      (books) => books?.reserved === reserved && books.in_stock === 10,
+    )
+  return { product, customer, fault, held }
+}
+
+for (const [what, terms] of [
+  ['answers 500 before it acts', { fault: 'error' }],
+  ['answers 500 after it acted', { fault: 'error', actFirst: true }],
+  ['answers 503', { fault: 'error', status: 503 }],
+  ['acts and drops its answer', { fault: 'drop' }],
+  ['acts after we gave the call up', { fault: 'late', ms: 700 }],
+  ['answers only after we gave the call up', { fault: 'slow', ms: 700 }],
+  ['answers what is no JSON after it acted', { fault: 'garbage', actFirst: true }],
+] as const satisfies [string, Omit<ShippingFault, 'email'>][]) {
+  test(`a Shipping that once ${what} costs time, and makes one shipment`, async (t) => {
+    const { customer, fault, held } = await buyer()
+    const told = fault({ call: 'create', times: 1, ...terms })
+
+    const answer = await customer.checkout()
+
+    t.is(answer.status, 200, JSON.stringify(answer.body))
+    t.is(told.fired(), 1)
+    t.is(shop.shipping.count(answer.body.order_id), 1)
+    await t.notThrowsAsync(held(2))
+  })
+}
+
+for (const [what, status, terms] of [
+  ['refuses with a 422', 502, { fault: 'refuse', status: 422, detail: 'value is not a valid email address' }],
+  ['answers 500 for as long as we may wait', 502, { fault: 'error' }],
+  ['hangs', 503, { fault: 'hang' }],
+  ['resets connections', 503, { fault: 'reset' }],
+] as const) {
+  test(`a Shipping that ${what} is a ${status}, and the hold is given back`, async (t) => {
+    const { customer, fault, held } = await buyer()
+    const told = fault({ call: 'create', ...terms })
+
+    const answer = await customer.checkout()
+    told.remove()
+
+    t.is(answer.status, status, JSON.stringify(answer.body))
+    t.is(typeof answer.body.detail, 'string')
+    await t.notThrowsAsync(held(0))
+    const [row] = await shop.query<{ order_id: number }>('select order_id from order_service.checkouts where user_email = $1', [
+      customer.email,
+    ])
+    const order = await shop.get(`/order/v1/orders/${row!.order_id}`)
+    t.is(order.body.status, 'CANCELLED')
+    t.is(order.body.reason, answer.body.detail)
+    t.deepEqual(await shop.query('select from order_service.outbox where order_id = $1', [row!.order_id]), [])
+  })
+}
+
+test('a Shipping that acts after we gave the checkout up leaves a draft of a cancelled order, and no order', async (t) => {
+  const { customer, fault, held } = await buyer()
+  fault({ call: 'create', fault: 'late', ms: 3500, times: 1 })
+
+  const answer = await customer.checkout()
+
+  t.is(answer.status, 503)
+  await t.notThrowsAsync(held(0))
+  const drafts = await until(
+    () => shop.shipping.shipments().filter(({ user_email }) => user_email === customer.email),
+    (found) => found.length === 1,
+  )
+  const again = await customer.checkout()
+  t.is(again.status, 200)
+  t.not(again.body.order_id, drafts[0]!.order_id)
+  t.is((await shop.get(`/order/v1/orders/${drafts[0]!.order_id}`)).body.status, 'CANCELLED')
+  await t.notThrowsAsync(held(2))
+})
+
+test('an address that Shipping refuses is a 502 with its words', async (t) => {
+  const product = shop.catalog.product({ stock: 10 })
+  const customer = shop.customer()
+  const email = `someone-${product}@shop.test`
+  await shop.cart.fill(email, [{ product_id: product, qty: 1 }])
+
+  const answer = await customer.checkout({ token: shop.auth.token({ sub: email }) })
+
+  t.is(answer.status, 502)
+  t.regex(answer.body.detail, /^Shipping refused: /)
+})

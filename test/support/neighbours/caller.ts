@@ -11,12 +11,12 @@ export interface Asking {
   method?: string
   body?: unknown
   headers?: Record<string, string>
-  /** The caller goes at this signal; otherwise after ten seconds. */
+  /** The caller goes at this signal; otherwise after a minute. */
   signal?: AbortSignal
 }
 
 /** Asks, with a body as JSON, or as it is where it is text. Throws where there is no answer. */
-export async function ask(url: string, { method, body, headers = {}, signal = AbortSignal.timeout(10_000) }: Asking = {}): Promise<Reply> {
+export async function ask(url: string, { method, body, headers = {}, signal = AbortSignal.timeout(60_000) }: Asking = {}): Promise<Reply> {
   const response = await fetch(url, {
     method: method ?? (body === undefined ? 'GET' : 'POST'),
     headers: { 'content-type': 'application/json', ...headers },
@@ -72,7 +72,7 @@ export async function gone(call: (signal: AbortSignal) => Promise<Reply>, hasArr
 }
 
 /** Looks again and again until it is so. */
-export async function until(isSo: () => boolean, withinMs = 5_000): Promise<void> {
+export async function until(isSo: () => boolean, withinMs = 30_000): Promise<void> {
   const end = Date.now() + withinMs
   while (!isSo()) {
     if (Date.now() > end) throw new Error(`It was not so within ${withinMs} ms: ${isSo}`)

@@ -26,12 +26,12 @@ test('reserves that overlap on one product are lost, though each is answered 200
   const { catalog, base } = await open(t)
   const shoes = catalog.product({ stock: 1_000 })
 
-  const statuses = await reserveTogether(base, shoes, 64, 2)
+  const statuses = await reserveTogether(base, shoes, 64, 16)
 
   t.true(statuses.every((status) => status === 200))
   const held = catalog.books(shoes)?.reserved ?? 0
-  t.true(held >= 32 && held < 60, `held ${held} of 64`)
-  t.is(catalog.inFlightMost(shoes), 2)
+  t.true(held > 0 && held < 60, `held ${held} of 64`)
+  t.true(catalog.inFlightMost(shoes) > 1)
 })
 
 test('one at a time loses nothing, and the journal shows that none overlapped', async (t) => {
@@ -61,14 +61,13 @@ test('commits and restocks overwrite each other too', async (t) => {
   const shoes = catalog.product({ stock: 1_000, reserved: 500 })
 
   await Promise.all(
-    ['commit', 'restock'].map(async (verb) => {
-      for (let n = 0; n < 32; n++) await callStock(base, verb, [{ product_id: shoes, qty: 1 }])
+    ['commit', 'restock', 'commit', 'restock', 'commit', 'restock', 'commit', 'restock'].map(async (verb) => {
+      for (let n = 0; n < 8; n++) await callStock(base, verb, [{ product_id: shoes, qty: 1 }])
     }),
   )
 
-  const { in_stock = 0, reserved = 0 } = catalog.books(shoes) ?? {}
-  t.not(in_stock, 1_000)
-  t.true(reserved > 500 - 32, `reserved ${reserved}`)
+  const { reserved = 0 } = catalog.books(shoes) ?? {}
+  t.true(reserved > 500 - 32, `32 were committed, and ${500 - reserved} are gone`)
 })
 
 test('an exact Catalog loses nothing', async (t) => {

@@ -41,7 +41,7 @@ for (const { fault, status, body, applied } of answered) {
   })
 }
 
-test('hang never answers, and applies nothing', async (t) => {
+test.serial('hang never answers, and applies nothing', async (t) => {
   const { catalog, reserveAndGo, held, last } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'hang' })
   t.is(await reserveAndGo(), 'AbortError')
@@ -50,7 +50,7 @@ test('hang never answers, and applies nothing', async (t) => {
   t.like(last(), { answer: 'none', applied: false })
 })
 
-test('slow acts and answers late', async (t) => {
+test.serial('slow acts and answers late', async (t) => {
   const { catalog, reserve, held } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'slow', ms: 150 })
   const since = Date.now()
@@ -62,9 +62,9 @@ test('slow acts and answers late', async (t) => {
   t.is(held(), 1)
 })
 
-test('slow that acts first has acted long before it answers', async (t) => {
+test.serial('slow that acts first has acted long before it answers', async (t) => {
   const { catalog, reserve, held, last } = await open(t)
-  catalog.fault({ call: 'reserve', fault: 'slow', ms: 150, actFirst: true })
+  catalog.fault({ call: 'reserve', fault: 'slow', ms: 1_000, actFirst: true })
   const call = reserve()
   await until(() => held() === 1)
   t.is(last()?.answer, 'none')
@@ -72,7 +72,7 @@ test('slow that acts first has acted long before it answers', async (t) => {
   t.is(held(), 1)
 })
 
-test('slow acts though its caller has gone', async (t) => {
+test.serial('slow acts though its caller has gone', async (t) => {
   const { catalog, reserveAndGo, held, last } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'slow', ms: 100 })
   t.is(await reserveAndGo(), 'AbortError')
@@ -96,17 +96,17 @@ test('reset gives no answer and does nothing', async (t) => {
   t.like(last(), { answer: 'none', applied: false })
 })
 
-test('late acts long after its caller has gone, and is over for the caller when it went', async (t) => {
+test.serial('late acts long after its caller has gone, and is over for the caller when it went', async (t) => {
   const { catalog, reserveAndGo, held, last } = await open(t)
-  catalog.fault({ call: 'reserve', fault: 'late', ms: 200 })
+  catalog.fault({ call: 'reserve', fault: 'late', ms: 2_000 })
   t.is(await reserveAndGo(), 'AbortError')
   t.is(held(), 0)
   await until(() => held() === 1)
   t.like(last(), { answer: 'none', applied: true })
-  t.true((last()?.ms ?? 999) < 190)
+  t.true((last()?.ms ?? 0) > 0 && (last()?.ms ?? 0) < 1_900, `${last()?.ms} ms`)
 })
 
-test('what is late is never done once all is stopped', async (t) => {
+test.serial('what is late is never done once all is stopped', async (t) => {
   const { catalog, catalogBase, stop } = await startNeighbours()
   const shoes = catalog.product({ stock: 10 })
   catalog.fault({ fault: 'late', ms: 50 })

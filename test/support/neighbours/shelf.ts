@@ -1,6 +1,7 @@
 /** Catalog's books: what is in stock and what is held, and the ways in which calls change them. */
 import type { Chance } from './chance.ts'
 import { type Answer, json, refusal } from './exchange.ts'
+import { Latest } from './latest.ts'
 import type { Waits } from './waits.ts'
 
 /** What changes a product's books. */
@@ -60,7 +61,7 @@ export class Shelf {
   readonly #waits: Waits
   /** For each product the end of the last call that took its lock; Catalog's row lock, where it is exact. */
   readonly #locks = new Map<number, Promise<unknown>>()
-  readonly #answers = new Map<string, Answer>()
+  readonly #answers = new Latest<string, Answer>(rememberedKeys)
 
   constructor(manners: Manners, chance: Chance, waits: Waits) {
     this.#manners = manners
@@ -118,7 +119,6 @@ export class Shelf {
     if (known) return known
     const answer = act()
     this.#answers.set(key, answer)
-    if (this.#answers.size > rememberedKeys) this.#answers.delete(this.#answers.keys().next().value ?? key)
     return answer
   }
 }

@@ -87,7 +87,9 @@ test('text that its database cannot keep is a 500', async (t) => {
 
 test('sixteen at a time it bears', async (t) => {
   const { shipping, base } = await open(t)
+  const since = performance.now()
   const answers = await Promise.all(Array.from({ length: 16 }, (_, n) => callShipment(base, { order_id: n })))
+  t.true(performance.now() - since > 40, 'one after the other')
   t.true(answers.every(({ status }) => status === 201))
   t.true(shipping.inFlightMost() <= 16 && shipping.inFlightMost() > 1)
   t.false(shipping.broke())
@@ -95,18 +97,44 @@ test('sixteen at a time it bears', async (t) => {
 
 test('above a hundred at a time it breaks: 500s, resets and hangs, until fewer than fifty are left', async (t) => {
   const { shipping, base } = await open(t)
-  const outcomes = await Promise.all(
-    Array.from({ length: 250 }, (_, n) => noAnswer(callShipment(base, { order_id: n }, { signal: AbortSignal.timeout(2_500) }))),
-  )
+  shipping.fault({ fault: 'hang', times: 101 })
+  const arrived = () => shipping.journal().length
+  const left = () => shipping.journal().filter(({ ms }) => ms > 0).length
+  /** Calls that have arrived, and the end of those of them that nobody answers. */
+  async function call(calls: number): Promise<() => Promise<void>> {
+    const [caller, before] = [new AbortController(), arrived()]
+    const outcomes = Array.from({ length: calls }, (_, n) =>
+      noAnswer(callShipment(base, { order_id: before + n }, { signal: caller.signal })),
+    )
+    await until(() => arrived() === before + calls)
+    return async () => {
+      caller.abort()
+      await Promise.all(outcomes)
+    }
+  }
 
+  const hung = [await call(49), await call(1), await call(50)]
+  t.false(shipping.broke())
+  hung.push(await call(1))
   t.true(shipping.broke())
-  const kinds = new Set(outcomes)
-  for (const kind of ['answered 500', 'ECONNRESET', 'TimeoutError']) t.true(kinds.has(kind), `${kind} among ${[...kinds]}`)
 
-  await until(() => shipping.journal().every(({ ms }) => ms > 0))
+  const goAway = await call(40)
+  await until(() => shipping.journal().every(({ fault }) => fault !== undefined))
+  t.deepEqual([...new Set(shipping.journal().map(({ fault }) => fault))].sort(), ['drop', 'error', 'hang', 'reset'])
+  await goAway()
+
+  for (const go of hung.slice(2)) await go()
+  await until(() => left() === 40 + 51)
+  await (await call(1))()
+  await until(() => left() === 40 + 51 + 1)
+  t.truthy(shipping.journal().at(-1)?.fault, 'fifty are left')
+
+  await hung[1]?.()
+  await until(() => left() === 40 + 51 + 1 + 1)
   t.is((await callShipment(base, { order_id: 1_000 })).status, 201)
   shipping.forget()
   t.false(shipping.broke())
+  await hung[0]?.()
 })
 
 test('faults strike one order, one customer, or lists alone', async (t) => {

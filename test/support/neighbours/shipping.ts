@@ -8,6 +8,7 @@ import { type Answer, Exchange, failure, json, readJson, refusal, unprocessable 
 import { type Fault, Faults, type FaultTerms, faultTerms } from './faults.ts'
 import { InFlight } from './in-flight.ts'
 import { type Entry, Journal } from './journal.ts'
+import { Latest } from './latest.ts'
 import { breaksDatabase, isId, type Shipment, shipmentRequest } from './shipment.ts'
 import { Waits } from './waits.ts'
 
@@ -34,7 +35,7 @@ export interface ShippingManners {
 export interface ShippingOptions extends ShippingManners {
   chance: Chance
   journal: number
-  /** So many orders' shipments are remembered, the latest. */
+  /** Of at least so many orders the shipments are remembered, the latest. */
   orders: number
   port?: number
 }
@@ -89,7 +90,7 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
   const faults = new Faults<ShippingFault>()
   const journal = new Journal<ShippingEntry>(limit)
   const inFlight = new InFlight<never>()
-  const shipments = new Map<number, Shipment[]>()
+  const shipments = new Latest<number, Shipment[]>(orders)
   let lastId = 0
   let busyUntil = 0
   let broken = false
@@ -133,9 +134,8 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
   /** A second shipment of an order is simply one more. */
   function keep(shipment: Shipment): void {
     const others = shipments.get(shipment.order_id)
-    if (others) return void others.push(shipment)
-    shipments.set(shipment.order_id, [shipment])
-    if (shipments.size > orders) shipments.delete(shipments.keys().next().value ?? 0)
+    if (others) others.push(shipment)
+    else shipments.set(shipment.order_id, [shipment])
   }
 
   /** Counts the call until it is over for its caller, and writes down how it ended. */
@@ -179,8 +179,7 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
 
   return {
     base: door.base,
-    shipments: (orderId) =>
-      (orderId === undefined ? [...shipments.values()].flat() : (shipments.get(orderId) ?? [])).map((one) => ({ ...one })),
+    shipments: (orderId) => (orderId === undefined ? shipments.values().flat() : (shipments.get(orderId) ?? [])).map((one) => ({ ...one })),
     count: (orderId) => shipments.get(orderId)?.length ?? 0,
     fault: (fault) => faults.add(fault),
     removeFault: (id) => faults.remove(id),

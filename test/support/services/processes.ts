@@ -34,7 +34,6 @@ export type Started = {
 export async function start(job: Job, output: 'inherit' | 'pipe' = 'inherit'): Promise<Started> {
   const supervisor = spawn(process.execPath, [join(import.meta.dirname, 'supervisor.ts'), JSON.stringify(job)], {
     detached: true,
-    env: { ...process.env, NODE_OPTIONS: '' },
     stdio: ['pipe', output, 'inherit', 'pipe'],
   })
   const exited = once(supervisor, 'exit').then(([code, by]) => (code as number | null) ?? (by ? 137 : 1))

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { startServices } from './index.ts'
 import { type Started, start } from './processes.ts'
 import { checkout } from './state.ts'
+import { tally } from './tally.ts'
 
 const args = process.argv.slice(2)
 const ava = join(checkout, 'node_modules', 'ava', 'entrypoints', 'cli.js')
@@ -22,7 +23,7 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 
 const result = await runAva().catch((error: Error) => ({ output: '', code: report(error) }))
-const total = count(result.output, interrupted ?? result.code)
+const total = tally(result.output, interrupted ?? result.code)
 process.exitCode = interrupted ?? (result.code || (total.failed > 0 ? 1 : 0))
 console.log(`${total.passed} passed, ${total.failed} failed`)
 
@@ -62,21 +63,6 @@ function refuseOnly() {
   const files = globSync('test/**/*.test.ts', { cwd: checkout })
   const narrowed = files.filter((file) => /\btest(\.\w+)*\.only\(/.test(readFileSync(join(checkout, file), 'utf8')))
   if (narrowed.length > 0) throw new Error(`test.only skips the rest of its file; take it out of ${narrowed.join(', ')}`)
-}
-
-// The lines of ava's default reporter. Its TAP reporter breaks on a timeout and says nothing about files that do not end.
-function count(text: string, exitCode: number): { passed: number; failed: number } {
-  const lines = (pattern: RegExp) => text.match(pattern)?.length ?? 0
-  const sumOf = (what: string) =>
-    [...text.matchAll(new RegExp(`^ +(\\d+) ${what}`, 'gm'))].reduce((sum, match) => sum + Number(match[1]), 0)
-  const passed = lines(/^ +✔ /gm)
-  const failed =
-    lines(/^ +✘ /gm) + // tests, and files that did not load, had no tests or ended early
-    lines(/^ +Failed to exit when running /gm) +
-    sumOf('tests? remained pending') +
-    sumOf('unhandled rejections?') +
-    sumOf('uncaught exceptions?')
-  return { passed, failed: exitCode !== 0 && failed === 0 ? 1 : failed }
 }
 
 function report(error: Error): number {

@@ -30,7 +30,7 @@ test('a Redis that is killed answers again on its port after a restart', async (
 })
 
 test('a PostgreSQL that is killed has its data after a restart', async (t) => {
-  const postgres = await startPostgres({ name: nameFor(t, 'postgres') })
+  const postgres = await startPostgres({ name: 'own-postgres' })
   t.teardown(postgres.stop)
   await query(postgres.dsn, 'create table kept as select 42 as answer')
 

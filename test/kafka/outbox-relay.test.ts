@@ -88,12 +88,13 @@ test.serial('after a rejected send nothing that was acknowledged is missing', as
 
 test.serial('a relay whose broker hangs stops within its patience, and leaves the events to the next one', async (t) => {
   const shop = await open(t, { bootstrap: broker.bootstrap })
-  let connecting = false
+  let connecting: Promise<unknown> | undefined
   const kafka: Kafka = {
     ...shop.kafka,
     connectProducer(signal) {
-      connecting = true
-      return shop.kafka.connectProducer(signal)
+      const producer = shop.kafka.connectProducer(signal)
+      connecting = producer.catch(() => 'cut off')
+      return producer
     },
   }
   process.kill(broker.pid, 'SIGSTOP')
@@ -101,9 +102,10 @@ test.serial('a relay whose broker hangs stops within its patience, and leaves th
   const relay = shop.relay({ kafka, stopMs: 50 })
   relay.start()
   await shop.write(orders(1))
-  await until(() => connecting)
+  await until(() => connecting !== undefined)
   const began = performance.now()
   await relay.stop()
+  t.is(await connecting, 'cut off')
   // Three requests of 5 s would be due.
   t.true(performance.now() - began < 5000)
   t.deepEqual(await shop.query('select sent_at from order_service.outbox'), [{ sent_at: null }])
@@ -223,6 +225,10 @@ test('of two relays one leads, and the other takes over when it stops', async (t
 
   await first!.stop()
   t.false(first!.leads())
+  const sessions = await shop.query(
+    "select pid from pg_stat_activity where datname = current_database() and application_name = 'order-service relay'",
+  )
+  t.is(sessions.length, 1)
   await until(second!.leads)
   await shop.write(orders(20))
   await shop.allSent()

@@ -1,0 +1,161 @@
+/** A customer's way from the login to the order read back, on the real servers, shown step by step. Exits 1 where a step is not as it should be. */
+import { isDeepStrictEqual } from 'node:util'
+import { Kafka, logLevel } from 'kafkajs'
+import fetch from 'node-fetch'
+import { password } from './neighbours/auth.ts'
+import { demoAddress, openShop, type Shop } from './shop.ts'
+
+/** An event that is not there by then is missing. */
+const EVENT_MS = 20_000
+
+/** Something in the journey was not as it should be. */
+class Wrong extends Error {}
+
+let steps = 0
+const step = (title: string) => console.log(`\n${++steps}. ${title}`)
+const show = (text: string) => console.log(text.replace(/^/gm, '   '))
+const pretty = (value: unknown) => JSON.stringify(value, null, 2)
+
+function expect(what: string, is: unknown, should: unknown): void {
+  if (!isDeepStrictEqual(is, should)) throw new Wrong(`${what} is ${JSON.stringify(is)} and should be ${JSON.stringify(should)}`)
+}
+
+/** Long tokens are cut: nobody reads them. */
+const cut = (text: string) => text.replace(/eyJ[\w-]{10}[\w.-]+/g, (token) => `${token.slice(0, 12)}...`)
+
+/** Asks over HTTP, shows what was asked and what was answered. */
+async function ask(method: string, url: string, body?: unknown, headers: Record<string, string> = {}) {
+  show(`> ${method} ${url}`)
+  for (const [name, value] of Object.entries(headers)) show(`> ${name}: ${cut(value)}`)
+  if (body !== undefined) show(`> ${JSON.stringify(body)}`)
+  const response = await fetch(url, {
+    method,
+    headers: { 'content-type': 'application/json', ...headers },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  })
+  const text = await response.text()
+  show(`< ${response.status} ${cut(text)}`)
+  // oxlint-disable-next-line typescript/no-explicit-any -- whatever was said; the steps compare it
+  return { status: response.status, body: JSON.parse(text) as any }
+}
+
+interface Seen {
+  partition: number
+  offset: string
+  key: string
+  event: Record<string, unknown>
+}
+
+/** A consumer as other services run one. @returns a function that waits for the next message */
+async function consume(topic: string): Promise<{ next(): Promise<Seen>; stop(): Promise<void> }> {
+  const kafka = new Kafka({ brokers: process.env.KAFKA_BOOTSTRAP!.split(','), clientId: 'demo', logLevel: logLevel.NOTHING })
+  const admin = kafka.admin()
+  await admin.connect()
+  await admin.createTopics({ topics: [{ topic }], waitForLeaders: true }).finally(() => admin.disconnect())
+  const consumer = kafka.consumer({ groupId: `demo-${topic}`, maxWaitTimeInMs: 100 })
+  const { promise: seen, resolve } = Promise.withResolvers<Seen>()
+  await consumer.connect()
+  await consumer.subscribe({ topic, fromBeginning: true })
+  await consumer.run({
+    eachMessage: async ({ partition, message }) =>
+      resolve({ partition, offset: message.offset, key: String(message.key), event: JSON.parse(String(message.value)) }),
+  })
+  return {
+    async next() {
+      const late = Promise.withResolvers<never>()
+      const timer = setTimeout(() => late.reject(new Wrong(`no event came in ${EVENT_MS / 1000} s`)), EVENT_MS)
+      return Promise.race([seen, late.promise]).finally(() => clearTimeout(timer))
+    },
+    stop: () => consumer.disconnect(),
+  }
+}
+
+async function journey(shop: Shop, consumer: Awaited<ReturnType<typeof consume>>): Promise<void> {
+  const email = 'ada@example.com'
+  const shoes = shop.catalog.product({ stock: 10, price: 12_999, title: 'Air Zoom' })
+  const socks = shop.catalog.product({ stock: 50, price: 990, title: 'Wool Socks' })
+
+  step('A customer logs in')
+  const login = await ask('POST', `${shop.authBase}/auth/login`, { email, password })
+  expect('the status of the login', login.status, 200)
+  const authorization = `Bearer ${login.body.access_token}`
+
+  step('The customer fills a cart')
+  await shop.cart.fill(email, [
+    { product_id: shoes, qty: 2 },
+    { product_id: socks, qty: 3 },
+  ])
+  show('2 x Air Zoom at 129.99, 3 x Wool Socks at 9.90')
+
+  step('The customer checks out')
+  const answer = await ask('POST', `${shop.url}/order/v1/orders/checkout`, demoAddress, { authorization, 'idempotency-key': 'demo-1' })
+  expect('the status of the checkout', answer.status, 200)
+  const orderId: number = answer.body.order_id
+  expect('the answer', answer.body, { order_id: orderId, status: 'CREATED', total_cents: 28_968, currency: 'USD' })
+
+  step('Catalog holds the stock')
+  for (const [product, qty, stock] of [
+    [shoes, 2, 10],
+    [socks, 3, 50],
+  ] as const) {
+    const books = await ask('GET', `${shop.catalogBase}/catalog/v1/products/${product}`)
+    expect(`what Catalog says of product ${product}`, books.body.inventory, { in_stock: stock, reserved: qty })
+  }
+
+  step('Shipping has one draft of a shipment')
+  const drafts = await ask('GET', `${shop.shippingBase}/shipping/v1/shipments?order_id=${orderId}`)
+  expect('the number of shipments', drafts.body.length, 1)
+  const { order_id, user_email, city, status } = drafts.body[0]
+  expect(
+    'the shipment',
+    { order_id, user_email, city, status },
+    { order_id: orderId, user_email: email, city: 'Dublin', status: 'PENDING_PAYMENT' },
+  )
+
+  step('The event, as a consumer of Kafka saw it')
+  const { partition, offset, key, event } = await consumer.next()
+  show(`topic ${shop.topic}, partition ${partition}, offset ${offset}, key ${key}\n${pretty(event)}`)
+  expect('the key', key, String(orderId))
+  expect('the event', [event.type, event.order_id, event.user_email, event.amount_cents], ['order.created', orderId, email, 28_968])
+  expect('its items', event.items, [
+    { product_id: shoes, qty: 2, unit_price_cents: 12_999 },
+    { product_id: socks, qty: 3, unit_price_cents: 990 },
+  ])
+
+  step('The order as read back')
+  const order = await ask('GET', `${shop.url}/order/v1/orders/${orderId}`)
+  expect('the order', order.body, {
+    id: orderId,
+    status: 'CREATED',
+    total_cents: 28_968,
+    currency: 'USD',
+    items: [
+      { product_id: shoes, qty: 2, unit_price_cents: 12_999, title_snapshot: 'Air Zoom' },
+      { product_id: socks, qty: 3, unit_price_cents: 990, title_snapshot: 'Wool Socks' },
+    ],
+  })
+
+  step('The same request again, by its key, makes no second order')
+  const again = await ask('POST', `${shop.url}/order/v1/orders/checkout`, demoAddress, { authorization, 'idempotency-key': 'demo-1' })
+  expect('the second answer', again, answer)
+  expect('what Catalog holds', shop.catalog.books(shoes), { in_stock: 10, reserved: 2 })
+}
+
+async function demo(): Promise<void> {
+  console.log('The order service and its neighbours (Auth, Cart, Catalog, Shipping) start')
+  const shop = await openShop({ env: { LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn' } })
+  try {
+    const consumer = await consume(shop.topic)
+    await journey(shop, consumer).finally(() => consumer.stop())
+  } finally {
+    await shop.close()
+  }
+}
+
+try {
+  await demo()
+  console.log('\nAll as it should be.')
+} catch (error) {
+  console.error(`\nWRONG: ${error instanceof Wrong ? error.message : (error as Error).stack}`)
+  process.exitCode = 1
+}

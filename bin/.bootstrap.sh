@@ -49,14 +49,9 @@ install_packages() {
   if [ -e "$stamp" ]; then # in place, for others may be running from these packages
     with_progress 'Packages: bringing them in line with package-lock.json' npm install --no-save --no-audit --no-fund
   else
-    with_progress 'Packages: installing them with npm' install_all
+    with_progress 'Packages: installing them with npm' npm ci --no-audit --no-fund
   fi
   cp package-lock.json "$stamp.new" && mv "$stamp.new" "$stamp"
-}
-
-# npm ci refuses a lock file that lacks the packages of other platforms, which one made behind some mirrors does.
-install_all() {
-  npm ci --no-audit --no-fund || npm install --no-save --no-audit --no-fund
 }
 
 # One run at a time, where flock is there to see to it; the system lets go of it however we end.

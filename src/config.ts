@@ -2,8 +2,6 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
 
-export type ProcessName = 'web' | 'worker' | 'relay' | 'release'
-
 const port = z.coerce.number().int().min(0).max(65_535)
 const positive = z.coerce.number().int().min(1)
 const flag = z.enum(['true', 'false']).transform((text) => text === 'true')

@@ -65,8 +65,6 @@ export const checkoutStates = {
   CANCELLED: { means: 'given up; a hold that it had is the mender’s to give back', next: [] },
 } as const satisfies Record<string, { means: string; next: readonly string[] }>
 
-export type CheckoutState = keyof typeof checkoutStates
-
 /** The last step that is on record. The shipment is not among them: the completing transaction follows it at once, and a repeat looks at Shipping anyway. */
 export type RecoveryPoint = 'intent' | 'reserve-stock'
 
@@ -74,19 +72,6 @@ export type StepName = 'reserve-stock' | 'create-shipment' | 'complete'
 
 /** What changes a product's books at Catalog. */
 export type StockVerb = 'reserve' | 'commit' | 'restock' | 'release'
-
-/** `order.created` in the flat form that consumers read, and the fields that joined it: `event_id` to `currency`. The relay adds `sequence`. */
-export interface OrderCreated {
-  type: 'order.created'
-  order_id: number
-  user_email: string
-  amount_cents: number
-  items: { product_id: number; qty: number; unit_price_cents: number }[]
-  event_id: string
-  timestamp: string
-  version: 1
-  currency: string
-}
 
 /** What a cart asks of Catalog: lines of one product added up, in the order of product ids (the order in which rows and leases are taken). */
 export function productsOf(lines: readonly Line[]): ProductQty[] {

@@ -1,10 +1,8 @@
 /** The connection to PostgreSQL: slonik with rows checked by zod and values as JavaScript has them. */
-import { createPool, type DatabasePool, type DatabaseTransactionConnection, type Interceptor, SchemaValidationError } from 'slonik'
+import { createPool, type DatabasePool, type Interceptor, SchemaValidationError } from 'slonik'
 import type { Logger } from '../telemetry/logger.ts'
 
 export type Pool = DatabasePool
-/** A function that asks for this can only be called inside the transaction it belongs to. */
-export type Transaction = DatabaseTransactionConnection
 
 /** slonik parses rows only where an interceptor does it. */
 const checkRows: Interceptor = {

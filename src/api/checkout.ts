@@ -89,11 +89,11 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
     return outcome ?? (await cancelled(orderId, TIME_IS_OVER))
   }
 
-  /** One wait a checkout and process, whoever began it. */
-  async function shared(orderId: number, wait: () => Promise<Ending>): Promise<Ending> {
-    const known = running.get(orderId)
-    if (known) return known
-    const ending = wait().finally(() => running.delete(orderId))
+  /** Whoever comes to this checkout in this process from now on waits along. */
+  function shared(orderId: number, wait: Promise<Ending>): Promise<Ending> {
+    const ending = wait.finally(() => {
+      if (running.get(orderId) === ending) running.delete(orderId)
+    })
     running.set(orderId, ending)
     return ending
   }
@@ -101,7 +101,9 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
   /** The key is somebody's already: the same answer again, or the same wait, or a refusal where it came with another body. */
   async function answerClaim(ctx: Context, claim: Claim, { requestHash }: CheckoutRequest): Promise<void> {
     if (claim.requestHash !== requestHash) throw new Refusal(422, 'Idempotency-Key was used with another body before')
-    if (claim.state === 'OPEN') return answerEnding(ctx, claim.orderId, await shared(claim.orderId, () => join(claim)))
+    if (claim.state === 'OPEN') {
+      return answerEnding(ctx, claim.orderId, await (running.get(claim.orderId) ?? shared(claim.orderId, join(claim))))
+    }
     ctx.set('Idempotency-Replayed', 'true')
     return answerEnding(ctx, claim.orderId, { ...claim, state: 'CREATED' })
   }
@@ -134,7 +136,8 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
       key !== undefined,
     )
     if (intended.claim === 'taken') return answerClaim(ctx, intended, request)
-    return answerEnding(ctx, intended.orderId, await shared(intended.orderId, () => drive(intended, began)))
+    // Always driven, though a repeat that saw the row before we heard of it may wait for it here already.
+    return answerEnding(ctx, intended.orderId, await shared(intended.orderId, drive(intended, began)))
   }
 
   async function intend(intent: Intent, keyed: boolean) {

@@ -76,6 +76,33 @@ test('a repeat joins the open checkout of this process, without asking PostgreSQ
   t.is(desk.books.looks, 0)
 })
 
+test('a repeat that finds the intent before its own process has heard of it does not keep the job from being added', async (t) => {
+  const written = Promise.withResolvers<void>()
+  let release = () => {}
+  const desk = await open(t, {
+    service: (service) => ({
+      ...service,
+      intents: {
+        ...service.intents,
+        async intend(intent) {
+          const intended = await service.intents.intend(intent)
+          written.resolve()
+          await new Promise<void>((resolve) => (release = resolve)) // PostgreSQL's answer is on its way
+          return intended
+        },
+      },
+    }),
+  })
+  const first = desk.checkout({ headers: k1 })
+  await written.promise
+  const second = desk.checkout({ headers: k1 })
+  await until(() => desk.books.looks > 0)
+  release()
+  t.is((await first).status, 200)
+  t.deepEqual((await second).body, (await first).body)
+  t.is(desk.jobs.length, 1)
+})
+
 test('a repeat joins the open checkout of another process by looking', async (t) => {
   const desk = await open(t)
   await desk.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })

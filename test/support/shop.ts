@@ -24,6 +24,8 @@ export interface CheckoutTerms {
   /** Sent as it stands, in place of the address. */
   rawBody?: string
   token?: string
+  /** Another process of the service. */
+  url?: string
 }
 
 export interface Customer {
@@ -92,9 +94,9 @@ export async function openShop({ roles = everything, env: extra = {}, neighbours
   const url = `http://127.0.0.1:${service.port}`
   let customers = 0
 
-  async function ask(path: string, init: Parameters<typeof fetch>[1] = {}): Promise<Answer> {
+  async function ask(path: string, init: Parameters<typeof fetch>[1] = {}, at = url): Promise<Answer> {
     const began = performance.now()
-    const response = await fetch(url + path, init)
+    const response = await fetch(at + path, init)
     const text = await response.text()
     const body = response.headers.get('content-type')?.includes('json') ? JSON.parse(text) : text
     return { status: response.status, body, headers: response.headers, ms: performance.now() - began }
@@ -122,10 +124,10 @@ export async function openShop({ roles = everything, env: extra = {}, neighbours
           await neighbours.cart.fill(email, lines)
           return customer
         },
-        checkout({ key, address = demoAddress, rawBody, token: other = token } = {}) {
+        checkout({ key, address = demoAddress, rawBody, token: other = token, url: at } = {}) {
           const headers: Record<string, string> = { authorization: `Bearer ${other}`, 'content-type': 'application/json' }
           if (key !== undefined) headers['idempotency-key'] = key
-          return ask('/order/v1/orders/checkout', { method: 'POST', headers, body: rawBody ?? JSON.stringify(address) })
+          return ask('/order/v1/orders/checkout', { method: 'POST', headers, body: rawBody ?? JSON.stringify(address) }, at)
         },
       }
       return customer

@@ -1,27 +1,39 @@
-/** Calls that come together travel together: what pays for the queue on the hot path (docs/decisions/0002). */
+/** Calls that come together travel together: what pays for the queue on the hot path (docs/decisions). */
+
+/** After a batch of more calls than this there is a crowd, and a little patience makes larger batches. */
+const CROWD = 2
 
 /**
- * Collects calls into batches. A lone call leaves at the end of its tick; calls that come while `inflight` flushes are under way
- * travel together in the next one.
+ * Collects calls into batches. A lone call leaves at the end of its tick. While there is a crowd, batches leave at least `paceMs` apart
+ * or when `enough` wait, so that the price of a statement is shared by ten checkouts and not by four.
  * @param flush gets at most `max` items and answers as many results, in the same order. An element that is an `Error` rejects that item alone.
  * @returns a function that resolves to its item's result, or rejects with what `flush` threw
  */
 export function batcher<In, Out>(
   flush: (batch: In[]) => Promise<(Out | Error)[]>,
-  { max = 128, inflight = 2 } = {},
+  { max = 128, inflight = 2, paceMs = 8, enough = 32 } = {},
 ): (item: In) => Promise<Out> {
   let waiting: { item: In; resolve: (out: Out) => void; reject: (error: unknown) => void }[] = []
   let flying = 0
   let planned = false
+  let last = { size: 0, at: 0 }
+
+  function plan(): void {
+    if (planned || waiting.length === 0 || flying >= inflight) return
+    planned = true
+    const patience = last.size > CROWD && waiting.length < enough ? last.at + paceMs - performance.now() : 0
+    if (patience >= 1) setTimeout(depart, patience)
+    else setImmediate(depart)
+  }
 
   function depart(): void {
     planned = false
-    while (waiting.length > 0 && flying < inflight) {
-      const batch = waiting.slice(0, max)
-      waiting = waiting.slice(max)
-      flying += 1
-      void fly(batch)
-    }
+    const batch = waiting.slice(0, max)
+    waiting = waiting.slice(max)
+    last = { size: batch.length, at: performance.now() }
+    flying += 1
+    void fly(batch)
+    plan()
   }
 
   async function fly(batch: typeof waiting): Promise<void> {
@@ -36,16 +48,13 @@ export function batcher<In, Out>(
       for (const call of batch) call.reject(error)
     } finally {
       flying -= 1
-      depart()
+      plan()
     }
   }
 
   return (item) =>
     new Promise<Out>((resolve, reject) => {
       waiting.push({ item, resolve, reject })
-      if (!planned && flying < inflight) {
-        planned = true
-        setImmediate(depart)
-      }
+      plan()
     })
 }

@@ -11,7 +11,7 @@ import { createCatalog } from './clients/catalog.ts'
 import { createNeighbour, type Neighbour } from './clients/http.ts'
 import { createShipping } from './clients/shipping.ts'
 import type { Config } from './config.ts'
-import { createCheckouts } from './db/checkouts.ts'
+import { type Checkouts, createCheckouts } from './db/checkouts.ts'
 import { createIntents } from './db/intents.ts'
 import { migrate } from './db/migrate.ts'
 import { readOrder } from './db/orders.ts'
@@ -24,7 +24,7 @@ import { createCheckoutProcessor } from './processors/checkout.ts'
 import { createMendProcessor } from './processors/mend-product.ts'
 import { CHECKOUT_QUEUE, type CheckoutQueue, createCheckoutQueue } from './queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from './queues/redis.ts'
-import { createReplies, createReplier } from './queues/replies.ts'
+import { createReplier, createReplies, type Replies } from './queues/replies.ts'
 import { createStockQueue, STOCK_QUEUE, type StockQueue } from './queues/stock.ts'
 import { untilThere } from './retry.ts'
 import { createLeases } from './stock/leases.ts'
@@ -57,6 +57,7 @@ interface Base {
   logger: Logger
   metrics: Metrics
   pool: Pool
+  checkouts: Checkouts
   redis: Redis
   subscriber: Redis
   checkoutQueue: CheckoutQueue
@@ -82,8 +83,10 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const starting = (async () => {
     const base = await connect({ config, logger, metrics, roles, checks, closers, signal: stopping.signal })
     if (roles.has('relay')) base.relay!.start()
-    if (roles.has('worker')) await startWorker(base)
-    if (roles.has('web')) customers = await customerService(base)
+    const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
+    if (replies) closers.push(() => replies.close())
+    if (roles.has('worker')) await startWorker(base, replies)
+    if (replies) customers = customerService(base, replies, roles.has('worker'))
     isStarted = true
     logger.info({ roles: [...roles], port: server && portOf(server) }, 'started')
   })()
@@ -151,7 +154,8 @@ async function connect(parts: {
     () => checkoutQueue.close(),
     () => stockQueue.close(),
   )
-  const base = { config, logger, metrics, pool, redis, subscriber, checkoutQueue, stockQueue, relay, closers }
+  const checkouts = createCheckouts(pool, relay)
+  const base = { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, relay, closers }
   watchGauges(base)
   return base
 }
@@ -188,26 +192,25 @@ function watchGauges({ metrics, pool, checkoutQueue, stockQueue }: Base): void {
   )
 }
 
-async function customerService({
-  config,
-  pool,
-  redis,
-  subscriber,
-  checkoutQueue,
-  stockQueue,
-  closers,
-  logger,
-}: Base): Promise<CustomerService> {
-  const checkouts = createCheckouts(pool)
-  const replies = await createReplies(subscriber, config.REDIS_PREFIX)
-  closers.push(() => replies.close())
+function customerService(base: Base, replies: Replies, workerIsHere: boolean): CustomerService {
+  const { pool, checkouts, redis, checkoutQueue, stockQueue, logger, metrics } = base
+  const intents = createIntents(pool)
   return {
     carts: createCarts(redis),
-    intents: createIntents(pool),
+    intents: {
+      findClaim: intents.findClaim,
+      async intend(intent) {
+        const intended = await intents.intend(intent)
+        if (workerIsHere && intended.claim === 'new')
+          checkouts.remember(intended.orderId, { userEmail: intent.userEmail, address: intent.address })
+        return intended
+      },
+    },
     checkouts: {
       readOutcome: checkouts.readOutcome,
       async cancel(orderId, rejection) {
-        const { outcome, freed } = await checkouts.cancel(orderId, rejection)
+        const { outcome, won, freed } = await checkouts.cancel(orderId, rejection)
+        if (won) metrics.checkouts.inc({ outcome: outcome.state })
         if (freed.length > 0)
           stockQueue.wake(freed).catch((error) => logger.warn({ err: error }, 'the mender was not woken; it looks by itself'))
         return outcome
@@ -219,8 +222,8 @@ async function customerService({
   }
 }
 
-async function startWorker(base: Base): Promise<void> {
-  const { config, pool, redis, subscriber, logger, metrics, stockQueue, closers } = base
+async function startWorker(base: Base, replies: Replies | undefined): Promise<void> {
+  const { config, pool, checkouts, redis, subscriber, logger, metrics, stockQueue, closers } = base
   const neighbour = (name: string, baseUrl: string, concurrency: number): Neighbour => {
     const made = createNeighbour({
       name,
@@ -247,10 +250,11 @@ async function startWorker(base: Base): Promise<void> {
   const stock: StockParts = { leases, ledger, catalog, clock, callTimeoutMs: config.CALL_TIMEOUT_MS, metrics, wakeMender }
 
   const checkout = createCheckoutProcessor({
-    checkouts: createCheckouts(pool, base.relay),
+    checkouts,
     stock,
     shipping,
-    reply: createReplier(redis),
+    reply: createReplier(redis, replies),
+    addAgain: base.checkoutQueue.addAgain,
     logger,
     metrics,
     mostWaiting: config.WORKER_CONCURRENCY / 2,

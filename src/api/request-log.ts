@@ -1,6 +1,6 @@
 /** One log line and one observation a request. No token, address or email is in either. */
 import type { Middleware } from 'koa'
-import { v7 as uuidv7 } from 'uuid'
+import { randomUUID } from 'node:crypto'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
@@ -23,7 +23,7 @@ export function requestLog({
   return async (ctx, next) => {
     const began = performance.now()
     const given = ctx.get('X-Request-Id')
-    const requestId = SANE.test(given) ? given : uuidv7()
+    const requestId = SANE.test(given) ? given : randomUUID()
     ctx.state.requestId = requestId
     ctx.set('X-Request-Id', requestId)
 

@@ -1,7 +1,8 @@
 /**
  * What becomes of a checkout. Each verb is one statement over many rows, holds only where the row is still OPEN and the attempt still
  * the latest, and tells the loser so. Rows are locked in the order of their ids, and checkouts before products, so that no two
- * statements wait for each other.
+ * statements wait for each other. Rows are found by their ids alone: the partial index of OPEN ones is full of dead entries, and an
+ * estimate of few open rows would choose it.
  */
 import { sql } from 'slonik'
 import { v7 as uuidv7 } from 'uuid'
@@ -39,16 +40,28 @@ export interface Fault {
 /** How a checkout ended, and the products of which it gave up a hold: the mender's from now on. */
 export interface Ended {
   outcome: Outcome
+  /** Whether this is what ended it. */
+  won: boolean
   freed: number[]
 }
+
+export interface Delivery {
+  userEmail: string
+  address: Address
+}
+
+/** Deliveries that other processes' workers asked for stay in memory until so many newer ones have come. */
+const MOST_REMEMBERED = 4096
 
 export interface Checkouts {
   /** undefined while the checkout is OPEN, and where there is none */
   readOutcome(orderId: number): Promise<Outcome | undefined>
   /** Whether the checkout is open, and this attempt the latest. */
   isOpen(attempt: Attempt): Promise<boolean>
-  /** Where a shipment goes: what is in no job. */
-  readDelivery(orderId: number): Promise<{ userEmail: string; address: Address }>
+  /** Where a shipment goes: what is in no job. Read once from memory where this process wrote the intent, else from PostgreSQL. */
+  readDelivery(orderId: number): Promise<Delivery>
+  /** Keeps in memory what this process has just written, for its own worker: saves a read of every checkout. */
+  remember(orderId: number, delivery: Delivery): void
   /**
    * Takes the next attempt number. A reserve that the attempt before may have sent is written down as a doubt in the same statement.
    * @returns undefined where the checkout is no longer OPEN
@@ -104,6 +117,12 @@ function inOrder<In extends { orderId: number }, Row extends { order_id: number 
   return batch.map((item) => byId.get(item.orderId))
 }
 
+const idsOf = (batch: readonly { orderId: number }[]) =>
+  sql.array(
+    batch.map((item) => item.orderId),
+    'int4',
+  )
+
 interface Ending extends Rejection {
   orderId: number
   /** undefined: whichever it is */
@@ -133,6 +152,8 @@ export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
   const end = batched((batch: Ending[]) => endAll(pool, batch))
   const read = batched((batch: { orderId: number }[]) => readDeliveries(pool, batch))
 
+  const remembered = new Map<number, Delivery>()
+
   const readOutcome = async (id: number) => {
     const row = await pool.maybeOne(sql.prepared('read-outcome', outcomeRow)`
       select order_id, state, total_cents, currency, outcome from order_service.checkouts where order_id = ${id}`)
@@ -140,14 +161,22 @@ export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
   }
 
   const ended = (row: z.infer<typeof endedRow> | undefined): Ended | undefined =>
-    row && { outcome: outcomeOf(row)!, freed: row.freed ?? [] }
+    row && { outcome: outcomeOf(row)!, won: true, freed: row.freed ?? [] }
 
   return {
     readOutcome,
     isOpen: ({ orderId: id, attempt }) =>
       pool.exists(sql.prepared('is-open', nothing)`
         select from order_service.checkouts where order_id = ${id} and state = 'OPEN' and attempt = ${attempt}`),
+    remember(id, delivery) {
+      remembered.set(id, delivery)
+      const [oldest] = remembered.keys()
+      if (remembered.size > MOST_REMEMBERED) remembered.delete(oldest!)
+    },
     async readDelivery(id) {
+      const known = remembered.get(id)
+      remembered.delete(id)
+      if (known) return known
       const row = await read({ orderId: id })
       if (!row) throw new Error(`checkout ${id} does not exist`)
       return { userEmail: row.user_email, address: row.address }
@@ -168,7 +197,7 @@ export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
       if (cancelled) return cancelled
       const outcome = await readOutcome(id)
       if (!outcome) throw new Error(`checkout ${id} does not exist`)
-      return { outcome, freed: [] }
+      return { outcome, won: false, freed: [] }
     },
     leave: (attempt, fault) => leave(pool, attempt, fault),
   }
@@ -176,10 +205,7 @@ export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
 
 async function readDeliveries(pool: Pool, batch: { orderId: number }[]) {
   const rows = await pool.any(sql.prepared('read-deliveries', deliveryRow)`
-    select order_id, user_email, address from order_service.checkouts where order_id = any(${sql.array(
-      batch.map((item) => item.orderId),
-      'int4',
-    )})`)
+    select order_id, user_email, address from order_service.checkouts where order_id = any(${idsOf(batch)})`)
   return inOrder(batch, rows)
 }
 
@@ -212,32 +238,28 @@ async function resume(pool: Pool, id: number): Promise<Resumed | undefined> {
 }
 
 async function recordReserved(pool: Pool, batch: Reserved[]) {
-  const input = JSON.stringify(
-    batch.map(({ orderId: order_id, attempt, products }) => ({
-      order_id,
-      attempt,
-      products: products.map(({ productId: product_id, epoch }) => ({ product_id, epoch })),
-    })),
+  const wanted = batch.flatMap(({ orderId: order_id, attempt, products }) =>
+    products.map(({ productId: product_id, epoch }) => ({ order_id, attempt, product_id, epoch })),
   )
   const rows = await pool.any(sql.prepared('record-reserved', orderId)`
-    with inp as materialized (
-      select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, products jsonb)
+    with wanted as materialized (
+      select * from jsonb_to_recordset(${JSON.stringify(wanted)}::jsonb) as t (order_id int, attempt int, product_id int, epoch int)
     ), lock as materialized (
-      select c.order_id from order_service.checkouts c join inp using (order_id)
-      where c.state = 'OPEN' order by c.order_id for update of c
+      select order_id, state, attempt from order_service.checkouts
+      where order_id = any(${idsOf(batch)}) order by order_id for update
     ), stock as materialized (  -- against whoever raises an epoch at this moment
-      select p.product_id, p.epoch from order_service.products p
-      where (select count(*) from lock) > 0 and p.product_id in (
-        select x.product_id from inp cross join lateral jsonb_to_recordset(inp.products) as x (product_id int))
-      order by p.product_id for share
+      select product_id, epoch from order_service.products
+      where (select count(*) from lock) > 0 and product_id = any(array(select product_id from wanted))
+      order by product_id for share
+    ), counted as (
+      select w.order_id from wanted w left join lock l using (order_id) left join stock s using (product_id)
+      group by w.order_id
+      having bool_and(coalesce(l.state = 'OPEN' and l.attempt = w.attempt and s.epoch = w.epoch, false))
     )
-    update order_service.checkouts c
+    update order_service.checkouts
     set recovery_point = 'reserve-stock', reserve_call = 'settled', updated_at = now()
-    from inp i join lock using (order_id)
-    where c.order_id = i.order_id and c.state = 'OPEN' and c.attempt = i.attempt and not exists (
-      select from jsonb_to_recordset(i.products) as x (product_id int, epoch int) left join stock s using (product_id)
-      where s.epoch is distinct from x.epoch)
-    returning c.order_id`)
+    where order_id = any(array(select order_id from counted))
+    returning order_id`)
   return inOrder(batch, rows)
 }
 
@@ -248,17 +270,17 @@ async function completeAll(pool: Pool, batch: Attempt[], notify: boolean) {
     with inp as materialized (
       select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, event_id uuid)
     ), lock as materialized (
-      select c.order_id from order_service.checkouts c join inp using (order_id)
-      where c.state = 'OPEN' order by c.order_id for update of c
+      select order_id, state, attempt, recovery_point, deadline_at from order_service.checkouts
+      where order_id = any(${idsOf(batch)}) order by order_id for update
     ), won as (
-      update order_service.checkouts c
+      update order_service.checkouts
       set state = 'CREATED', updated_at = now(),
         -- A double click joins an open checkout; the same cart after it is another order.
-        idempotency_key = case when starts_with(c.idempotency_key, 'cart ') then null else c.idempotency_key end
-      from inp i join lock using (order_id)
-      where c.order_id = i.order_id and c.state = 'OPEN' and c.attempt = i.attempt
-        and c.recovery_point = 'reserve-stock' and c.deadline_at > clock_timestamp()
-      returning c.order_id, c.user_email, c.total_cents, c.currency, c.lines, i.event_id
+        idempotency_key = case when starts_with(idempotency_key, 'cart ') then null else idempotency_key end
+      where order_id = any(array(
+        select order_id from lock l join inp i using (order_id)
+        where l.state = 'OPEN' and l.attempt = i.attempt and l.recovery_point = 'reserve-stock' and l.deadline_at > clock_timestamp()))
+      returning order_id, user_email, total_cents, currency, lines
     ), orders as (
       insert into public.orders (id, user_email, status, total_cents, currency)
       select order_id, user_email, 'CREATED', total_cents, currency from won
@@ -273,7 +295,7 @@ async function completeAll(pool: Pool, batch: Attempt[], notify: boolean) {
         'items', (select jsonb_agg(l - 'title_snapshot') from jsonb_array_elements(lines) l),
         'event_id', event_id, 'version', 1,
         'timestamp', to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
-      from won
+      from won join inp using (order_id)
     )
     select order_id, total_cents, currency, case when ${notify}::bool then pg_notify('order_outbox', '') end from won`)
   return inOrder(batch, rows)
@@ -287,27 +309,30 @@ async function endAll(pool: Pool, batch: Ending[]) {
     with inp as materialized (
       select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, state text, outcome jsonb)
     ), lock as materialized (
-      select c.order_id from order_service.checkouts c join inp using (order_id)
-      where c.state = 'OPEN' order by c.order_id for update of c
+      select order_id, state, attempt from order_service.checkouts
+      where order_id = any(${idsOf(batch)}) order by order_id for update
+    ), ending as materialized (
+      select i.order_id, i.attempt, i.state, i.outcome from inp i join lock l using (order_id)
+      where l.state = 'OPEN' and (i.attempt is null or l.attempt = i.attempt)
     ), ended as (
       update order_service.checkouts c
       set state = i.state, outcome = i.outcome, idempotency_key = null, updated_at = now(),
         -- Whoever ends what another one drives does not know that one's calls: their attempt notes them, or the rescuer doubts them.
         reserve_call = case when i.attempt is null then c.reserve_call else 'settled' end
-      from inp i join lock using (order_id)
-      where c.order_id = i.order_id and c.state = 'OPEN' and (i.attempt is null or c.attempt = i.attempt)
+      from ending i
+      where c.order_id = i.order_id and c.order_id = any(${idsOf(batch)})
       returning c.order_id, c.state, c.total_cents, c.currency, c.outcome, c.lines, c.recovery_point
     ), freed as (
       select e.order_id, l.product_id, sum(l.qty) as qty
       from ended e cross join lateral jsonb_to_recordset(e.lines) as l (product_id int, qty int)
       where e.recovery_point = 'reserve-stock' group by e.order_id, l.product_id
     ), stock as materialized (
-      select p.product_id from order_service.products p
-      where p.product_id in (select product_id from freed) order by p.product_id for update
+      select product_id from order_service.products
+      where product_id = any(array(select product_id from freed)) order by product_id for update
     ), extra as (
-      update order_service.products p set extra_hold = p.extra_hold + f.qty, updated_at = now()
-      from (select product_id, sum(qty) as qty from freed group by product_id) f join stock using (product_id)
-      where p.product_id = f.product_id
+      update order_service.products p
+      set extra_hold = extra_hold + (select sum(f.qty) from freed f where f.product_id = p.product_id), updated_at = now()
+      where product_id = any(array(select product_id from stock))
     )
     select order_id, state, total_cents, currency, outcome,
       (select jsonb_agg(f.product_id) from freed f where f.order_id = ended.order_id) as freed

@@ -36,7 +36,7 @@ const claimFields = {
 }
 const claimRow = z.object(claimFields)
 const intentRow = z.union([
-  z.object({ outcome: z.literal('inserted'), order_id: z.int(), deadline_at: z.date(), epochs: z.record(z.string(), z.int()).nullable() }),
+  z.object({ outcome: z.literal('inserted'), order_id: z.int(), deadline_at: z.date() }),
   z.object({ outcome: z.enum(['existing', 'duplicate_in_batch']), ...claimFields }),
   z.object({ outcome: z.literal('raced') }),
 ])
@@ -75,7 +75,7 @@ export function createIntents(pool: Pool): Intents {
       for (;;) {
         const row = await insert(intent)
         if (row.outcome === 'inserted') {
-          const products = productsOf(intent.lines).map((product) => ({ ...product, epoch: row.epochs?.[product.productId] ?? null }))
+          const products = productsOf(intent.lines).map((product) => ({ ...product, epoch: row.epochs[product.productId] ?? null }))
           return { claim: 'new', orderId: row.order_id, deadlineAt: row.deadline_at, products }
         }
         if (row.outcome !== 'raced') return { claim: 'taken', ...claimOf(row) }
@@ -87,8 +87,12 @@ export function createIntents(pool: Pool): Intents {
   }
 }
 
+/** The first row brings, for the whole batch, the epochs of those products that nobody has to look at first. */
+const firstRow = z.object({ epochs: z.record(z.string(), z.int()).nullable() })
+
 /** Rows are inserted in the order of their keys, so that two batches cannot wait for each other. */
-async function insertIntents(pool: Pool, batch: Intent[]): Promise<z.infer<typeof intentRow>[]> {
+async function insertIntents(pool: Pool, batch: Intent[]) {
+  const productIds = [...new Set(batch.flatMap((intent) => intent.lines.map((line) => line.product_id)))]
   const input = JSON.stringify(
     batch.map((intent, ord) => ({
       ord,
@@ -101,13 +105,14 @@ async function insertIntents(pool: Pool, batch: Intent[]): Promise<z.infer<typeo
       budget_ms: intent.budgetMs,
     })),
   )
-  const rows = await pool.any(sql.prepared('intend', intentRow)`
+  const rows = await pool.any(sql.prepared('intend', intentRow.and(firstRow))`
     with inp as materialized (
       select * from jsonb_to_recordset(${input}::jsonb) as t (
         ord int, user_email text, idempotency_key text, request_hash text, lines jsonb, address jsonb, total_cents bigint, budget_ms int)
     ), old as (
-      select i.ord, c.order_id, c.state, c.request_hash, c.total_cents, c.currency, c.deadline_at
-      from inp i join order_service.checkouts c using (user_email, idempotency_key)
+      select i.ord, c.* from inp i cross join lateral (
+        select order_id, state, request_hash, total_cents, currency, deadline_at from order_service.checkouts c
+        where c.user_email = i.user_email and c.idempotency_key = i.idempotency_key limit 1) c
     ), fresh as materialized (
       select distinct on (user_email, idempotency_key) i.* from inp i
       where not exists (select from old where old.ord = i.ord)
@@ -120,6 +125,10 @@ async function insertIntents(pool: Pool, batch: Intent[]): Promise<z.infer<typeo
       from num order by user_email, idempotency_key
       on conflict (user_email, idempotency_key) do nothing
       returning order_id, user_email, idempotency_key, request_hash, state, total_cents, currency, deadline_at
+    ), ready as (
+      select p.product_id, p.epoch from order_service.products p
+      where p.product_id = any(${sql.array(productIds, 'int4')}) and p.extra_hold = 0 and p.extra_stock = 0
+        and not exists (select from order_service.doubts d where d.product_id = p.product_id and d.looked_at is null)
     )
     select
       case when o.order_id is not null then 'existing' when s.order_id is null then 'raced'
@@ -127,16 +136,12 @@ async function insertIntents(pool: Pool, batch: Intent[]): Promise<z.infer<typeo
       coalesce(o.order_id, s.order_id) as order_id, coalesce(o.state, s.state) as state,
       coalesce(o.request_hash, s.request_hash) as request_hash, coalesce(o.total_cents, s.total_cents) as total_cents,
       coalesce(o.currency, s.currency) as currency, coalesce(o.deadline_at, s.deadline_at) as deadline_at,
-      case when n.ord = i.ord then (
-        select jsonb_object_agg(p.product_id, p.epoch)
-        from jsonb_to_recordset(i.lines) as l (product_id int) join order_service.products p using (product_id)
-        where p.extra_hold = 0 and p.extra_stock = 0
-          and not exists (select from order_service.doubts d where d.product_id = p.product_id and d.looked_at is null)
-      ) end as epochs
+      case when i.ord = 0 then (select jsonb_object_agg(product_id, epoch) from ready) end as epochs
     from inp i
     left join old o on o.ord = i.ord
     left join ins s on s.user_email = i.user_email and s.idempotency_key = i.idempotency_key
     left join num n on n.order_id = s.order_id
     order by i.ord`)
-  return [...rows]
+  const epochs = rows[0]?.epochs ?? {}
+  return rows.map((row) => ({ ...row, epochs }))
 }

@@ -23,11 +23,22 @@ function exactInteger(text: string): number {
 }
 
 /**
+ * Every statement of ours finds its rows by an index, and its tables begin empty: a plan that scans them, made at such a moment and
+ * kept, takes 30 times as long a minute later (13 ms instead of 0.4 for the record of 32 reserves).
+ */
+function withIndexes(dsn: string): string {
+  const url = new URL(dsn)
+  url.searchParams.set('options', `${url.searchParams.get('options') ?? ''} -c enable_seqscan=off`.trim())
+  url.search = url.search.replaceAll('+', '%20') // slonik decodes it as a component, where + is a plus
+  return url.href
+}
+
+/**
  * Connects at once (slonik reads the types of the database), so it throws while PostgreSQL is away.
  * @param size connections at most; none of them may carry session state (SET, LISTEN, session locks): they are not reset between uses, which saves a round trip a query
  */
 export async function connectPool(dsn: string, { size, logger }: { size: number; logger: Logger }): Promise<Pool> {
-  const pool = await createPool(dsn, {
+  const pool = await createPool(withIndexes(dsn), {
     maxPoolSize: size,
     connectionTimeout: 2000,
     statementTimeout: 10_000,

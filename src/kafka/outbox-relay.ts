@@ -27,6 +27,8 @@ export interface OutboxRelayOptions {
   metrics: Pick<Metrics, 'outboxSent' | 'relayLeads'>
   /** How often the table is read where nobody rings: the net under notifications that get lost with their session. */
   pollMs?: number
+  /** How long it gathers after it was woken: at 300 checkouts a second, a send and a mark for fifteen events, not for each. */
+  gatherMs?: number
   /** Rows read at a time. kafkajs does not collect: 1,000 in a send are 130 times as fast as 1, and 500 nearly as good. */
   batchRows?: number
   /** How long `stop` lets a send go on, before it is cut off and left to the next relay. */
@@ -51,7 +53,7 @@ export interface OutboxRelay {
 }
 
 export function createOutboxRelay(options: OutboxRelayOptions): OutboxRelay {
-  const { pool, dsn, kafka, topic, logger, metrics, pollMs = 1000, batchRows = 500, stopMs = 5000 } = options
+  const { pool, dsn, kafka, topic, logger, metrics, pollMs = 1000, gatherMs = 50, batchRows = 500, stopMs = 5000 } = options
   const doorbell = bell()
   const stopping = new AbortController()
   const cutOff = new AbortController()
@@ -157,6 +159,7 @@ export function createOutboxRelay(options: OutboxRelayOptions): OutboxRelay {
         while ((await relayOnce()) > 0) backoffMs = 100
         backoffMs = 100
         await doorbell.heard(pollMs)
+        await sleep(gatherMs, undefined, { signal: stopping.signal })
       } catch (error) {
         if (stopping.signal.aborted) return
         logger.warn({ err: error, againInMs: backoffMs }, 'events wait in the outbox')

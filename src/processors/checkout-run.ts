@@ -1,7 +1,7 @@
 /** What the steps of a checkout share while one attempt drives it, and how they fail. */
-import type { Attempt, ShipmentCall } from '../db/checkouts.ts'
+import type { Attempt, Delivery, ShipmentCall } from '../db/checkouts.ts'
 import type { ProductAtIntent } from '../db/intents.ts'
-import type { Address, Outcome, RecoveryPoint, Rejection } from '../model.ts'
+import type { Outcome, RecoveryPoint, Rejection } from '../model.ts'
 
 export interface CheckoutRun extends Attempt {
   products: readonly ProductAtIntent[]
@@ -15,7 +15,7 @@ export interface CheckoutRun extends Attempt {
   /** The record of the reserve: written while Shipping is asked, awaited before anything is decided. */
   recorded: Promise<void>
   /** Read while Catalog is asked. */
-  delivery: Promise<{ userEmail: string; address: Address }>
+  delivery: Promise<Delivery>
   /** Set by the last step. */
   outcome?: Extract<Outcome, { state: 'CREATED' }>
 }

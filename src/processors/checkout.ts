@@ -1,12 +1,13 @@
 /**
- * The job that drives one checkout: its steps, and what follows from how they end. BullMQ repeats it with growing pauses for as long
- * as a fault lasts and the deadline allows; every repeat takes a number of its own from PostgreSQL and goes on from what is on record.
+ * The job that drives checkouts: their steps, and what follows from how they end. One that fails is repeated in a job of its own, with
+ * growing pauses, for as long as the fault lasts and the deadline allows; every repeat takes a number of its own from PostgreSQL and
+ * goes on from what is on record.
  */
 import { DelayedError, type Job } from 'bullmq'
 import type { Checkouts, Ended } from '../db/checkouts.ts'
 import type { Shipping } from '../clients/shipping.ts'
 import type { Outcome, Rejection, StepName } from '../model.ts'
-import { backoffMs, type CheckoutPayload, checkoutPayload } from '../queues/checkout.ts'
+import { backoffMs, checkoutPayload, type CheckoutTask } from '../queues/checkout.ts'
 import type { StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -22,6 +23,8 @@ export interface CheckoutParts {
   shipping: Shipping
   /** Sends the outcome to whoever waits for it. */
   reply(replyTo: string, outcome: Outcome): Promise<void>
+  /** A job of its own for a checkout that has to be driven again. */
+  addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
   logger: Logger
   metrics: Metrics
   /** Beyond so many that wait for leases, a job is put back for a moment: it takes no one's place. */
@@ -34,98 +37,126 @@ const PUT_BACK_MS = 250
 /** A checkout that takes longer shows its operators where it stands. */
 const SLOW_MS = 1000
 
+const nothingSent = { step: 'reserve-stock', error: 'waits for stock', ms: 0, reserveCall: 'settled' } as const
+
 const outOfTime: Rejection = { status: 503, detail: 'The checkout took too long' }
+
+/** A checkout that is not over: to be driven again, at once or after a pause of its own. */
+interface Again {
+  error: Error
+  /** Put back for want of room, which is no failure. */
+  waits?: boolean
+}
 
 /** @returns BullMQ's processor: throws to be called again */
 export function createCheckoutProcessor(parts: CheckoutParts): (job: Job, token?: string) => Promise<void> {
-  const { checkouts, stock, shipping, reply, logger, metrics, mostWaiting } = parts
+  const { checkouts, stock, shipping, reply, addAgain, logger, metrics, mostWaiting } = parts
   const steps = [reserveStock(stock, checkouts), createShipment(shipping), complete(checkouts)]
 
   return async (job, token) => {
-    const payload = checkoutPayload.parse(job.data)
-    const run = await begin(job, payload)
-    if (!run) return answer(payload, await checkouts.readOutcome(payload.orderId))
-    const log = logger.child({ orderId: run.orderId, attempt: run.attempt })
-    if (stock.leases.waiting() >= mostWaiting) return putBack(job, token, run)
+    const tasks = checkoutPayload.parse(job.data).checkouts
+    if (tasks.length === 1) return alone(job, token, tasks[0]!)
+    await Promise.all(tasks.map((task) => apart(job, task)))
+  }
 
+  async function alone(job: Job, token: string | undefined, task: CheckoutTask): Promise<void> {
+    const again = await drive(job, task)
+    if (!again) return
+    if (!again.waits) throw again.error
+    await job.moveToDelayed(Date.now() + PUT_BACK_MS, token)
+    throw new DelayedError()
+  }
+
+  /** One of several in a job: if it has to be driven again, that is another job. */
+  async function apart(job: Job, task: CheckoutTask): Promise<void> {
+    const again = await drive(job, task).catch((error: Error): Again => ({ error }))
+    if (!again) return
+    const tries = task.tries + job.attemptsMade + (again.waits ? 0 : 1)
+    await addAgain({ ...task, tries: Math.max(1, tries) }, again.waits ? PUT_BACK_MS : backoffMs(Math.max(1, tries)))
+  }
+
+  /** @throws what PostgreSQL throws where it cannot be asked how the checkout stands */
+  async function drive(job: Job, task: CheckoutTask): Promise<Again | undefined> {
+    const run = await begin(job, task)
+    if (!run) return void (await answer(task, await checkouts.readOutcome(task.orderId)))
+    if (stock.leases.waiting() >= mostWaiting) {
+      await checkouts.leave(run, { ...nothingSent, shipmentCall: run.shipmentCall })
+      return { error: new Error(nothingSent.error), waits: true }
+    }
     const progress = watch(job, run, metrics)
     try {
       if (Date.now() >= run.deadline) throw new StepFault('the deadline has passed', outOfTime)
       const refused = await runSaga(steps, run, progress)
-      if (!refused) return await answer(payload, run.outcome)
+      if (!refused) {
+        metrics.checkouts.inc({ outcome: 'CREATED' })
+        return void (await answer(task, run.outcome))
+      }
       await run.recorded.catch(() => {}) // whether there is a hold to give up
       const ended = await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', refused.rejection)
-      await answer(payload, ended ? giveUp(ended) : await checkouts.readOutcome(run.orderId))
+      await answer(task, ended ? giveUp(ended) : await checkouts.readOutcome(run.orderId))
     } catch (error) {
       await run.recorded.catch(() => {})
-      const outcome = await afterFault(job, run, progress, error)
-      log.warn({ err: error, step: progress.step, outcome: outcome?.state ?? 'to be repeated' }, 'checkout step failed')
-      if (outcome === undefined) throw error
-      await answer(payload, outcome)
+      const again = await afterFault(task.tries + job.attemptsMade + 1, run, progress, error as Error)
+      const { orderId, attempt } = run
+      logger.warn({ err: error, orderId, attempt, step: progress.step, repeated: again !== 'over' }, 'checkout step failed')
+      if (again !== 'over') return { error: error as Error }
+      await answer(task, await checkouts.readOutcome(run.orderId))
     } finally {
       progress.stop()
     }
+    return undefined
   }
 
-  async function begin(job: Job, { orderId, products, deadline }: CheckoutPayload): Promise<CheckoutRun | undefined> {
+  async function begin(job: Job, { orderId, products, deadline, tries }: CheckoutTask): Promise<CheckoutRun | undefined> {
     const delivery = checkouts.readDelivery(orderId)
     delivery.catch(() => {}) // read while Catalog is asked; whoever needs it meets its failure
     const common = { orderId, deadline, delivery, recorded: Promise.resolve(), reserveCall: 'unknown' as const }
-    if (job.attemptsStarted <= 1) return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent' }
+    if (job.attemptsStarted <= 1 && tries === 0) {
+      return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent' }
+    }
     const resumed = await checkouts.resume(orderId)
     if (!resumed) return undefined
     return { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })) }
   }
 
-  async function putBack(job: Job, token: string | undefined, run: CheckoutRun): Promise<never> {
-    await checkouts.leave(run, {
-      step: 'reserve-stock',
-      error: 'waits for stock',
-      ms: 0,
-      reserveCall: 'settled',
+  /** @param tries failed ones, this one included. @returns whether the checkout is over (or another's), or to be driven again */
+  async function afterFault(tries: number, run: CheckoutRun, progress: Progress, error: Error): Promise<'over' | 'again'> {
+    await progress.tell(error.message)
+    const left = {
+      step: progress.step,
+      error: error.message,
+      ms: progress.ms(),
+      reserveCall: run.reserveCall,
       shipmentCall: run.shipmentCall,
-    })
-    await job.moveToDelayed(Date.now() + PUT_BACK_MS, token)
-    throw new DelayedError()
-  }
-
-  /** @returns how the checkout has ended; undefined where the job is to run again */
-  async function afterFault(job: Job, run: CheckoutRun, progress: Progress, error: unknown): Promise<Outcome | undefined> {
-    const message = error instanceof Error ? error.message : String(error)
-    await progress.tell(message)
-    const left = { step: progress.step, error: message, ms: progress.ms(), reserveCall: run.reserveCall, shipmentCall: run.shipmentCall }
-    if (error instanceof Overtaken) {
-      const outcome = await checkouts.readOutcome(run.orderId)
-      if (outcome) {
-        await checkouts.leave(run, left)
-        return outcome
-      }
-      // Still open: past its deadline, or another attempt's, which the conditional end below finds out.
     }
-    const tries = job.attemptsMade + 1
-    const inVain = Date.now() + backoffMs(tries) >= run.deadline
-    const unreachable = error instanceof StepFault && error.unreachable && tries >= UNREACHABLE_TRIES
-    if (!inVain && !unreachable && !(error instanceof Overtaken)) {
+    if (error instanceof Overtaken && !(await checkouts.isOpen(run))) {
       await checkouts.leave(run, left)
-      return undefined
+      return 'over'
+    }
+    const inVain = error instanceof Overtaken || Date.now() + backoffMs(tries) >= run.deadline
+    const unreachable = error instanceof StepFault && error.unreachable && tries >= UNREACHABLE_TRIES
+    if (!inVain && !unreachable) {
+      await checkouts.leave(run, left)
+      return 'again'
     }
     const rejection = error instanceof StepFault ? error.rejection : outOfTime
     // Without knowing what became of its own calls, an attempt ends the checkout as a stranger would: they stay in doubt.
     const ended =
       run.reserveCall === 'settled' ? await checkouts.end(run, 'CANCELLED', rejection) : await checkouts.cancel(run.orderId, rejection)
-    return ended ? giveUp(ended) : await checkouts.readOutcome(run.orderId)
+    if (ended) giveUp(ended)
+    return 'over'
   }
 
-  function giveUp({ outcome, freed }: Ended): Outcome {
+  function giveUp({ outcome, won, freed }: Ended): Outcome {
+    if (won) metrics.checkouts.inc({ outcome: outcome.state })
     if (freed.length > 0) stock.wakeMender(freed)
     return outcome
   }
 
-  async function answer(payload: CheckoutPayload, outcome: Outcome | undefined): Promise<void> {
+  async function answer({ replyTo }: CheckoutTask, outcome: Outcome | undefined): Promise<void> {
     if (!outcome) return // another attempt drives it, and will answer
-    metrics.checkouts.inc({ outcome: outcome.state })
     // Whoever waits looks into PostgreSQL too.
-    await reply(payload.replyTo, outcome).catch(() => {})
+    await reply(replyTo, outcome).catch(() => {})
   }
 }
 
@@ -140,10 +171,12 @@ interface Progress extends SagaObserver<StepName> {
 /** From the second try on, or after a second, the job shows where it stands. A dashboard that cannot be told changes nothing. */
 function watch(job: Job, run: CheckoutRun, metrics: Metrics): Progress {
   const began = performance.now()
-  const show = () => job.updateProgress({ step: progress.step, attempt: run.attempt, since: new Date().toISOString() }).catch(() => {})
+  const who = () => `order ${run.orderId}, attempt ${run.attempt}, ${progress.step}`
+  const show = () =>
+    job.updateProgress({ orderId: run.orderId, step: progress.step, attempt: run.attempt, since: new Date().toISOString() }).catch(() => {})
   const slow = setTimeout(() => {
     void show()
-    void job.log(`attempt ${run.attempt}, ${progress.step}: under way for a second`).catch(() => {})
+    void job.log(`${who()}: under way for a second`).catch(() => {})
   }, SLOW_MS)
   const progress: Progress = {
     step: 'reserve-stock',
@@ -159,7 +192,7 @@ function watch(job: Job, run: CheckoutRun, metrics: Metrics): Progress {
       metrics.stepSeconds.observe({ step, result }, seconds)
     },
     async tell(message) {
-      await Promise.all([show(), job.log(`attempt ${run.attempt}, ${progress.step}: ${message}`).catch(() => {})])
+      await Promise.all([show(), job.log(`${who()}: ${message}`).catch(() => {})])
     },
     stop: () => clearTimeout(slow),
   }

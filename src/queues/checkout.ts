@@ -1,4 +1,9 @@
-/** One job drives one checkout. It is a wake-up: what is true stands in `order_service.checkouts`. */
+/**
+ * The jobs that drive checkouts. They are wake-ups: what is true stands in `order_service.checkouts`.
+ *
+ * Checkouts that begin in one moment travel in one job, since a job costs Redis and Node as much as the rest of a checkout's own
+ * bookkeeping. One that has to be tried again gets a job of its own, where its operators see it.
+ */
 import { type JobsOptions, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
@@ -7,16 +12,28 @@ import { batcher } from '../batcher.ts'
 export const CHECKOUT_QUEUE = 'checkout'
 
 /** Nothing personal: email and address are read from the intent. `deadline` is in epoch ms, `replyTo` a pub/sub channel. */
-export const checkoutPayload = z.object({
+const checkoutTask = z.object({
   orderId: z.int(),
   products: z.array(z.object({ productId: z.int(), qty: z.int(), epoch: z.int().nullable() })),
   deadline: z.int(),
   replyTo: z.string(),
+  /** How often it has been tried in another job: its attempt number comes from PostgreSQL unless this is 0. */
+  tries: z.int(),
 })
+export type CheckoutTask = z.infer<typeof checkoutTask>
+export type NewCheckout = Omit<CheckoutTask, 'tries'>
+
+export const checkoutPayload = z.object({ checkouts: z.array(checkoutTask).min(1) })
 export type CheckoutPayload = z.infer<typeof checkoutPayload>
 
 /** BullMQ refuses ids of digits alone and keeps silent about ids that it still has: finished jobs are removed at once. */
 export const checkoutJobId = (orderId: number) => `checkout-${orderId}`
+
+const jobIdOf = (checkouts: readonly CheckoutTask[]) =>
+  checkouts.length === 1 ? checkoutJobId(checkouts[0]!.orderId) : `checkouts-${checkouts[0]!.orderId}-${checkouts.at(-1)!.orderId}`
+
+/** So many travel in one job at the most: a worker process takes a job whole. */
+const MOST_IN_A_JOB = 64
 
 /** The deadline ends the tries, not their number. */
 const options: JobsOptions = {
@@ -27,12 +44,14 @@ const options: JobsOptions = {
   removeOnFail: { count: 1000 },
 }
 
-/** How long BullMQ waits before the try after `tries` failed ones, at the most, in ms. */
+/** How long it is until the try after `tries` failed ones, at the most, in ms. */
 export const backoffMs = (tries: number) => 100 * 2 ** (tries - 1)
 
 export interface CheckoutQueue {
   /** @throws at once where Redis is away; after a second where it stands still, and then the job may have been added */
-  add(payload: CheckoutPayload): Promise<void>
+  add(checkout: NewCheckout): Promise<void>
+  /** A job of its own for a checkout that a shared one could not end. */
+  addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
   queue: Queue
   close(): Promise<void>
 }
@@ -47,9 +66,21 @@ export function createCheckoutQueue(redis: Redis, prefix: string): CheckoutQueue
     streams: { events: { maxLen: 100 } },
   })
   queue.on('error', () => {}) // its connection is watched where it is made
-  const add = batcher(async (batch: CheckoutPayload[]) => {
-    await queue.addBulk(batch.map((data) => ({ name: 'checkout', data, opts: { ...options, jobId: checkoutJobId(data.orderId) } })))
-    return batch.map(() => undefined)
-  })
-  return { add, queue, close: () => queue.close() }
+  const addJob = (checkouts: CheckoutTask[], more: JobsOptions = {}) =>
+    queue.add('checkout', { checkouts } satisfies CheckoutPayload, { ...options, ...more, jobId: jobIdOf(checkouts) })
+  const add = batcher(
+    async (batch: CheckoutTask[]) => {
+      await addJob(batch)
+      return batch.map(() => undefined)
+    },
+    { max: MOST_IN_A_JOB },
+  )
+  return {
+    add: (checkout) => add({ ...checkout, tries: 0 }),
+    async addAgain(checkout, delayMs) {
+      await addJob([checkout], { delay: delayMs })
+    },
+    queue,
+    close: () => queue.close(),
+  }
 }

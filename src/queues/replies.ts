@@ -8,6 +8,8 @@ import { batcher } from '../batcher.ts'
 import type { Outcome } from '../model.ts'
 
 export interface Replies {
+  /** Hands an outcome to whoever waits for it in this process. @returns false where nobody does */
+  deliver(outcome: Outcome): boolean
   /** The channel to name in a job's `replyTo`. */
   channel: string
   /** To be called before the job is added; `forget` when nobody waits any more. */
@@ -21,12 +23,18 @@ export async function createReplies(subscriber: Redis, prefix: string): Promise<
   const waiting = new Map<number, (outcome: Outcome) => void>()
   const receive = (from: string, message: string) => {
     if (from !== channel) return
-    for (const outcome of JSON.parse(message) as Outcome[]) waiting.get(outcome.orderId)?.(outcome)
+    for (const outcome of JSON.parse(message) as Outcome[]) deliver(outcome)
+  }
+  const deliver = (outcome: Outcome) => {
+    const resolve = waiting.get(outcome.orderId)
+    resolve?.(outcome)
+    return resolve !== undefined
   }
   subscriber.on('message', receive)
   await subscriber.subscribe(channel)
   return {
     channel,
+    deliver,
     expect(orderId) {
       const outcome = new Promise<Outcome>((resolve) => waiting.set(orderId, resolve))
       return { outcome, forget: () => waiting.delete(orderId) }
@@ -38,8 +46,12 @@ export async function createReplies(subscriber: Redis, prefix: string): Promise<
   }
 }
 
-/** Sends outcomes; those of one moment and one channel travel in one message. @returns a function that resolves when Redis has it */
-export function createReplier(redis: Redis): (replyTo: string, outcome: Outcome) => Promise<void> {
+/**
+ * Sends outcomes; those of one moment and one channel travel in one message.
+ * @param here the replies of this process, where it has a web: they need no Redis
+ * @returns a function that resolves when the outcome is on its way
+ */
+export function createReplier(redis: Redis, here?: Replies): (replyTo: string, outcome: Outcome) => Promise<void> {
   const send = batcher(async (batch: { replyTo: string; outcome: Outcome }[]) => {
     const byChannel = Map.groupBy(batch, ({ replyTo }) => replyTo)
     await Promise.all(
@@ -47,5 +59,8 @@ export function createReplier(redis: Redis): (replyTo: string, outcome: Outcome)
     )
     return batch.map(() => undefined)
   })
-  return (replyTo, outcome) => send({ replyTo, outcome })
+  return async (replyTo, outcome) => {
+    if (replyTo !== here?.channel) await send({ replyTo, outcome })
+    else here.deliver(outcome)
+  }
 }

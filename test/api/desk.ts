@@ -9,7 +9,7 @@ import type { Cart } from '../../src/clients/cart.ts'
 import type { Claim } from '../../src/db/intents.ts'
 import type { OrderView } from '../../src/db/orders.ts'
 import { CURRENCY, type Intent, type Outcome, type Rejection } from '../../src/model.ts'
-import type { CheckoutPayload } from '../../src/queues/checkout.ts'
+import type { NewCheckout } from '../../src/queues/checkout.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 
@@ -86,10 +86,10 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
 
   const desk = {
     books,
-    jobs: [] as CheckoutPayload[],
+    jobs: [] as NewCheckout[],
     cart: { cart: 'lines', lines: [shoes], totalCents: 25_998 } as Cart | Error,
     reply: (outcome: Outcome) => waiting.get(outcome.orderId)?.(outcome),
-    worker: (job: CheckoutPayload): void | Promise<void> => desk.reply(books.complete(job.orderId)),
+    worker: (job: NewCheckout): void | Promise<void> => desk.reply(books.complete(job.orderId)),
     waiting,
     logged,
     url: '',

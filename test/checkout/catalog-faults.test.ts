@@ -41,7 +41,13 @@ for (const [what, fault] of passing) {
 
     t.is(answer.status, 200, JSON.stringify(answer.body))
     t.is(told.fired(), 1)
-    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+    // One that acts after the repeat is found by the mender's next look.
+    await t.notThrowsAsync(
+      until(
+        () => booksInTheEnd(product),
+        (books) => books?.in_stock === 10 && books.reserved === 2,
+      ),
+    )
     t.is(shop.shipping.count(answer.body.order_id), 1)
     t.is(shop.catalog.inFlightMost(product), 1)
   })

@@ -1,0 +1,172 @@
+import test from 'ava'
+import { createDatabase, query } from '../support/database.ts'
+import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import { startProcess } from '../support/service-process.ts'
+import { freePort } from '../support/services/ports.ts'
+import { demoAddress } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+
+let neighbours: Neighbours
+test.before(async () => {
+  neighbours = await startNeighbours()
+})
+test.after.always(() => neighbours?.stop())
+
+/** The tables and rows that the service before left, in a database that knows nothing of us. */
+async function oldDatabase(t: { teardown(end: () => Promise<unknown>): void }) {
+  const database = await createDatabase({ migrated: false })
+  t.teardown(database.drop)
+  await query(
+    database.dsn,
+    `create table orders (id serial primary key, user_email varchar(255) not null, status varchar(32) not null default 'CREATED',
+       total_cents bigint not null, currency varchar(3) not null default 'USD',
+       created_at timestamp not null default (now() at time zone 'utc'), updated_at timestamp not null default (now() at time zone 'utc'));
+     create index ix_orders_user_email on orders (user_email);
+     create table order_items (id serial primary key, order_id integer not null references orders (id) on delete cascade,
+       product_id integer not null, qty integer not null, unit_price_cents bigint not null, title_snapshot varchar(255) not null);
+     create table alembic_version_order (version_num varchar(32) primary key);
+     insert into alembic_version_order values ('0001_init');
+     insert into orders (user_email, status, total_cents, created_at, updated_at) values
+       ('a@example.com', 'CREATED', 25998, '2025-01-02 03:04:05', '2025-01-02 03:04:05'),
+       ('b@example.com', 'PAID', 4000000000, '2025-01-03 03:04:05', '2025-01-03 03:04:05'),
+       ('c@example.com', 'CREATED', 100, '2025-01-04 03:04:05', '2025-01-04 03:04:05');
+     insert into order_items (order_id, product_id, qty, unit_price_cents, title_snapshot) values
+       (1, 7001, 2, 12999, 'Air Zoom'), (2, 7002, 1, 4000000000, 'Ruby'), (3, 7001, 1, 100, 'Laces')`,
+  )
+  return database.dsn
+}
+
+let shops = 0
+function environment(dsn: string): Record<string, string> {
+  shops += 1
+  return {
+    POSTGRES_DSN: dsn,
+    REDIS_PREFIX: `{start-${process.pid}-${shops}}`,
+    TOPIC_ORDER_EVENTS: `start.${process.pid}.${shops}`,
+    CATALOG_BASE: neighbours.catalogBase,
+    SHIPPING_BASE: neighbours.shippingBase,
+  }
+}
+
+const json = async (url: string, init?: RequestInit) => {
+  const response = await fetch(url, init)
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+}
+
+function checkout(url: string, email: string) {
+  const headers = { authorization: `Bearer ${neighbours.auth.token({ sub: email })}`, 'content-type': 'application/json' }
+  return json(`${url}/order/v1/orders/checkout`, { method: 'POST', headers, body: JSON.stringify(demoAddress) })
+}
+
+test.serial('old orders read back right beside it, stay as they are, and ids go on after them', async (t) => {
+  const dsn = await oldDatabase(t)
+  const rows = () =>
+    query(
+      dsn,
+      'select o.*, i.product_id, i.qty, i.title_snapshot from orders o join order_items i on i.order_id = o.id where o.id <= 3 order by 1',
+    )
+  const before = await rows()
+  const service = await startProcess(t, [], environment(dsn))
+  await service.logged('started')
+
+  t.deepEqual(await json(`${service.url}/order/v1/orders/2`), {
+    status: 200,
+    body: {
+      id: 2,
+      status: 'PAID',
+      total_cents: 4_000_000_000,
+      currency: 'USD',
+      items: [{ product_id: 7002, qty: 1, unit_price_cents: 4_000_000_000, title_snapshot: 'Ruby' }],
+    },
+  })
+  t.is((await json(`${service.url}/order/v1/orders/1`)).body.total_cents, 25_998)
+  t.is((await json(`${service.url}/order/v1/orders/3`)).body.status, 'CREATED')
+
+  // Three pieces are held for old orders, one leaked before us.
+  const product = neighbours.catalog.product({ id: 7001, stock: 10, reserved: 4 })
+  await neighbours.cart.fill(`new-${process.pid}@example.com`, [{ product_id: product, qty: 2 }])
+  const answer = await checkout(service.url, `new-${process.pid}@example.com`)
+  t.is(answer.status, 200, JSON.stringify(answer.body))
+  t.is(answer.body.order_id, 4)
+  t.deepEqual(neighbours.catalog.books(product), { in_stock: 10, reserved: 6 })
+  t.deepEqual(await query(dsn, 'select drift, extra_hold from order_service.products'), [{ drift: 1, extra_hold: '0' }])
+  t.deepEqual(await rows(), before)
+  t.deepEqual(await query(dsn, 'select * from alembic_version_order'), [{ version_num: '0001_init' }])
+  t.is(await service.stop(), 0)
+})
+
+test.serial('release applies the migrations, twice and at once', async (t) => {
+  const dsn = await oldDatabase(t)
+  const env = environment(dsn)
+  const both = await Promise.all([startProcess(t, ['release'], env), startProcess(t, ['release'], env)])
+  t.deepEqual(await Promise.all(both.map(({ exited }) => exited)), [0, 0])
+  const again = await startProcess(t, ['release'], env)
+  t.is(await again.exited, 0)
+  const applied = [...both, again].flatMap(({ log }) => log.filter(({ msg }) => msg === 'migration applied').map(({ version }) => version))
+  t.deepEqual(applied, [...new Set(applied)])
+  t.is(applied.length, 4)
+})
+
+test.serial('each of its processes runs on its own, and together they serve', async (t) => {
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const env = { ...environment(database.dsn), MIGRATE: 'false' }
+  const [web, worker, relay] = await Promise.all(['web', 'worker', 'relay'].map((role) => startProcess(t, [role], env)))
+  await Promise.all([web!, worker!, relay!].map((one) => one.logged('started')))
+  const product = neighbours.catalog.product({ stock: 10 })
+  await neighbours.cart.fill(`apart-${process.pid}@example.com`, [{ product_id: product, qty: 1 }])
+
+  const answer = await checkout(web!.url, `apart-${process.pid}@example.com`)
+
+  t.is(answer.status, 200, JSON.stringify(answer.body))
+  t.is((await json(`${worker!.url}/order/ready`)).status, 200)
+  await t.notThrowsAsync(
+    until(
+      () => query(database.dsn, 'select from order_service.outbox where sent_at is not null'),
+      (sent) => sent.length === 1,
+    ),
+  )
+  t.deepEqual(await Promise.all([web!, worker!, relay!].map((one) => one.stop())), [0, 0, 0])
+})
+
+test.serial('with PostgreSQL away it lives, says what is missing, and still ends when it is asked to', async (t) => {
+  const nowhere = `postgresql://postgres@127.0.0.1:${await freePort()}/nothing`
+  const service = await startProcess(t, [], environment(nowhere))
+  await service.logged('PostgreSQL cannot be used yet')
+
+  t.is((await json(`${service.url}/order/health`)).status, 200)
+  const ready = await json(`${service.url}/order/ready`)
+  t.is(ready.status, 503)
+  const { postgres, redis } = ready.body.parts as Record<string, { state: string }>
+  t.not(postgres!.state, 'ok')
+  t.is(redis!.state, 'ok')
+  t.is(await service.stop(), 0)
+})
+
+test.serial('a checkout under way when it is asked to end is answered, and then it ends', async (t) => {
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const service = await startProcess(t, [], environment(database.dsn))
+  await service.logged('started')
+  const product = neighbours.catalog.product({ stock: 10 })
+  const email = `ending-${process.pid}@example.com`
+  await neighbours.cart.fill(email, [{ product_id: product, qty: 1 }])
+  const slow = neighbours.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 1000 })
+
+  const answer = checkout(service.url, email)
+  await until(slow.fired, (fired) => fired === 1)
+  const ended = service.stop()
+
+  t.is((await answer).status, 200)
+  t.is(await ended, 0)
+})
+
+test.serial('wrong configuration is one line a fault, all at once, without any secret, and exit code 78', async (t) => {
+  const service = await startProcess(t, [], {
+    ...environment('mysql://root:hunter2@db/x'),
+    NODE_ENV: 'production',
+    KAFKA_BOOTSTRAP: 'kafka',
+    CHECKOUT_BUDGET_MS: 'soon',
+  })
+  t.is(await service.exited, 78)
+})

@@ -4,8 +4,8 @@
 const CROWD = 2
 
 /**
- * Collects calls into batches. A lone call leaves at the end of its tick. While there is a crowd, batches leave at least `paceMs` apart
- * or when `enough` wait, so that the price of a statement is shared by ten checkouts and not by four.
+ * Collects calls into batches. A lone call leaves at the end of its tick. While there is a crowd, batches leave at least `paceMs` apart,
+ * unless `enough` wait already, so that the price of a statement is shared by ten checkouts and not by four.
  * @param flush gets at most `max` items and answers as many results, in the same order. An element that is an `Error` rejects that item alone.
  * @returns a function that resolves to its item's result, or rejects with what `flush` threw
  */

@@ -56,7 +56,10 @@ export function createCheckoutProcessor(parts: CheckoutParts): (job: Job, token?
   return async (job, token) => {
     const tasks = checkoutPayload.parse(job.data).checkouts
     if (tasks.length === 1) return alone(job, token, tasks[0]!)
-    await Promise.all(tasks.map((task) => apart(job, task)))
+    // All of them, before the job may be run again: a second run would take over from attempts that are still at work.
+    const ends = await Promise.allSettled(tasks.map((task) => apart(job, task)))
+    const failed = ends.find((end) => end.status === 'rejected')
+    if (failed) throw failed.reason
   }
 
   async function alone(job: Job, token: string | undefined, task: CheckoutTask): Promise<void> {

@@ -83,7 +83,7 @@ export async function mend(
     metrics.mendings.inc({ verb: next.verb, answer })
     if (answer === 'unknown') notBefore = clock.now() + 1000
     if (answer === 'refused') {
-      await ledger.cannotHold(productId)
+      if (next.verb === 'reserve') await ledger.cannotHold(productId)
       return { agreed: false, reason: `catalog refused to ${next.verb} ${next.qty} of product ${productId}` }
     }
   }

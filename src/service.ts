@@ -27,7 +27,7 @@ import { connectFailFast, connectPatient, ready } from './queues/redis.ts'
 import { createReplier, createReplies, type Replies } from './queues/replies.ts'
 import { createStockQueue, STOCK_QUEUE, type StockQueue } from './queues/stock.ts'
 import { untilThere } from './retry.ts'
-import { createLeases } from './stock/leases.ts'
+import { createLeases, enoughFor } from './stock/leases.ts'
 import { createMender } from './stock/mender.ts'
 import type { StockParts } from './stock/stock-call.ts'
 import type { Logger } from './telemetry/logger.ts'
@@ -47,8 +47,8 @@ export interface RunningService {
 /** After so long of the 15 s the parts are closed under whoever still runs: the truth is in PostgreSQL, others go on from it. */
 const REQUESTS_END_MS = 9000
 const JOBS_END_MS = 3000
-/** A lease outlives its call: 1.5 s for the record, 1 s of waiting for a place at Catalog before it is renewed. */
-const LEASE_BEYOND_CALL_MS = 2500
+/** How long a call may wait for its place at Catalog before its lease has to be renewed. */
+const PLACE_MS = 1000
 const MENDER_LOOKS_EVERY_MS = 30_000
 
 /** What every role uses, and what is to be closed in the end, last made first. */
@@ -239,7 +239,7 @@ async function startWorker(base: Base, replies: Replies | undefined): Promise<vo
   const catalog = createCatalog(neighbour('catalog', config.CATALOG_BASE, config.CATALOG_CONCURRENCY))
   const shipping = createShipping(neighbour('shipping', config.SHIPPING_BASE, config.SHIPPING_CONCURRENCY))
 
-  const leaseMs = config.CALL_TIMEOUT_MS + LEASE_BEYOND_CALL_MS
+  const leaseMs = enoughFor(config.CALL_TIMEOUT_MS) + PLACE_MS
   const leases = await createLeases({ redis, subscriber, prefix: config.REDIS_PREFIX, leaseMs, metrics })
   closers.push(() => leases.close())
   const ledger = createStockLedger(pool)

@@ -74,8 +74,9 @@ export function createCheckoutProcessor(parts: CheckoutParts): (job: Job, token?
   async function apart(job: Job, task: CheckoutTask): Promise<void> {
     const again = await drive(job, task).catch((error: Error): Again => ({ error }))
     if (!again) return
-    const tries = task.tries + job.attemptsMade + (again.waits ? 0 : 1)
-    await addAgain({ ...task, tries: Math.max(1, tries) }, again.waits ? PUT_BACK_MS : backoffMs(Math.max(1, tries)))
+    // At least 1, also for one that was only put back: its next attempt number comes from PostgreSQL.
+    const tries = Math.max(1, task.tries + job.attemptsMade + (again.waits ? 0 : 1))
+    await addAgain({ ...task, tries }, again.waits ? PUT_BACK_MS : backoffMs(tries))
   }
 
   /** @throws what PostgreSQL throws where it cannot be asked how the checkout stands */

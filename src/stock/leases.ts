@@ -45,6 +45,9 @@ export interface Leases {
   close(): Promise<void>
 }
 
+/** What a lease has to last before a call is sent under it: the call's time-out, and 1.5 s to put its outcome on record. In ms. */
+export const enoughFor = (callTimeoutMs: number) => callTimeoutMs + 1500
+
 /** One that has waited so long comes first on all its products. */
 const ELDER_MS = 500
 /** A wake-up that was lost costs at most so long. */

@@ -7,7 +7,7 @@ import { NoAnswer } from '../clients/http.ts'
 import { type Books, effectOf, type MendingAnswer, type StockLedger } from '../db/stock-ledger.ts'
 import type { StockVerb } from '../model.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import type { Lease } from './leases.ts'
+import { enoughFor, type Lease } from './leases.ts'
 import { recognise } from './recognise.ts'
 
 /** Time as the steps see it; a test moves its own. */
@@ -48,7 +48,7 @@ export async function mend(
   lease: Pick<Lease, 'keep'>,
   notBefore: number,
 ): Promise<Mended> {
-  const enough = callTimeoutMs + 1500
+  const enough = enoughFor(callTimeoutMs)
   // First of all: whoever had the lease before and wakes up late finds its record refused.
   if (!(await ledger.raiseEpoch(productId))) await ledger.meet(productId, await catalog.look(productId))
 

@@ -3,7 +3,7 @@ import { NoAnswer } from '../clients/http.ts'
 import type { ProductAtIntent } from '../db/intents.ts'
 import type { DoubtfulCall } from '../db/stock-ledger.ts'
 import type { StockVerb } from '../model.ts'
-import type { Lease, Leases } from './leases.ts'
+import { enoughFor, type Lease, type Leases } from './leases.ts'
 import { type MendingParts, mend } from './mending.ts'
 
 export interface StockParts extends MendingParts {
@@ -86,7 +86,7 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
       verb: call.verb,
       items: call.products,
       idempotencyKey: call.idempotencyKey,
-      mayGo: () => lease.keep(callTimeoutMs + 1500),
+      mayGo: () => lease.keep(enoughFor(callTimeoutMs)),
     })
     if (answer.answer === 'refused') {
       lease.letGo()

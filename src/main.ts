@@ -6,7 +6,8 @@
  */
 import { ConfigError, readConfig } from './config.ts'
 import { migrate } from './db/migrate.ts'
-import { type Role, startService } from './service.ts'
+import type { Role } from './service/connect.ts'
+import { startService } from './service/start.ts'
 import { createLogger } from './telemetry/logger.ts'
 
 const roles: readonly Role[] = ['web', 'worker', 'relay']

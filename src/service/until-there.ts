@@ -1,6 +1,6 @@
 /** What is away at start is waited for, with a line in the log, and never a reason to end. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Logger } from './telemetry/logger.ts'
+import type { Logger } from '../telemetry/logger.ts'
 
 /** @returns what `attempt` returns; it is called again after 0.25 s, 0.5 s, ... 5 s. @throws AbortError once `signal` is aborted */
 export async function untilThere<T>(part: string, attempt: () => Promise<T>, logger: Logger, signal: AbortSignal): Promise<T> {

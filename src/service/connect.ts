@@ -1,0 +1,94 @@
+/** What every process needs before it does its own work: Redis, PostgreSQL, the queues and the tables' verbs, in the order in which they come up. */
+import type { Redis } from 'ioredis'
+import { sql } from 'slonik'
+import type { Check } from '../api/ops.ts'
+import type { Config } from '../config.ts'
+import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
+import { migrate } from '../db/migrate.ts'
+import { connectPool, type Pool } from '../db/pool.ts'
+import { createKafka } from '../kafka/client.ts'
+import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
+import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
+import { connectFailFast, connectPatient, ready } from '../queues/redis.ts'
+import { createStockQueue, type StockQueue } from '../queues/stock.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import { untilThere } from './until-there.ts'
+
+/** The processes, as the Procfile and the command line name them. */
+export type Role = 'web' | 'worker' | 'relay'
+
+/** What every role uses, and what is to be closed in the end, last made first. */
+export interface Base {
+  config: Config
+  logger: Logger
+  metrics: Metrics
+  pool: Pool
+  checkouts: Checkouts
+  redis: Redis
+  subscriber: Redis
+  checkoutQueue: CheckoutQueue
+  stockQueue: StockQueue
+  relay: OutboxRelay | undefined
+  closers: (() => Promise<unknown>)[]
+}
+
+export async function connect(parts: {
+  config: Config
+  logger: Logger
+  metrics: Metrics
+  roles: ReadonlySet<Role>
+  checks: Check[]
+  closers: (() => Promise<unknown>)[]
+  signal: AbortSignal
+}): Promise<Base> {
+  const { config, logger, metrics, roles, checks, closers, signal } = parts
+  const redis = connectFailFast(config.REDIS_URL, logger)
+  const subscriber = connectPatient(config.REDIS_URL, logger)
+  closers.push(
+    async () => redis.disconnect(),
+    async () => subscriber.disconnect(),
+  )
+
+  let pool: Pool | undefined
+  const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, clientId: 'order-service', logger })
+  checks.push(
+    { name: 'postgres', required: true, check: async () => await present(pool, 'PostgreSQL').query(sql.unsafe`select 1`) },
+    { name: 'redis', required: true, check: () => redis.ping() },
+  )
+  pool = await untilThere(
+    'PostgreSQL',
+    async () => {
+      if (config.MIGRATE) await migrate(config.POSTGRES_DSN, logger)
+      return connectPool(config.POSTGRES_DSN, { size: config.POSTGRES_POOL, logger })
+    },
+    logger,
+    signal,
+  )
+  closers.push(() => pool!.end())
+  await untilThere('Redis', () => Promise.race([ready(redis), rejectedAfter(2000)]), logger, signal)
+
+  const relay = roles.has('relay')
+    ? createOutboxRelay({ pool, dsn: config.POSTGRES_DSN, kafka, topic: config.TOPIC_ORDER_EVENTS, logger, metrics })
+    : undefined
+  if (relay) {
+    closers.push(() => relay.stop())
+    checks.push({ name: 'kafka', required: false, check: () => kafka.ensureTopic(config.TOPIC_ORDER_EVENTS) })
+  }
+  const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX)
+  const stockQueue = createStockQueue(redis, config.REDIS_PREFIX)
+  closers.push(
+    () => checkoutQueue.close(),
+    () => stockQueue.close(),
+  )
+  const checkouts = createCheckouts(pool, relay)
+  return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, relay, closers }
+}
+
+function present<T>(part: T | undefined, name: string): T {
+  if (part === undefined) throw new Error(`${name} has not been reached yet`)
+  return part
+}
+
+export const rejectedAfter = (ms: number) =>
+  new Promise<never>((_resolve, reject) => setTimeout(() => reject(new Error(`no answer in ${ms} ms`)), ms).unref())

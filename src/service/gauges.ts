@@ -1,0 +1,27 @@
+/** The gauges whose truth lies in PostgreSQL and Redis: asked when somebody scrapes. */
+import { readLag } from '../db/outbox.ts'
+import { createStockLedger } from '../db/stock-ledger.ts'
+import type { Base } from './connect.ts'
+
+export function watchGauges({ metrics, pool, checkoutQueue, stockQueue }: Base): void {
+  const ledger = createStockLedger(pool)
+  metrics.refreshed.push(
+    async () => {
+      const lag = await readLag(pool)
+      metrics.outboxUnsent.set(lag.unsent)
+      metrics.outboxLagSeconds.set(lag.oldestSeconds)
+      metrics.outboxSetAside.set(lag.setAside)
+    },
+    async () => {
+      const { inDoubt, unsellable } = await ledger.count()
+      metrics.productsInDoubt.set(inDoubt)
+      metrics.productsUnsellable.set(unsellable)
+    },
+    ...[checkoutQueue.queue, stockQueue.queue].map((queue) => async () => {
+      const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')
+      for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ queue: queue.name, state }, count)
+      const [oldest] = await queue.getJobs('waiting', 0, 0, true)
+      metrics.oldestJobSeconds.set({ queue: queue.name }, oldest ? (Date.now() - oldest.timestamp) / 1000 : 0)
+    }),
+  )
+}

@@ -1,0 +1,66 @@
+/** Starts what is named and ends it again: the one place that makes things. Any of the processes may live in one Node process, or each in its own. */
+import type { Server } from 'node:http'
+import { createApp, createOpsApp, type Service as CustomerService } from '../api/app.ts'
+import type { Check } from '../api/ops.ts'
+import { close, listen, portOf } from '../api/server.ts'
+import type { Config } from '../config.ts'
+import { createReplies } from '../queues/replies.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import { createMetrics } from '../telemetry/metrics.ts'
+import { connect, type Role } from './connect.ts'
+import { watchGauges } from './gauges.ts'
+import { customerService } from './web.ts'
+import { startWorker } from './worker.ts'
+
+export interface RunningService {
+  /** Where it listens: customers' routes with `web`, health and metrics with the others. undefined where nothing listens. */
+  port: number | undefined
+  /** Resolves when all parts are there, rejects where the service was stopped before. */
+  started: Promise<void>
+  /** Takes no more work, finishes what runs, closes everything; within 15 s. */
+  stop(): Promise<void>
+}
+
+/** Of the 15 s that a process has to end in: then the requests that still run are cut off. The truth is in PostgreSQL. */
+const REQUESTS_END_MS = 9000
+
+/** Listens at once, so that liveness can be seen; everything else follows as PostgreSQL and Redis come up. */
+export async function startService(config: Config, roles: ReadonlySet<Role>, logger: Logger): Promise<RunningService> {
+  const metrics = createMetrics()
+  const stopping = new AbortController()
+  const closers: (() => Promise<unknown>)[] = []
+  const checks: Check[] = []
+  let customers: CustomerService | undefined
+  let isStarted = false
+
+  const ops = { logger, metrics, checks, stopping: () => stopping.signal.aborted }
+  const app = roles.has('web') ? createApp({ ...ops, config, service: () => customers }) : createOpsApp(ops, () => isStarted)
+  const port = roles.has('web') ? config.PORT : config.METRICS_PORT
+  const server: Server | undefined = port === undefined ? undefined : await listen(app, { host: config.HOST, port })
+
+  const starting = (async () => {
+    const base = await connect({ config, logger, metrics, roles, checks, closers, signal: stopping.signal })
+    watchGauges(base)
+    if (roles.has('relay')) base.relay!.start()
+    const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
+    if (replies) closers.push(() => replies.close())
+    if (roles.has('worker')) await startWorker(base, replies)
+    if (replies) customers = customerService(base, replies, roles.has('worker'))
+    isStarted = true
+    logger.info({ roles: [...roles], port: server && portOf(server) }, 'started')
+  })()
+  starting.catch((error) => {
+    if (!stopping.signal.aborted) logger.fatal({ err: error }, 'could not start')
+  })
+
+  return {
+    port: server && portOf(server),
+    started: starting,
+    async stop() {
+      stopping.abort()
+      if (server) await close(server, { withinMs: REQUESTS_END_MS })
+      await starting.catch(() => {})
+      for (const closer of closers.toReversed()) await closer().catch((error) => logger.warn({ err: error }, 'a part did not close'))
+    },
+  }
+}

@@ -1,0 +1,37 @@
+/** What the customers' routes need, put together. */
+import type { Service as CustomerService } from '../api/app.ts'
+import { createCarts } from '../clients/cart.ts'
+import { createIntents } from '../db/intents.ts'
+import { readOrder } from '../db/orders.ts'
+import type { Replies } from '../queues/replies.ts'
+import type { Base } from './connect.ts'
+
+export function customerService(base: Base, replies: Replies, workerIsHere: boolean): CustomerService {
+  const { pool, checkouts, redis, checkoutQueue, stockQueue, logger, metrics } = base
+  const intents = createIntents(pool)
+  return {
+    carts: createCarts(redis),
+    intents: {
+      findClaim: intents.findClaim,
+      async intend(intent) {
+        const intended = await intents.intend(intent)
+        if (workerIsHere && intended.claim === 'new')
+          checkouts.remember(intended.orderId, { userEmail: intent.userEmail, address: intent.address })
+        return intended
+      },
+    },
+    checkouts: {
+      readOutcome: checkouts.readOutcome,
+      async cancel(orderId, rejection) {
+        const { outcome, won, freed } = await checkouts.cancel(orderId, rejection)
+        if (won) metrics.checkouts.inc({ outcome: outcome.state })
+        if (freed.length > 0)
+          stockQueue.wake(freed).catch((error) => logger.warn({ err: error }, 'the mender was not woken; it looks by itself'))
+        return outcome
+      },
+    },
+    queue: checkoutQueue,
+    replies,
+    readOrder: (orderId) => readOrder(pool, orderId),
+  }
+}

@@ -36,6 +36,9 @@ const environment = z.object({
       error: 'is not a list of host:port; write kafka-1:9092,kafka-2:9092',
     }),
   TOPIC_ORDER_EVENTS: z.string().min(1).default('order.events'),
+  TOPIC_PAYMENT_EVENTS: z.string().min(1).default('payment.events'),
+  TOPIC_PAYMENT_EVENTS_DLQ: z.string().min(1).default('payment.events.dlq'),
+  KAFKA_GROUP: z.string().min(1).default('order-service'),
 
   CATALOG_BASE: base('http://catalog:8000').default('http://catalog:8000'),
   SHIPPING_BASE: base('http://shipping:8000').default('http://shipping:8000'),
@@ -49,6 +52,10 @@ const environment = z.object({
   JWT_ALGORITHM: z.enum(['HS256', 'HS384', 'HS512'], { error: 'is not one of HS256, HS384, HS512' }).default('HS256'),
 
   CHECKOUT_BUDGET_MS: positive.default(8000),
+  // An order may be paid before its checkout has answered, hardly ten minutes before.
+  PAYMENT_GRACE_MS: positive.default(600_000),
+  PAYMENT_AMOUNT_CHECK: z.enum(['strict', 'off'], { error: 'is not one of strict, off' }).default('strict'),
+  EMIT_ORDER_PAID: flag.default(false),
   WORKER_CONCURRENCY: positive.default(512),
 })
 

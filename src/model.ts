@@ -73,6 +73,36 @@ export type StepName = 'reserve-stock' | 'create-shipment' | 'complete'
 /** What changes a product's books at Catalog. */
 export type StockVerb = 'reserve' | 'commit' | 'restock' | 'release'
 
+/** Payment events that mean something to an order; others on the topic are passed by. */
+export type PaymentType = 'payment.succeeded' | 'payment.failed'
+
+/** What Payment says of an order, whichever form it came in. `null`: it did not say. */
+export interface PaymentEvent {
+  type: PaymentType
+  orderId: number
+  amountCents: number | null
+  currency: string | null
+  provider: string | null
+  paymentId: string | null
+  /** Of a failed payment. */
+  details: { reason?: string; code?: string }
+}
+
+/** How a payment event was applied: it paid the order, told of a payment that had done so, or (a failed one) is only kept. */
+export type PaymentResult = 'paid' | 'already-paid' | 'noted'
+
+/** Why a message is a dead letter; what each means to an operator, and what usually helps. */
+export const deadLetterFaults = {
+  unreadable: 'it is no payment event that this service can read: replay after a repair of the reader, or discard',
+  'other-content': 'an event with the same identity and another order, amount or currency was received before: ask Payment',
+  'unknown-order': 'no such order appeared within the grace: refund, or replay once the order stands',
+  cancelled: 'its checkout became no order: refund',
+  'wrong-amount': 'amount or currency are not those of the order: refund the difference, or all of it',
+  'second-payment': 'the order was paid by another payment before: refund this one',
+  'catalog-refused': 'Catalog refuses to commit the stock: put it right there, then replay',
+} as const satisfies Record<string, string>
+export type DeadLetterFault = keyof typeof deadLetterFaults
+
 /** What a cart asks of Catalog: lines of one product added up, in the order of product ids (the order in which rows and leases are taken). */
 export function productsOf(lines: readonly Line[]): ProductQty[] {
   const sums = new Map<number, number>()

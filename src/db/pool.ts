@@ -1,8 +1,9 @@
 /** The connection to PostgreSQL: slonik with rows checked by zod and values as JavaScript has them. */
-import { createPool, type DatabasePool, type Interceptor, SchemaValidationError } from 'slonik'
+import { createPool, type DatabasePool, type DatabaseTransactionConnection, type Interceptor, SchemaValidationError } from 'slonik'
 import type { Logger } from '../telemetry/logger.ts'
 
 export type Pool = DatabasePool
+export type Transaction = DatabaseTransactionConnection
 
 /** slonik parses rows only where an interceptor does it. */
 const checkRows: Interceptor = {

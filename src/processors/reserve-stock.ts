@@ -25,6 +25,7 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<Step
         // A Catalog that honours keys must not take the call after a mending for the one before it.
         idempotencyKey: run.attempt === 1 ? `checkout:${run.orderId}:reserve` : `checkout:${run.orderId}:reserve:${run.attempt}`,
         deadline: run.deadline,
+        looks: 'after-others',
         wanted: async () => Date.now() < run.deadline && (await checkouts.isOpen(run)),
       }).catch((error: unknown) => {
         run.reserveCall = error instanceof StockFault && !error.settled ? 'unknown' : 'settled'

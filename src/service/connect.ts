@@ -10,6 +10,7 @@ import { createKafka } from '../kafka/client.ts'
 import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from '../queues/redis.ts'
+import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { createStockQueue, type StockQueue } from '../queues/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -29,6 +30,7 @@ export interface Base {
   subscriber: Redis
   checkoutQueue: CheckoutQueue
   stockQueue: StockQueue
+  paymentQueue: PaymentQueue
   relay: OutboxRelay | undefined
   closers: (() => Promise<unknown>)[]
 }
@@ -77,12 +79,14 @@ export async function connect(parts: {
   }
   const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX)
   const stockQueue = createStockQueue(redis, config.REDIS_PREFIX)
+  const paymentQueue = createPaymentQueue(redis, config.REDIS_PREFIX)
   closers.push(
     () => checkoutQueue.close(),
     () => stockQueue.close(),
+    () => paymentQueue.close(),
   )
   const checkouts = createCheckouts(pool, relay)
-  return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, relay, closers }
+  return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, paymentQueue, relay, closers }
 }
 
 function present<T>(part: T | undefined, name: string): T {

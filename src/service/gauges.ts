@@ -1,9 +1,11 @@
 /** The gauges whose truth lies in PostgreSQL and Redis: asked when somebody scrapes. */
+import { countLetters } from '../db/dead-letters.ts'
 import { readLag } from '../db/outbox.ts'
+import { readBridgeBooks } from '../db/payment-events.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
 import type { Base } from './connect.ts'
 
-export function watchGauges({ metrics, pool, checkoutQueue, stockQueue }: Base): void {
+export function watchGauges({ metrics, pool, checkoutQueue, stockQueue, paymentQueue }: Base): void {
   const ledger = createStockLedger(pool)
   metrics.refreshed.push(
     async () => {
@@ -13,11 +15,21 @@ export function watchGauges({ metrics, pool, checkoutQueue, stockQueue }: Base):
       metrics.outboxSetAside.set(lag.setAside)
     },
     async () => {
+      const { passedBy, ...books } = await readBridgeBooks(pool)
+      for (const [entry, count] of Object.entries(books)) metrics.bridgeBooks.set({ entry }, count)
+      metrics.bridgeBooks.set({ entry: 'passed-by' }, passedBy)
+    },
+    async () => {
+      const { waiting, unpublished } = await countLetters(pool)
+      metrics.deadLettersWaiting.set(waiting)
+      metrics.deadLettersUnpublished.set(unpublished)
+    },
+    async () => {
       const { inDoubt, unsellable } = await ledger.count()
       metrics.productsInDoubt.set(inDoubt)
       metrics.productsUnsellable.set(unsellable)
     },
-    ...[checkoutQueue.queue, stockQueue.queue].map((queue) => async () => {
+    ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue].map((queue) => async () => {
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')
       for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ queue: queue.name, state }, count)
       const [oldest] = await queue.getJobs('waiting', 0, 0, true)

@@ -1,12 +1,16 @@
 /** BullMQ's workers with all that their jobs need, and the timer that finds products in need. */
-import { Worker } from 'bullmq'
+import { Worker, type WorkerOptions } from 'bullmq'
 import { createCatalog } from '../clients/catalog.ts'
 import { createNeighbour, type Neighbour } from '../clients/http.ts'
 import { createShipping } from '../clients/shipping.ts'
+import { strandedPayments } from '../db/payment-events.ts'
+import { createPayments } from '../db/payments.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
 import { createCheckoutProcessor } from '../processors/checkout.ts'
 import { createMendProcessor } from '../processors/mend-product.ts'
+import { createPaymentProcessor } from '../processors/payment.ts'
 import { CHECKOUT_QUEUE } from '../queues/checkout.ts'
+import { PAYMENT_QUEUE, paymentBackoffMs } from '../queues/payment.ts'
 import { connectPatient } from '../queues/redis.ts'
 import { createReplier, type Replies } from '../queues/replies.ts'
 import { STOCK_QUEUE } from '../queues/stock.ts'
@@ -19,7 +23,11 @@ import { type Base, rejectedAfter } from './connect.ts'
 const JOBS_END_MS = 3000
 /** How long a call may wait for its place at Catalog before its lease has to be renewed. */
 const PLACE_MS = 1000
-const MENDER_LOOKS_EVERY_MS = 30_000
+/** How often PostgreSQL is asked what should have a job and may have none. */
+const LOOK_EVERY_MS = 30_000
+/** A payment that no job has touched for so long has lost it: the longest pause and the longest try together take 35 s. */
+const STRANDED_AFTER_MS = 60_000
+const STRANDED_AT_ONCE = 1000
 
 export async function startWorker(base: Base, replies: Replies | undefined): Promise<void> {
   const { config, pool, checkouts, redis, subscriber, logger, metrics, stockQueue, closers } = base
@@ -58,16 +66,30 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     metrics,
     mostWaiting: config.WORKER_CONCURRENCY / 2,
   })
-  // Few of them mend at a time: Catalog has customers to serve.
+  const payment = createPaymentProcessor({
+    pool,
+    payments: createPayments(pool, { emitPaid: config.EMIT_ORDER_PAID, relay: base.relay }),
+    stock,
+    logger,
+    metrics,
+    graceMs: config.PAYMENT_GRACE_MS,
+    amountCheck: config.PAYMENT_AMOUNT_CHECK,
+    mostWaiting: config.WORKER_CONCURRENCY / 2,
+  })
   const workers = [
     startJobs(base, CHECKOUT_QUEUE, config.WORKER_CONCURRENCY, checkout),
+    startJobs(base, PAYMENT_QUEUE, config.WORKER_CONCURRENCY, payment, { backoffStrategy: (tries) => paymentBackoffMs(tries) }),
+    // Few of them mend at a time: Catalog has customers to serve.
     startJobs(base, STOCK_QUEUE, 4, createMendProcessor(createMender(stock), logger)),
   ]
   const lookForNeed = () => {
     ledger.inNeed().then(wakeMender, (error: Error) => logger.warn({ err: error }, 'could not look for products in need'))
+    strandedPayments(pool, STRANDED_AFTER_MS, STRANDED_AT_ONCE)
+      .then((stranded) => base.paymentQueue.add(stranded))
+      .catch((error: Error) => logger.warn({ err: error }, 'could not look for payments without a job'))
   }
   lookForNeed()
-  const timer = setInterval(lookForNeed, MENDER_LOOKS_EVERY_MS)
+  const timer = setInterval(lookForNeed, LOOK_EVERY_MS)
   closers.push(async () => {
     clearInterval(timer)
     await Promise.race([Promise.all(workers.map((worker) => worker.close())), rejectedAfter(JOBS_END_MS)])
@@ -79,6 +101,7 @@ function startJobs(
   name: string,
   concurrency: number,
   processor: ConstructorParameters<typeof Worker>[1],
+  settings: NonNullable<WorkerOptions['settings']> = {},
 ): Worker {
   const connection = connectPatient(config.REDIS_URL, logger)
   closers.push(async () => connection.disconnect())
@@ -86,6 +109,7 @@ function startJobs(
     connection,
     prefix: config.REDIS_PREFIX,
     concurrency,
+    settings,
     // A killed worker's jobs are taken up by another one within 2 x 1.5 s + 3 s, inside a customer's budget.
     lockDuration: 3000,
     stalledInterval: 1500,

@@ -21,8 +21,9 @@ export interface StockCall {
   idempotencyKey: string
   /** Epoch ms: nobody waits for a lease beyond it. */
   deadline: number
-  /** Asked under the leases where others came first: false, and nothing is sent. */
+  /** Asked under the leases where others came first, or always: false, and nothing is sent. */
   wanted(): Promise<boolean>
+  looks: 'after-others' | 'always'
 }
 
 type Epochs = { productId: number; epoch: number }[]
@@ -70,7 +71,7 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
   if (lease.expired.length > 0) await ledger.doubt(lease.expired)
   let epochs: Epochs
   try {
-    if ((lease.waited || lease.expired.length > 0) && !(await call.wanted())) {
+    if ((call.looks === 'always' || lease.waited || lease.expired.length > 0) && !(await call.wanted())) {
       lease.letGo()
       return { answer: 'unwanted' }
     }
@@ -116,7 +117,9 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
 
   /** Where PostgreSQL cannot be written to, the lease stays: it runs out, and says the same. */
   async function doubtAndMend(message: string, notBefore: number, cause: unknown): Promise<never> {
-    await ledger.doubt(calls)
+    await ledger.doubt(calls).catch((error: unknown) => {
+      throw new StockFault(`${message}, and that could not be written down`, { settled: false, sent: true, cause: error })
+    })
     const mended = await mendAll(parts, productIds, lease, notBefore).catch(() => undefined)
     lease.letGo()
     parts.wakeMender(productIds)

@@ -44,6 +44,14 @@ export function createMetrics() {
     outboxLagSeconds: gauge('order_outbox_lag_seconds', 'Age of the oldest event that Kafka has not acknowledged', []),
     outboxSetAside: gauge('order_outbox_set_aside', 'Events that cannot be sent as they are', []),
     outboxSent: counter('order_outbox_sent_total', 'Events that Kafka acknowledged', ['type']),
+    paymentEvents: counter('order_payment_events_total', 'Messages of the payment topic by what became of them', ['type', 'result']),
+    paymentSeconds: histogram('order_payment_seconds', 'From the message of a payment to its order being PAID', []),
+    bridgeBooks: gauge('order_bridge_books', 'The books of the bridge: consumed = applied + duplicate + dead + waiting + passed-by', [
+      'entry',
+    ]),
+    bridgeLag: gauge('order_bridge_lag', 'Messages of a partition that the bridge has not taken yet', ['partition']),
+    deadLettersWaiting: gauge('order_dead_letters_waiting', 'Dead letters that wait for a person', []),
+    deadLettersUnpublished: gauge('order_dead_letters_unpublished', 'Dead letters that are not on their topic yet', []),
     relayLeads: gauge('order_relay_leads', '1 where this process holds the relay’s lock', []),
   }
 }

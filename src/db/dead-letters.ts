@@ -1,0 +1,149 @@
+/** Dead letters: messages that a person has to look at, on their way to the topic for them, and what people do with them. */
+import { sql } from 'slonik'
+import { z } from 'zod'
+import type { DeadLetterFault } from '../model.ts'
+import type { Message } from './payment-events.ts'
+import type { Pool, Transaction } from './pool.ts'
+
+export interface DeadLetter extends Message {
+  id: number
+  /** undefined: the message was never read, or has the identity of an event with other content. */
+  eventId: number | undefined
+  orderId: number | undefined
+  topic: string
+  partition: number
+  fault: DeadLetterFault
+  reason: string
+  state: 'WAITING' | 'REPLAYED' | 'DISCARDED'
+  /** Why it was discarded. */
+  note: string | undefined
+  times: number
+  firstAt: Date
+  lastAt: Date
+  publishedAt: Date | undefined
+}
+
+const letterRow = z.object({
+  id: z.int(),
+  event_id: z.int().nullable(),
+  order_id: z.int().nullable(),
+  topic: z.string(),
+  partition: z.int(),
+  kafka_offset: z.int(),
+  key: z.string().nullable(),
+  value: z.string().nullable(),
+  headers: z.string(),
+  sent_at: z.date(),
+  fault: z.string(),
+  reason: z.string(),
+  state: z.enum(['WAITING', 'REPLAYED', 'DISCARDED']),
+  note: z.string().nullable(),
+  times: z.int(),
+  first_at: z.date(),
+  last_at: z.date(),
+  published_at: z.date().nullable(),
+})
+const headerList = z.array(z.tuple([z.string(), z.string()]))
+const nothing = z.object({})
+
+const columns = sql.fragment`l.id, l.event_id, e.order_id, l.topic, l.partition, l.kafka_offset, encode(l.key, 'base64') as key,
+  encode(l.value, 'base64') as value, l.headers, l.sent_at, l.fault, l.reason, l.state, l.note, l.times, l.first_at, l.last_at, l.published_at`
+const letters = sql.fragment`order_service.dead_letters l left join order_service.payment_events e on e.id = l.event_id`
+
+const bytes = (text: string | null) => (text === null ? null : Buffer.from(text, 'base64'))
+
+function letterOf(row: z.infer<typeof letterRow>): DeadLetter {
+  return {
+    id: row.id,
+    eventId: row.event_id ?? undefined,
+    orderId: row.order_id ?? undefined,
+    topic: row.topic,
+    partition: row.partition,
+    offset: BigInt(row.kafka_offset),
+    key: bytes(row.key),
+    value: bytes(row.value),
+    headers: headerList.parse(JSON.parse(row.headers)).map(([name, value]) => [name, Buffer.from(value, 'base64')] as const),
+    sentAt: row.sent_at,
+    fault: row.fault as DeadLetterFault,
+    reason: row.reason,
+    state: row.state,
+    note: row.note ?? undefined,
+    times: row.times,
+    firstAt: row.first_at,
+    lastAt: row.last_at,
+    publishedAt: row.published_at ?? undefined,
+  }
+}
+
+/** The oldest first. @param all also those that are no longer waiting for a person */
+export async function listLetters(pool: Pool, { all, limit }: { all: boolean; limit: number }): Promise<DeadLetter[]> {
+  const rows = await pool.any(sql.type(letterRow)`
+    select ${columns} from ${letters} where ${all} or l.state = 'WAITING' order by l.id limit ${limit}`)
+  return rows.map(letterOf)
+}
+
+export async function readLetter(pool: Pool, id: number): Promise<DeadLetter | undefined> {
+  const row = await pool.maybeOne(sql.type(letterRow)`select ${columns} from ${letters} where l.id = ${id}`)
+  return row ? letterOf(row) : undefined
+}
+
+/**
+ * An event goes back to waiting, with a new grace; whatever is driving it finds the event no longer its own.
+ * @returns false where the letter is not waiting
+ */
+export async function replayEvent(pool: Pool, { id, eventId }: { id: number; eventId: number }): Promise<boolean> {
+  const { rowCount } = await pool.query(sql.type(nothing)`
+    with letter as (
+      update order_service.dead_letters set state = 'REPLAYED', last_at = clock_timestamp() where id = ${id} and state = 'WAITING' returning event_id
+    )
+    update order_service.payment_events e
+    set state = 'WAITING', attempt = nextval('order_service.payment_attempts'), waiting_since = clock_timestamp(), touched_at = clock_timestamp()
+    from letter where e.id = letter.event_id and e.id = ${eventId} and e.state = 'DEAD'`)
+  return rowCount > 0
+}
+
+/** A message that was unread is read now. In the transaction that receives it. @returns false where the letter is not waiting */
+export async function markReplayed(tx: Transaction, id: number): Promise<boolean> {
+  const { rowCount } = await tx.query(sql.type(nothing)`
+    update order_service.dead_letters set state = 'REPLAYED', last_at = clock_timestamp() where id = ${id} and state = 'WAITING'`)
+  return rowCount > 0
+}
+
+/** Still not to be read. */
+export async function diedAgain(tx: Transaction, id: number, reason: string): Promise<void> {
+  await tx.query(sql.type(nothing)`
+    update order_service.dead_letters set times = times + 1, last_at = clock_timestamp(), reason = ${reason} where id = ${id}`)
+}
+
+/** Nobody will apply it. Its bytes stay. @returns false where it is not waiting */
+export async function discardLetter(pool: Pool, id: number, note: string): Promise<boolean> {
+  const { rowCount } = await pool.query(sql.type(nothing)`
+    update order_service.dead_letters set state = 'DISCARDED', note = ${note}, last_at = clock_timestamp() where id = ${id} and state = 'WAITING'`)
+  return rowCount > 0
+}
+
+/** Letters that are not on the topic for dead letters yet, the oldest first. */
+export async function unpublishedLetters(pool: Pool, limit: number): Promise<DeadLetter[]> {
+  const rows = await pool.any(sql.prepared('unpublished-letters', letterRow)`
+    select ${columns} from ${letters} where l.published_at is null and l.publish_refused is null order by l.id limit ${limit}`)
+  return rows.map(letterOf)
+}
+
+/** Kafka has acknowledged these. */
+export async function markPublished(pool: Pool, ids: readonly number[]): Promise<void> {
+  await pool.query(sql.prepared('mark-published', nothing)`
+    update order_service.dead_letters set published_at = now() where id = any(${sql.array([...ids], 'int8')}) and published_at is null`)
+}
+
+/** No broker takes this letter as it is (too large); the table keeps it. */
+export async function refusePublishing(pool: Pool, id: number, reason: string): Promise<void> {
+  await pool.query(sql.prepared('refuse-publishing', nothing)`
+    update order_service.dead_letters set publish_refused = ${reason} where id = ${id} and published_at is null`)
+}
+
+/** How many wait for a person, and how many are not on the topic for dead letters yet. */
+export async function countLetters(pool: Pool): Promise<{ waiting: number; unpublished: number }> {
+  return pool.one(sql.prepared('count-dead-letters', z.object({ waiting: z.int(), unpublished: z.int() }))`
+    select (select count(*) from order_service.dead_letters where state = 'WAITING') as waiting,
+      (select count(*) from order_service.dead_letters where published_at is null and publish_refused is null) as unpublished`)
+}

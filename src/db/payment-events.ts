@@ -1,0 +1,294 @@
+/** The inbox: payment events on their way to their orders. Received by the bridge, driven by jobs, each verb a statement or a transaction. */
+import { sql } from 'slonik'
+import { z } from 'zod'
+import type { DeadLetterFault, PaymentEvent, PaymentResult } from '../model.ts'
+import type { Pool, Transaction } from './pool.ts'
+
+/** A message as the topic has it. Bytes are as they came; `headers` in the order in which they came. */
+export interface Message {
+  offset: bigint
+  key: Buffer | null
+  value: Buffer | null
+  headers: readonly (readonly [name: string, value: Buffer])[]
+  sentAt: Date
+}
+
+/** What the bridge made of a message. `identity` tells a repetition from a new event. */
+export type ReadMessage = Message &
+  (
+    | { read: 'event'; event: PaymentEvent; identity: string }
+    | { read: 'passed-by' }
+    | { read: 'unreadable'; reason: string; bytesHash: string }
+  )
+
+/** An event that a job has to drive. `attempt` is null where one may have been begun before: the job takes a new number then. */
+export interface WaitingEvent {
+  eventId: number
+  orderId: number
+  attempt: number | null
+}
+
+/** What became of each message of a batch, in its order. */
+export type Receipt = 'received' | 'noted' | 'duplicate' | 'dead' | 'passed-by'
+
+export interface Received {
+  receipts: Receipt[]
+  waiting: WaitingEvent[]
+}
+
+const idRow = z.object({ id: z.int() })
+const eventRow = z.object({
+  id: z.int(),
+  identity: z.string(),
+  state: z.enum(['WAITING', 'APPLIED', 'DEAD']),
+  type: z.string(),
+  order_id: z.int(),
+  amount_cents: z.int().nullable(),
+  currency: z.string().nullable(),
+  attempt: z.int(),
+})
+type EventRow = z.infer<typeof eventRow>
+const nothing = z.object({})
+
+const base64 = (bytes: Buffer | null) => bytes?.toString('base64') ?? null
+const bytesOf = (message: Message) => ({
+  kafka_offset: String(message.offset),
+  key: base64(message.key),
+  value: base64(message.value),
+  headers: JSON.stringify(message.headers.map(([name, value]) => [name, base64(value)])),
+  sent_at: message.sentAt.toISOString(),
+})
+
+/**
+ * Writes a batch of one partition into the inbox, the dead letters and the books of the bridge, all or nothing. Said again, as after a
+ * crash, the same batch is all duplicates.
+ * @returns what became of each message, and every event of the batch that still waits for a job, also one received before
+ */
+export async function receive(pool: Pool, source: { topic: string; partition: number }, batch: readonly ReadMessage[]): Promise<Received> {
+  return pool.transaction(async (tx) => {
+    const received = await classify(tx, source, batch)
+    const count = (receipt: Receipt) => received.receipts.filter((one) => one === receipt).length
+    await tx.query(sql.prepared('count-received', nothing)`
+      insert into order_service.bridge_books (topic, partition, consumed, duplicate, passed_by)
+      values (${source.topic}, ${source.partition}, ${batch.length}, ${count('duplicate')}, ${count('passed-by')})
+      on conflict (topic, partition) do update set consumed = bridge_books.consumed + excluded.consumed,
+        duplicate = bridge_books.duplicate + excluded.duplicate, passed_by = bridge_books.passed_by + excluded.passed_by`)
+    return received
+  })
+}
+
+/** What {@link receive} does without counting: for a message that was counted when it came. */
+export async function classify(
+  tx: Transaction,
+  source: { topic: string; partition: number },
+  batch: readonly ReadMessage[],
+): Promise<Received> {
+  const events = batch.filter((message) => message.read === 'event')
+  const inserted = await insertEvents(tx, source, events)
+  // In a statement of its own: what another bridge inserted at the same moment shows itself now.
+  const rows = await readByIdentity(
+    tx,
+    events.map(({ identity }) => identity),
+  )
+  const fresh = new Set(inserted)
+  const waiting = [...rows.values()]
+    .filter(({ state }) => state === 'WAITING')
+    .map(({ id, order_id: orderId, attempt }) => ({ eventId: id, orderId, attempt: fresh.has(id) ? attempt : null }))
+
+  const dead: (Message & { fault: DeadLetterFault; reason: string; bytesHash: string })[] = []
+  const receipts = batch.map((message): Receipt => {
+    if (message.read === 'passed-by') return 'passed-by'
+    if (message.read === 'unreadable') {
+      dead.push({ ...message, fault: 'unreadable' })
+      return 'dead'
+    }
+    const row = rows.get(message.identity)!
+    if (!hasContent(row, message.event)) {
+      const reason = `an event with this identity was received before, for order ${row.order_id}, ${row.amount_cents} ${row.currency}`
+      dead.push({ ...message, fault: 'other-content', reason, bytesHash: message.identity })
+      return 'dead'
+    }
+    if (!fresh.delete(row.id)) return 'duplicate'
+    return row.state === 'APPLIED' ? 'noted' : 'received'
+  })
+  const died = await insertLetters(tx, source, dead)
+  return {
+    waiting,
+    // A letter that lies there already is a repetition, like an event that does.
+    receipts: receipts.map((receipt, i) => (receipt === 'dead' && !died.has(batch[i]!.offset) ? 'duplicate' : receipt)),
+  }
+}
+
+const hasContent = (row: EventRow, event: PaymentEvent) =>
+  row.order_id === event.orderId && row.amount_cents === event.amountCents && row.currency === event.currency
+
+/** @returns the ids of those that were new. In the order of identities, so that two bridges cannot wait for each other */
+async function insertEvents(
+  tx: Transaction,
+  { topic, partition }: { topic: string; partition: number },
+  events: readonly Extract<ReadMessage, { read: 'event' }>[],
+): Promise<number[]> {
+  if (events.length === 0) return []
+  const input = JSON.stringify(
+    events.map(({ event, identity, ...message }, ord) => ({
+      ord,
+      identity,
+      type: event.type,
+      order_id: event.orderId,
+      amount_cents: event.amountCents,
+      currency: event.currency,
+      provider: event.provider,
+      payment_id: event.paymentId,
+      details: event.details,
+      ...bytesOf(message),
+    })),
+  )
+  const rows = await tx.any(sql.prepared('insert-payment-events', idRow)`
+    insert into order_service.payment_events
+      (identity, type, order_id, amount_cents, currency, provider, payment_id, details, state, result, topic, partition, kafka_offset, key, value, headers, sent_at)
+    select identity, type, order_id, amount_cents, currency, provider, payment_id, details,
+      -- A failed payment changes nothing: it is kept, and there is nothing to drive.
+      case type when 'payment.failed' then 'APPLIED' else 'WAITING' end, case type when 'payment.failed' then 'noted' end,
+      ${topic}, ${partition}::int, kafka_offset, decode(key, 'base64'), decode(value, 'base64'), headers, sent_at
+    from (
+      select distinct on (identity) * from jsonb_to_recordset(${input}::jsonb) as t (
+        ord int, identity text, type text, order_id int, amount_cents bigint, currency text, provider text, payment_id text, details jsonb,
+        kafka_offset bigint, key text, value text, headers text, sent_at timestamptz)
+      order by identity, ord) firsts
+    on conflict (identity) do nothing
+    returning id`)
+  return rows.map(({ id }) => id)
+}
+
+async function readByIdentity(tx: Transaction, identities: readonly string[]): Promise<Map<string, EventRow>> {
+  if (identities.length === 0) return new Map()
+  const rows = await tx.any(sql.prepared('read-payment-events', eventRow)`
+    select id, identity, state, type, order_id, amount_cents, currency, attempt from order_service.payment_events
+    where identity = any(${sql.array([...identities], 'text')})`)
+  return new Map(rows.map((row) => [row.identity, row]))
+}
+
+/** @returns the offsets of those that were new */
+async function insertLetters(
+  tx: Transaction,
+  { topic, partition }: { topic: string; partition: number },
+  letters: readonly (Message & { fault: DeadLetterFault; reason: string; bytesHash: string })[],
+): Promise<Set<bigint>> {
+  if (letters.length === 0) return new Set()
+  const input = JSON.stringify(
+    letters.map(({ fault, reason, bytesHash, ...message }) => ({ fault, reason, bytes_hash: bytesHash, ...bytesOf(message) })),
+  )
+  const rows = await tx.any(sql.prepared('insert-dead-letters', z.object({ kafka_offset: z.int() }))`
+    insert into order_service.dead_letters (topic, partition, kafka_offset, bytes_hash, key, value, headers, sent_at, fault, reason)
+    select ${topic}, ${partition}::int, kafka_offset, bytes_hash, decode(key, 'base64'), decode(value, 'base64'), headers, sent_at, fault, reason
+    from jsonb_to_recordset(${input}::jsonb) as t (
+      kafka_offset bigint, bytes_hash text, key text, value text, headers text, sent_at timestamptz, fault text, reason text)
+    order by kafka_offset
+    on conflict (topic, partition, kafka_offset, bytes_hash) where event_id is null do nothing
+    returning kafka_offset`)
+  return new Set(rows.map((row) => BigInt(row.kafka_offset)))
+}
+
+/** How a driving of an event may end without an effect on its order. */
+export interface PaymentAttempt {
+  eventId: number
+  attempt: number
+}
+
+/**
+ * Takes the next attempt number. A commit that the attempt before may have sent is written down as a doubt in the same statement.
+ * @returns undefined where the event no longer waits
+ */
+export async function resumePayment(pool: Pool, eventId: number): Promise<number | undefined> {
+  const row = await pool.maybeOne(sql.prepared('resume-payment', z.object({ attempt: z.int() }))`
+    with was as materialized (
+      select id, order_id, attempt, commit_call from order_service.payment_events
+      where id = ${eventId} and state = 'WAITING' for update
+    ), doubted as (
+      insert into order_service.doubts (product_id, verb, qty, order_id, attempt)
+      select p.product_id, 'commit', sum(i.qty), was.order_id, was.attempt
+      from was join public.order_items i on i.order_id = was.order_id
+      join order_service.products p using (product_id)  -- one without a row was never asked for
+      where was.commit_call = 'unknown'
+      group by p.product_id, was.order_id, was.attempt
+      on conflict do nothing
+    )
+    update order_service.payment_events e
+    set attempt = nextval('order_service.payment_attempts'), commit_call = 'unknown', touched_at = clock_timestamp()
+    from was where e.id = was.id
+    returning e.attempt`)
+  return row?.attempt
+}
+
+/** Notes what an attempt left that did not come to an end. `settled`: each of its calls was answered, or stands among the doubts. */
+export async function leavePayment(
+  pool: Pool,
+  { eventId, attempt }: PaymentAttempt,
+  { error, commitCall }: { error: string; commitCall: 'settled' | 'unknown' },
+): Promise<void> {
+  await pool.query(sql.prepared('leave-payment', nothing)`
+    update order_service.payment_events
+    set commit_call = ${commitCall}, last_error = ${error}, touched_at = clock_timestamp()
+    where id = ${eventId} and attempt = ${attempt} and state = 'WAITING'`)
+}
+
+/** WAITING -> APPLIED without an effect on the order. */
+export async function applied(pool: Pool, { eventId, attempt }: PaymentAttempt, result: PaymentResult): Promise<void> {
+  await pool.query(sql.prepared('payment-applied', nothing)`
+    update order_service.payment_events set state = 'APPLIED', result = ${result}, last_error = null, touched_at = clock_timestamp()
+    where id = ${eventId} and attempt = ${attempt} and state = 'WAITING'`)
+}
+
+/** WAITING -> DEAD, with a dead letter for people. @returns false where the event is another attempt's, or no longer waits */
+export async function bury(pool: Pool, { eventId, attempt }: PaymentAttempt, fault: DeadLetterFault, reason: string): Promise<boolean> {
+  const { rowCount } = await pool.query(sql.prepared('bury-payment', nothing)`
+    with dead as (
+      update order_service.payment_events set state = 'DEAD', last_error = ${reason}, touched_at = clock_timestamp()
+      where id = ${eventId} and attempt = ${attempt} and state = 'WAITING'
+      returning id, topic, partition, kafka_offset, identity, key, value, headers, sent_at
+    )
+    insert into order_service.dead_letters (event_id, topic, partition, kafka_offset, bytes_hash, key, value, headers, sent_at, fault, reason)
+    select id, topic, partition, kafka_offset, identity, key, value, headers, sent_at, ${fault}, ${reason} from dead
+    on conflict (event_id) do update set state = 'WAITING', note = null, fault = excluded.fault, reason = excluded.reason,
+      times = dead_letters.times + 1, last_at = clock_timestamp(), published_at = null, publish_refused = null`)
+  return rowCount > 0
+}
+
+/** Events that wait and that no job has touched for so long: their job may be lost. */
+export async function strandedPayments(pool: Pool, untouchedMs: number, limit: number): Promise<WaitingEvent[]> {
+  const rows = await pool.any(sql.prepared('stranded-payments', z.object({ id: z.int(), order_id: z.int() }))`
+    select id, order_id from order_service.payment_events
+    where state = 'WAITING' and touched_at < clock_timestamp() - ${untouchedMs}::float8 * interval '1 ms' order by id limit ${limit}`)
+  return rows.map((row) => ({ eventId: row.id, orderId: row.order_id, attempt: null }))
+}
+
+/** `consumed = applied + duplicate + dead + waiting + passedBy`, all from one snapshot. `applied` counts failed payments that are kept. */
+export interface BridgeBooks {
+  consumed: number
+  applied: number
+  duplicate: number
+  dead: number
+  waiting: number
+  passedBy: number
+}
+
+const booksRow = z.object({
+  consumed: z.int(),
+  applied: z.int(),
+  duplicate: z.int(),
+  dead: z.int(),
+  waiting: z.int(),
+  passed_by: z.int(),
+})
+
+export async function readBridgeBooks(pool: Pool): Promise<BridgeBooks> {
+  const { passed_by: passedBy, ...rest } = await pool.one(sql.prepared('bridge-books', booksRow)`
+    select coalesce(sum(consumed), 0)::bigint as consumed, coalesce(sum(duplicate), 0)::bigint as duplicate,
+      coalesce(sum(passed_by), 0)::bigint as passed_by,
+      (select count(*) from order_service.payment_events where state = 'APPLIED') as applied,
+      (select count(*) from order_service.payment_events where state = 'WAITING') as waiting,
+      (select count(*) from order_service.payment_events where state = 'DEAD')
+        + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead
+    from order_service.bridge_books`)
+  return { ...rest, passedBy }
+}

@@ -1,0 +1,42 @@
+/** What has to be done about a payment, by what stands in PostgreSQL: pure rules, no calls. */
+import type { Payable } from '../db/payments.ts'
+import type { DeadLetterFault } from '../model.ts'
+
+export type Verdict =
+  | { verdict: 'pay'; order: NonNullable<Payable['order']> }
+  /** Another message told of this payment before, or the service before this one did. */
+  | { verdict: 'already-paid' }
+  /** The order is not there yet. */
+  | { verdict: 'wait'; reason: string }
+  | { verdict: 'dead'; fault: DeadLetterFault; reason: string }
+
+export interface VerdictTerms {
+  /** How long an order may take to appear, in ms. */
+  graceMs: number
+  /** `off` for stacks whose payments carry no amounts. */
+  amountCheck: 'strict' | 'off'
+}
+
+/**
+ * A payment that came before its order waits. Amounts are held against the order before anything else is said of it, since a second
+ * payment of a PAID order and a wrong one are both a person's to refund.
+ */
+export function judge(payable: Payable, { graceMs, amountCheck }: VerdictTerms): Verdict {
+  const { orderId, order, checkout, amountCents, currency } = payable
+  if (!order) {
+    if (checkout === 'REJECTED' || checkout === 'CANCELLED') return dead('cancelled', `checkout ${orderId} became no order`)
+    const reason = checkout === undefined ? `there is no order ${orderId}` : `checkout ${orderId} is still ${checkout}`
+    return payable.waitedMs < graceMs
+      ? { verdict: 'wait', reason }
+      : dead('unknown-order', `${reason} after ${Math.round(graceMs / 1000)} s`)
+  }
+  if (amountCheck === 'strict' && (amountCents !== order.totalCents || currency !== order.currency)) {
+    return dead('wrong-amount', `${amountCents} ${currency} was paid, order ${orderId} is ${order.totalCents} ${order.currency}`)
+  }
+  if (order.status === 'CREATED') return { verdict: 'pay', order }
+  if (order.status !== 'PAID') return dead('cancelled', `order ${orderId} is ${order.status}`)
+  if (payable.paidByAnother) return dead('second-payment', `order ${orderId} was paid by another payment before`)
+  return { verdict: 'already-paid' }
+}
+
+const dead = (fault: DeadLetterFault, reason: string): Verdict => ({ verdict: 'dead', fault, reason })

@@ -1,0 +1,140 @@
+/**
+ * The job that drives a payment to its order: stock is committed at Catalog, then the order is PAID, in that order and never otherwise.
+ * It is repeated for as long as a fault lasts; each repeat takes a number of its own from PostgreSQL.
+ */
+import { DelayedError, type Job } from 'bullmq'
+import { applied, bury, leavePayment, type PaymentAttempt, resumePayment } from '../db/payment-events.ts'
+import type { Payable, Payments } from '../db/payments.ts'
+import type { Pool } from '../db/pool.ts'
+import type { DeadLetterFault } from '../model.ts'
+import { paymentPayload } from '../queues/payment.ts'
+import { callStock, StockFault, type StockParts } from '../stock/stock-call.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import { judge, type Verdict, type VerdictTerms } from './payment-verdict.ts'
+
+export interface PaymentParts extends VerdictTerms {
+  pool: Pool
+  payments: Payments
+  stock: StockParts
+  logger: Logger
+  metrics: Metrics
+  /** Beyond so many that wait for leases, a job is put back for a moment: it takes no one's place. */
+  mostWaiting: number
+}
+
+/** How long a payment waits for the leases of its products before it is tried again: longer than any call and its mending. In ms. */
+const LEASE_PATIENCE_MS = 20_000
+const PUT_BACK_MS = 250
+/** An order that is not there yet is looked for after 0.25 s, 0.5 s, ... 5 s. */
+const earlyPauseMs = (looks: number) => Math.min(5000, 250 * 2 ** Math.min(looks, 5))
+
+/** What Catalog says where a commit can never succeed; any other refusal (a bad key, too many calls) is ours to repair, and repeated. */
+const FINAL_REFUSALS = new Set([404, 409, 422])
+
+/** How a driving ended that did not apply the event: it is to be driven again after a pause. */
+interface Again {
+  pauseMs: number
+  why: string
+}
+
+/** @returns BullMQ's processor: throws to be called again with BullMQ's pause, or puts the job back with a pause of its own */
+export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: string) => Promise<void> {
+  const { pool, payments, stock, logger, metrics, mostWaiting } = parts
+
+  return async (job, token) => {
+    const task = paymentPayload.parse(job.data)
+    const { eventId, orderId } = task
+    const isFirst = task.attempt !== null && job.attemptsStarted <= 1
+    const attempt = isFirst ? task.attempt! : await resumePayment(pool, eventId)
+    if (attempt === undefined) return
+    const driven = { eventId, attempt }
+    let again: Again | undefined
+    try {
+      again = await drive(driven, orderId, isFirst, job.attemptsStarted - 1)
+    } catch (error) {
+      await afterFault(job, driven, orderId, error as Error)
+      throw error
+    }
+    if (!again) return
+    await leavePayment(pool, driven, { error: again.why, commitCall: 'settled' })
+    await show(job, orderId, again.why)
+    await job.moveToDelayed(Date.now() + again.pauseMs, token)
+    throw new DelayedError()
+  }
+
+  async function drive(driven: PaymentAttempt, orderId: number, isFirst: boolean, looks: number): Promise<Again | undefined> {
+    const payable = await payments.read(driven)
+    if (!payable) return undefined
+    const verdict = judge(payable, parts)
+    if (verdict.verdict === 'wait') return { pauseMs: earlyPauseMs(looks), why: verdict.reason }
+    if (verdict.verdict === 'dead') return void (await die(driven, orderId, verdict.fault, verdict.reason))
+    if (verdict.verdict === 'already-paid') {
+      await applied(pool, driven, 'already-paid')
+      metrics.paymentEvents.inc({ type: 'payment.succeeded', result: 'already-paid' })
+      return undefined
+    }
+    if (stock.leases.waiting() >= mostWaiting) return { pauseMs: PUT_BACK_MS, why: 'waits for stock' }
+    return commitAndMarkPaid(driven, payable, verdict, isFirst)
+  }
+
+  async function commitAndMarkPaid(
+    driven: PaymentAttempt,
+    { orderId, sentAt }: Payable,
+    { order: { products } }: Extract<Verdict, { verdict: 'pay' }>,
+    isFirst: boolean,
+  ): Promise<Again | undefined> {
+    const result = await callStock(stock, {
+      verb: 'commit',
+      orderId,
+      attempt: driven.attempt,
+      products,
+      // A Catalog that honours keys must not take the call after a mending for the one before it.
+      idempotencyKey: isFirst ? `order:${orderId}:commit` : `order:${orderId}:commit:${driven.attempt}`,
+      deadline: Date.now() + LEASE_PATIENCE_MS,
+      // Always: two messages may carry one payment, and only who has the leases may say that the order waits for it.
+      looks: 'always',
+      wanted: () => payments.isPayable(driven),
+    })
+    if (result.answer === 'unwanted')
+      return { pauseMs: PUT_BACK_MS, why: `order ${orderId} was paid meanwhile, or another attempt drives it` }
+    if (result.answer === 'refused') {
+      const said = `catalog commit: ${result.detail} (${result.status})`
+      if (!FINAL_REFUSALS.has(result.status)) throw new StockFault(said, { settled: true, sent: true })
+      return void (await die(driven, orderId, 'catalog-refused', said))
+    }
+    const qtyOf = new Map(products.map(({ productId, qty }) => [productId, qty]))
+    await result.record((epochs) =>
+      payments.markPaid(
+        driven,
+        epochs.map(({ productId, epoch }) => ({ productId, qty: qtyOf.get(productId)!, epoch })),
+      ),
+    )
+    metrics.paymentEvents.inc({ type: 'payment.succeeded', result: 'paid' })
+    metrics.paymentSeconds.observe(Math.max(0, Date.now() - sentAt.getTime()) / 1000)
+    return undefined
+  }
+
+  async function die(driven: PaymentAttempt, orderId: number, fault: DeadLetterFault, reason: string): Promise<void> {
+    if (!(await bury(pool, driven, fault, reason))) return
+    metrics.paymentEvents.inc({ type: 'payment.succeeded', result: 'dead' })
+    logger.error({ orderId, eventId: driven.eventId, fault }, 'a payment is a dead letter')
+  }
+
+  async function afterFault(job: Job, driven: PaymentAttempt, orderId: number, error: Error): Promise<void> {
+    const commitCall = error instanceof StockFault && !error.settled ? 'unknown' : 'settled'
+    logger.warn({ err: error, orderId, eventId: driven.eventId, tries: job.attemptsMade + 1 }, 'payment could not be applied yet')
+    await show(job, orderId, error.message)
+    // Where PostgreSQL is away the attempt stays as one of which nothing is known.
+    await leavePayment(pool, driven, { error: error.message, commitCall }).catch(() => {})
+  }
+
+  /** A dashboard that cannot be told changes nothing. */
+  async function show(job: Job, orderId: number, said: string): Promise<void> {
+    const tries = job.attemptsStarted
+    await Promise.all([
+      job.updateProgress({ orderId, step: 'commit-and-mark-paid', tries, said, at: new Date().toISOString() }),
+      job.log(`order ${orderId}, try ${tries}: ${said}`),
+    ]).catch(() => {})
+  }
+}

@@ -4,7 +4,7 @@
  * goes on from what is on record.
  */
 import { DelayedError, type Job } from 'bullmq'
-import type { Checkouts, Ended } from '../db/checkouts.ts'
+import type { Attempt, Checkouts, Ended } from '../db/checkouts.ts'
 import type { Shipping } from '../clients/shipping.ts'
 import type { Outcome, Rejection, StepName } from '../model.ts'
 import { backoffMs, checkoutPayload, type CheckoutTask } from '../queues/checkout.ts'
@@ -27,6 +27,8 @@ export interface CheckoutParts {
   addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
   logger: Logger
   metrics: Metrics
+  /** Attempts at work, with the time when each began (`performance.now()`): kept here, read by the rescuer. */
+  underWay: Map<Attempt, number>
   /** Beyond so many that wait for leases, a job is put back for a moment: it takes no one's place. */
   mostWaiting: number
 }
@@ -50,7 +52,7 @@ interface Again {
 
 /** @returns BullMQ's processor: throws to be called again */
 export function createCheckoutProcessor(parts: CheckoutParts): (job: Job, token?: string) => Promise<void> {
-  const { checkouts, stock, shipping, reply, addAgain, logger, metrics, mostWaiting } = parts
+  const { checkouts, stock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting } = parts
   const steps = [reserveStock(stock, checkouts), createShipment(shipping), complete(checkouts)]
 
   return async (job, token) => {
@@ -88,6 +90,7 @@ export function createCheckoutProcessor(parts: CheckoutParts): (job: Job, token?
       return { error: new Error(nothingSent.error), waits: true }
     }
     const progress = watch(job, run, metrics)
+    underWay.set(run, performance.now())
     try {
       if (Date.now() >= run.deadline) throw new StepFault('the deadline has passed', outOfTime)
       const refused = await runSaga(steps, run, progress)
@@ -107,6 +110,7 @@ export function createCheckoutProcessor(parts: CheckoutParts): (job: Job, token?
       await answer(task, await checkouts.readOutcome(run.orderId))
     } finally {
       progress.stop()
+      underWay.delete(run)
     }
     return undefined
   }
@@ -158,7 +162,7 @@ export function createCheckoutProcessor(parts: CheckoutParts): (job: Job, token?
   }
 
   async function answer({ replyTo }: CheckoutTask, outcome: Outcome | undefined): Promise<void> {
-    if (!outcome) return // another attempt drives it, and will answer
+    if (!outcome || replyTo === null) return // another attempt drives it, and will answer; or nobody is known to wait
     // Whoever waits looks into PostgreSQL too.
     await reply(replyTo, outcome).catch(() => {})
   }

@@ -8,15 +8,17 @@ import { type JobsOptions, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
+import type { ProductQty } from '../model.ts'
+import { freeJobId } from './free-job-id.ts'
 
 export const CHECKOUT_QUEUE = 'checkout'
 
-/** Nothing personal: email and address are read from the intent. `deadline` is in epoch ms, `replyTo` a pub/sub channel. */
+/** Nothing personal: email and address are read from the intent. `deadline` is in epoch ms, `replyTo` a pub/sub channel, null where nobody is known to wait. */
 const checkoutTask = z.object({
   orderId: z.int(),
   products: z.array(z.object({ productId: z.int(), qty: z.int(), epoch: z.int().nullable() })),
   deadline: z.int(),
-  replyTo: z.string(),
+  replyTo: z.string().nullable(),
   /** How often it has been tried in another job: its attempt number comes from PostgreSQL unless this is 0. */
   tries: z.int(),
 })
@@ -52,6 +54,10 @@ export interface CheckoutQueue {
   add(checkout: NewCheckout): Promise<void>
   /** A job of its own for a checkout that a shared one could not end. */
   addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
+  /** For one that has lost its job: a job of its own, unless there is one. */
+  rescue(checkout: Pick<CheckoutTask, 'orderId' | 'deadline'> & { products: readonly ProductQty[] }): Promise<void>
+  /** How long the oldest job has waited for a worker, in ms; 0 where none waits. */
+  oldestWaitingMs(): Promise<number>
   queue: Queue
   close(): Promise<void>
 }
@@ -79,6 +85,15 @@ export function createCheckoutQueue(redis: Redis, prefix: string): CheckoutQueue
     add: (checkout) => add({ ...checkout, tries: 0 }),
     async addAgain(checkout, delayMs) {
       await addJob([checkout], { delay: delayMs })
+    },
+    async rescue({ orderId, products, deadline }) {
+      await freeJobId(queue, checkoutJobId(orderId))
+      // Whatever was tried before, the next attempt number comes from PostgreSQL.
+      await addJob([{ orderId, products: products.map((product) => ({ ...product, epoch: null })), deadline, replyTo: null, tries: 1 }])
+    },
+    async oldestWaitingMs() {
+      const [oldest] = await queue.getJobs('waiting', 0, 0, true)
+      return oldest ? Date.now() - oldest.timestamp : 0
     },
     queue,
     close: () => queue.close(),

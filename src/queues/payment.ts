@@ -2,6 +2,7 @@
 import { type JobsOptions, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
+import { freeJobId } from './free-job-id.ts'
 
 export const PAYMENT_QUEUE = 'payment'
 
@@ -33,6 +34,8 @@ const options: JobsOptions = {
 export interface PaymentQueue {
   /** One that has a job already keeps it. @throws at once where Redis is away; after a second where it stands still, and then they may have been added */
   add(events: readonly PaymentTask[]): Promise<void>
+  /** For one that has lost its job: a job, unless there is one. */
+  rescue(event: PaymentTask): Promise<void>
   queue: Queue
   close(): Promise<void>
 }
@@ -41,16 +44,21 @@ export interface PaymentQueue {
 export function createPaymentQueue(redis: Redis, prefix: string): PaymentQueue {
   const queue = new Queue(PAYMENT_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
   queue.on('error', () => {}) // its connection is watched where it is made
+  async function add(events: readonly PaymentTask[]): Promise<void> {
+    if (events.length === 0) return
+    await queue.addBulk(
+      events.map((event) => ({
+        name: 'commit-and-mark-paid',
+        data: event satisfies PaymentTask,
+        opts: { ...options, jobId: paymentJobId(event.eventId) },
+      })),
+    )
+  }
   return {
-    async add(events) {
-      if (events.length === 0) return
-      await queue.addBulk(
-        events.map((event) => ({
-          name: 'commit-and-mark-paid',
-          data: event satisfies PaymentTask,
-          opts: { ...options, jobId: paymentJobId(event.eventId) },
-        })),
-      )
+    add,
+    async rescue(event) {
+      await freeJobId(queue, paymentJobId(event.eventId))
+      await add([event])
     },
     queue,
     close: () => queue.close(),

@@ -1,9 +1,10 @@
 /** BullMQ's workers with all that their jobs need, and the timer that finds products in need. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker, type WorkerOptions } from 'bullmq'
 import { createCatalog } from '../clients/catalog.ts'
 import { createNeighbour, type Neighbour } from '../clients/http.ts'
 import { createShipping } from '../clients/shipping.ts'
-import { strandedPayments } from '../db/payment-events.ts'
+import type { Attempt } from '../db/checkouts.ts'
 import { createPayments } from '../db/payments.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
 import { createCheckoutProcessor } from '../processors/checkout.ts'
@@ -16,18 +17,18 @@ import { createReplier, type Replies } from '../queues/replies.ts'
 import { STOCK_QUEUE } from '../queues/stock.ts'
 import { createLeases, enoughFor } from '../stock/leases.ts'
 import { createMender } from '../stock/mender.ts'
+import { createRescuer } from '../processors/rescuer.ts'
 import type { StockParts } from '../stock/stock-call.ts'
+import type { Logger } from '../telemetry/logger.ts'
 import { type Base, rejectedAfter } from './connect.ts'
 
 /** Of the 15 s that a process has to end in: then the jobs are left to others. */
 const JOBS_END_MS = 3000
 /** How long a call may wait for its place at Catalog before its lease has to be renewed. */
 const PLACE_MS = 1000
-/** How often PostgreSQL is asked what should have a job and may have none. */
-const LOOK_EVERY_MS = 30_000
-/** A payment that no job has touched for so long has lost it: the longest pause and the longest try together take 35 s. */
-const STRANDED_AFTER_MS = 60_000
-const STRANDED_AT_ONCE = 1000
+const MENDER_LOOKS_EVERY_MS = 30_000
+/** A customer whose job is lost has 8 s. */
+const RESCUE_EVERY_MS = 1000
 
 export async function startWorker(base: Base, replies: Replies | undefined): Promise<void> {
   const { config, pool, checkouts, redis, subscriber, logger, metrics, stockQueue, closers } = base
@@ -56,6 +57,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   const clock = { now: () => performance.now(), sleep: (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms)) }
   const stock: StockParts = { leases, ledger, catalog, clock, callTimeoutMs: config.CALL_TIMEOUT_MS, metrics, wakeMender }
 
+  const underWay = new Map<Attempt, number>()
   const checkout = createCheckoutProcessor({
     checkouts,
     stock,
@@ -64,6 +66,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     addAgain: base.checkoutQueue.addAgain,
     logger,
     metrics,
+    underWay,
     mostWaiting: config.WORKER_CONCURRENCY / 2,
   })
   const payment = createPaymentProcessor({
@@ -84,16 +87,42 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   ]
   const lookForNeed = () => {
     ledger.inNeed().then(wakeMender, (error: Error) => logger.warn({ err: error }, 'could not look for products in need'))
-    strandedPayments(pool, STRANDED_AFTER_MS, STRANDED_AT_ONCE)
-      .then((stranded) => base.paymentQueue.add(stranded))
-      .catch((error: Error) => logger.warn({ err: error }, 'could not look for payments without a job'))
   }
   lookForNeed()
-  const timer = setInterval(lookForNeed, LOOK_EVERY_MS)
-  closers.push(async () => {
-    clearInterval(timer)
-    await Promise.race([Promise.all(workers.map((worker) => worker.close())), rejectedAfter(JOBS_END_MS)])
+  const menderTimer = setInterval(lookForNeed, MENDER_LOOKS_EVERY_MS)
+  const rescuing = new AbortController()
+  const rescue = createRescuer({
+    pool,
+    checkouts,
+    checkoutQueue: base.checkoutQueue,
+    paymentQueue: base.paymentQueue,
+    underWay,
+    wakeMender,
+    leaseMs,
+    logger,
+    metrics,
   })
+  const rescued = every(RESCUE_EVERY_MS, rescue, rescuing.signal, logger)
+  closers.push(async () => {
+    clearInterval(menderTimer)
+    rescuing.abort()
+    await Promise.race([Promise.all([rescued, ...workers.map((worker) => worker.close())]), rejectedAfter(JOBS_END_MS)])
+  })
+}
+
+/** Runs one after the other, never two at once. A run that fails is a run in vain; of a series of them the first is worth a line. */
+async function every(ms: number, run: () => Promise<unknown>, signal: AbortSignal, logger: Logger): Promise<void> {
+  let inVain = 0
+  while (!signal.aborted) {
+    try {
+      await run()
+      inVain = 0
+    } catch (error) {
+      inVain += 1
+      if (inVain === 1) logger.warn({ err: error }, 'the rescuer could not look; it goes on trying')
+    }
+    await sleep(ms, undefined, { signal }).catch(() => {})
+  }
 }
 
 function startJobs(

@@ -28,6 +28,11 @@ export function createMetrics() {
     checkouts: counter('order_checkouts_total', 'Checkouts that ended, by outcome', ['outcome']),
     stepSeconds: histogram('order_step_seconds', 'Time of one try of a saga step, by result', ['step', 'result']),
     stepRetries: counter('order_step_retries_total', 'Tries of a step after its first', ['step']),
+    rescued: counter(
+      'order_rescued_total',
+      'What the rescuer found: checkouts and payments without a job, overdue checkouts, calls of the dead',
+      ['what'],
+    ),
     leaseWaitSeconds: histogram('order_lease_wait_seconds', 'From asking for the leases of a cart to having them', []),
     neighbourSeconds: histogram('order_neighbour_call_seconds', 'Calls to neighbours by answer: a status class, unsent or unanswered', [
       'neighbour',

@@ -1,0 +1,96 @@
+/**
+ * The rescuer: drives on what has lost its job, ends what is past its deadline, and writes down the calls of the dead. It runs in every
+ * worker, at its start and by a timer; two at once do no harm, since each of its deeds holds only where nobody was quicker.
+ */
+import type { Attempt, Checkouts } from '../db/checkouts.ts'
+import { strandedPayments } from '../db/payment-events.ts'
+import type { Pool } from '../db/pool.ts'
+import { doubtAbandoned, keepAlive, overdueCheckouts, strandedCheckouts } from '../db/rescue.ts'
+import type { Rejection } from '../model.ts'
+import type { CheckoutQueue } from '../queues/checkout.ts'
+import type { PaymentQueue } from '../queues/payment.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+
+export interface RescuerParts {
+  pool: Pool
+  checkouts: Pick<Checkouts, 'cancel'>
+  checkoutQueue: Pick<CheckoutQueue, 'rescue' | 'oldestWaitingMs'>
+  paymentQueue: Pick<PaymentQueue, 'rescue'>
+  /** Attempts at work in this process, with the time when each began (`performance.now()`). */
+  underWay: ReadonlyMap<Attempt, number>
+  wakeMender(productIds: readonly number[]): void
+  /** How long after its last sign of life a call to Catalog can still be under way: a lease's length. In ms. */
+  leaseMs: number
+  logger: Logger
+  metrics: Metrics
+}
+
+/** Whoever is at work for longer than this says so with every run. */
+const SLOW_MS = 1000
+/** Three signs of life missed, and time left of a customer's 8 s. */
+const CHECKOUT_UNTOUCHED_MS = 3000
+/** A queue that is so far behind has lost nothing: it is late, and more jobs would not help. */
+const BEHIND_MS = 1000
+/** Whoever waited for a checkout cancels it at its deadline; a second later nobody waits. */
+const LATE_MS = 1000
+/** The longest pause and the longest try of a payment together take 35 s. */
+const PAYMENT_UNTOUCHED_MS = 60_000
+const AT_ONCE = 200
+
+const outOfTime: Rejection = { status: 503, detail: 'The checkout took too long' }
+
+/** @returns one run, to be called once a second; what it throws is a run in vain. It answers how much it found */
+export function createRescuer(parts: RescuerParts): () => Promise<number> {
+  const { pool, checkouts, checkoutQueue, paymentQueue, underWay, wakeMender, leaseMs, logger, metrics } = parts
+
+  async function tellOfSlow(): Promise<void> {
+    const slow = [...underWay].filter(([, since]) => performance.now() - since > SLOW_MS).map(([attempt]) => attempt)
+    await keepAlive(pool, slow)
+  }
+
+  async function driveOn(): Promise<number> {
+    const stranded = await strandedCheckouts(pool, CHECKOUT_UNTOUCHED_MS, AT_ONCE)
+    if (stranded.length === 0 || (await checkoutQueue.oldestWaitingMs()) > BEHIND_MS) return 0
+    for (const checkout of stranded) await checkoutQueue.rescue(checkout)
+    logger.warn({ orderIds: stranded.map(({ orderId }) => orderId) }, 'checkouts had lost their job')
+    metrics.rescued.inc({ what: 'checkout' }, stranded.length)
+    return stranded.length
+  }
+
+  async function endOverdue(): Promise<number> {
+    const overdue = await overdueCheckouts(pool, LATE_MS, AT_ONCE)
+    const ended = await Promise.all(overdue.map((orderId) => checkouts.cancel(orderId, outOfTime)))
+    const won = ended.filter((one) => one.won)
+    for (const { outcome } of won) metrics.checkouts.inc({ outcome: outcome.state })
+    const freed = won.flatMap((one) => one.freed)
+    if (freed.length > 0) wakeMender(freed)
+    if (won.length > 0) metrics.rescued.inc({ what: 'overdue' }, won.length)
+    return won.length
+  }
+
+  async function writeDownCalls(): Promise<number> {
+    const products = await doubtAbandoned(pool, leaseMs, AT_ONCE)
+    if (products.length === 0) return 0
+    wakeMender(products)
+    metrics.rescued.inc({ what: 'call' }, products.length)
+    return products.length
+  }
+
+  async function driveOnPayments(): Promise<number> {
+    const stranded = await strandedPayments(pool, PAYMENT_UNTOUCHED_MS, AT_ONCE)
+    for (const event of stranded) await paymentQueue.rescue(event)
+    if (stranded.length > 0) {
+      logger.warn({ orderIds: stranded.map(({ orderId }) => orderId) }, 'payments had lost their job')
+      metrics.rescued.inc({ what: 'payment' }, stranded.length)
+    }
+    return stranded.length
+  }
+
+  return async () => {
+    await tellOfSlow()
+    let found = 0
+    for (const look of [endOverdue, driveOn, writeDownCalls, driveOnPayments]) found += await look()
+    return found
+  }
+}

@@ -1,0 +1,167 @@
+/** Checkouts whose job is gone, whose time is over, or whose driver died: what the rescuer makes of them. */
+import { Queue } from 'bullmq'
+import { Redis } from 'ioredis'
+import test, { type ExecutionContext } from 'ava'
+import { CHECKOUT_QUEUE, checkoutJobId } from '../../src/queues/checkout.ts'
+import { dayBook, settled } from '../support/books.ts'
+import { callShipment, callStock } from '../support/neighbours/caller.ts'
+import { type Customer, openShop, type Shop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+
+const worker = ['worker'] as const
+
+async function openWith(
+  t: ExecutionContext,
+  { roles, callMs = 1000 }: { roles: ('web' | 'worker')[]; callMs?: number },
+): Promise<{ shop: Shop; queue: Queue }> {
+  const shop = await openShop({ roles, env: { CALL_TIMEOUT_MS: String(callMs) } })
+  t.teardown(shop.close)
+  const redis = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
+  const queue = new Queue(CHECKOUT_QUEUE, { connection: redis, prefix: shop.prefix })
+  t.teardown(async () => {
+    await queue.close()
+    redis.disconnect()
+  })
+  return { shop, queue }
+}
+
+/** A checkout that waits for a worker. */
+async function begun(shop: Shop, customer: Customer): Promise<{ orderId: number; answer: ReturnType<Customer['checkout']> }> {
+  const answer = customer.checkout()
+  const row = () => shop.query<{ order_id: number }>('select order_id from order_service.checkouts where user_email = $1', [customer.email])
+  const [{ order_id: orderId }] = (await until(row, (rows) => rows.length === 1)) as [{ order_id: number }]
+  return { orderId, answer }
+}
+
+const stateOf = async (shop: Shop, orderId: number) => {
+  const [row] = await shop.query<{ state: string; attempt: number; reserve_call: string }>(
+    'select state, attempt, reserve_call from order_service.checkouts where order_id = $1',
+    [orderId],
+  )
+  return row!
+}
+
+/** As the driver leaves it that asked for everything, and died before it could say so. */
+async function everythingAsked(shop: Shop, product: number, orderId: number): Promise<void> {
+  await shop.query('insert into order_service.products (product_id, drift, predicted_stock) values ($1, 0, 5)', [product])
+  await callStock(shop.catalogBase, 'reserve', [{ product_id: product, qty: 2 }])
+  await callShipment(shop.shippingBase, { order_id: orderId })
+}
+
+test('a checkout whose job Redis has lost after all was asked is driven on, and its customer gets the order', async (t) => {
+  const { shop, queue } = await openWith(t, { roles: ['web'] })
+  const product = shop.catalog.product({ stock: 5 })
+  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
+  await until(
+    () => queue.getJobCounts('waiting'),
+    ({ waiting }) => waiting === 1,
+  )
+  await queue.obliterate({ force: true })
+  await everythingAsked(shop, product, orderId)
+
+  await shop.start(worker, { PORT: '0' })
+
+  t.is((await answer).status, 200)
+  t.deepEqual(await stateOf(shop, orderId), { state: 'CREATED', attempt: 2, reserve_call: 'settled' })
+  t.deepEqual(await dayBook(shop, [product]), { orders: 1, sold: 2, held: 2, misshipped: [] })
+})
+
+test('a checkout whose job Redis has lost, and of which Shipping knows nothing, ends with a 503 and leaves nothing', async (t) => {
+  const { shop, queue } = await openWith(t, { roles: ['web'] })
+  const product = shop.catalog.product({ stock: 5 })
+  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
+  await until(
+    () => queue.getJobCounts('waiting'),
+    ({ waiting }) => waiting === 1,
+  )
+  await queue.obliterate({ force: true })
+
+  await shop.start(worker, { PORT: '0' })
+
+  t.is((await answer).status, 503)
+  t.is((await stateOf(shop, orderId)).state, 'CANCELLED')
+  t.deepEqual(await dayBook(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+})
+
+test('a job of the same id that failed for good does not keep a checkout from being driven on', async (t) => {
+  const { shop, queue } = await openWith(t, { roles: ['web'] })
+  const product = shop.catalog.product({ stock: 5 })
+  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
+  await until(
+    () => queue.getJobCounts('waiting'),
+    ({ waiting }) => waiting === 1,
+  )
+  await queue.obliterate({ force: true })
+  await everythingAsked(shop, product, orderId)
+  // A job that no worker understands fails, and is kept under its id.
+  await queue.add('checkout', { checkouts: [] }, { jobId: checkoutJobId(orderId), removeOnFail: false, attempts: 1 })
+
+  await shop.start(worker, { PORT: '0' })
+
+  t.is((await answer).status, 200)
+  t.is((await stateOf(shop, orderId)).state, 'CREATED')
+})
+
+test('a checkout that is past its deadline, and that nobody waits for, is cancelled, and its hold given back', async (t) => {
+  const { shop } = await openWith(t, { roles: ['web'] })
+  const product = shop.catalog.product({ stock: 5 })
+  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
+  // As the process leaves it that reserved, recorded, and died together with the one that waited.
+  await callStock(shop.catalogBase, 'reserve', [{ product_id: product, qty: 2 }])
+  await shop.query(`insert into order_service.products (product_id, drift, predicted_stock) values ($1, 0, 5)`, [product])
+  await shop.query(
+    `update order_service.checkouts set recovery_point = 'reserve-stock', reserve_call = 'settled', deadline_at = now() - interval '1 minute'
+     where order_id = $1`,
+    [orderId],
+  )
+
+  await shop.start(worker, { PORT: '0' })
+
+  const { status, body } = await answer
+  t.deepEqual({ status, body }, { status: 503, body: { detail: 'The checkout took too long' } })
+  t.is((await stateOf(shop, orderId)).state, 'CANCELLED')
+  t.deepEqual(await dayBook(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+})
+
+test('the reserve of a driver that died before it said anything is doubted and cleared up, though its checkout was cancelled meanwhile', async (t) => {
+  const { shop, queue } = await openWith(t, { roles: ['web'] })
+  const product = shop.catalog.product({ stock: 5 })
+  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
+  await until(
+    () => queue.getJobCounts('waiting'),
+    ({ waiting }) => waiting === 1,
+  )
+  await queue.obliterate({ force: true })
+  await everythingAsked(shop, product, orderId)
+  await shop.query(
+    `update order_service.checkouts set state = 'CANCELLED', outcome = '{"status": 503, "detail": "took too long"}', idempotency_key = null,
+       updated_at = now() - interval '1 minute' where order_id = $1`,
+    [orderId],
+  )
+  t.is((await answer).status, 503)
+  t.is(shop.catalog.books(product)?.reserved, 2)
+
+  await shop.start(worker, { PORT: '0' })
+
+  await until(
+    () => stateOf(shop, orderId),
+    ({ reserve_call }) => reserve_call === 'settled',
+  )
+  await settled(shop)
+  t.deepEqual(shop.catalog.books(product), { in_stock: 5, reserved: 0 })
+})
+
+test('a checkout that takes longer than the rescuer’s patience, but is at work, is left to whoever drives it, with two workers looking', async (t) => {
+  const { shop } = await openWith(t, { roles: ['web', 'worker'], callMs: 3000 })
+  await shop.start(worker, { PORT: '0' })
+  const product = shop.catalog.product({ stock: 5 })
+  const customer = await shop.customer().wants({ product_id: product, qty: 2 })
+  shop.shipping.fault({ call: 'create', email: customer.email, fault: 'slow', ms: 1900 })
+  shop.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 1900 })
+
+  const answer = await customer.checkout()
+
+  t.is(answer.status, 200)
+  t.is((await stateOf(shop, answer.body.order_id)).attempt, 1)
+  t.deepEqual(await dayBook(shop, [product]), { orders: 1, sold: 2, held: 2, misshipped: [] })
+})

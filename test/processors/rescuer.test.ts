@@ -152,12 +152,11 @@ test('the reserve of a driver that died before it said anything is doubted and c
 })
 
 test('a checkout that takes longer than the rescuer’s patience, but is at work, is left to whoever drives it, with two workers looking', async (t) => {
-  const { shop } = await openWith(t, { roles: ['web', 'worker'], callMs: 3000 })
+  const { shop } = await openWith(t, { roles: ['web', 'worker'], callMs: 5000 })
   await shop.start(worker, { PORT: '0' })
   const product = shop.catalog.product({ stock: 5 })
   const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-  shop.shipping.fault({ call: 'create', email: customer.email, fault: 'slow', ms: 1900 })
-  shop.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 1900 })
+  shop.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 4200 })
 
   const answer = await customer.checkout()
 

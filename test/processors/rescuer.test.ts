@@ -151,16 +151,24 @@ test('the reserve of a driver that died before it said anything is doubted and c
   t.deepEqual(shop.catalog.books(product), { in_stock: 5, reserved: 0 })
 })
 
-test('a checkout that takes longer than the rescuer’s patience, but is at work, is left to whoever drives it, with two workers looking', async (t) => {
-  const { shop } = await openWith(t, { roles: ['web', 'worker'], callMs: 5000 })
-  await shop.start(worker, { PORT: '0' })
-  const product = shop.catalog.product({ stock: 5 })
-  const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-  shop.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 4200 })
+test('checkouts of one job that take longer than the rescuer’s patience, but are at work, are left to whoever drives them', async (t) => {
+  const { shop, queue } = await openWith(t, { roles: ['web'], callMs: 5000 })
+  const products = [1, 2, 3, 4].map(() => shop.catalog.product({ stock: 5 }))
+  shop.catalog.fault({ call: 'reserve', fault: 'slow', ms: 4200 })
+  const customers = await Promise.all(products.map((product_id) => shop.customer().wants({ product_id, qty: 1 })))
+  const answers = Promise.all(customers.map((customer) => customer.checkout()))
+  const shared = await until(
+    () => queue.getJobs(['waiting']),
+    (jobs) => jobs.flatMap(({ data }) => data.checkouts).length === 4,
+  )
+  t.true(shared.some(({ data }) => data.checkouts.length > 1))
 
-  const answer = await customer.checkout()
+  // Two of them look for what is stranded.
+  await Promise.all([1, 2].map(() => shop.start(worker, { PORT: '0' })))
 
-  t.is(answer.status, 200)
-  t.is((await stateOf(shop, answer.body.order_id)).attempt, 1)
-  t.deepEqual(await dayBook(shop, [product]), { orders: 1, sold: 2, held: 2, misshipped: [] })
+  for (const { status, body } of await answers) {
+    t.is(status, 200)
+    t.is((await stateOf(shop, body.order_id)).attempt, 1)
+  }
+  t.deepEqual(await dayBook(shop, products), { orders: 4, sold: 4, held: 4, misshipped: [] })
 })

@@ -20,6 +20,8 @@ export class LeaseTimeout extends Error {
 export interface Lease {
   /** Calls of leases that had run out: to be written down before anything else is done. */
   expired: DoubtfulCall[]
+  /** They stand among the doubts. Until this is said, Redis keeps them, and whoever takes the lease next is told them too. */
+  expiredOnRecord(): void
   /** Whether others came first: what was read before may have changed. */
   waited: boolean
   /** Makes sure that the lease lasts another `ms`. @returns false where it is lost, and nothing may be sent under it */
@@ -92,6 +94,8 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
   const waiters = new Set<Waiter>()
   const due = new Set<Waiter>()
   let releases: { productIds: readonly number[]; token: string }[] = []
+  /** Leases whose expired calls Redis need not keep any more. */
+  let forgets: typeof releases = []
   let planned = false
   let flying = 0
 
@@ -126,13 +130,15 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
     if (flying >= 2) return
     const takes = [...due].sort((a, b) => a.since - b.since)
     const gone = releases
+    const forgotten = forgets
     releases = []
+    forgets = []
     due.clear()
-    if (takes.length === 0 && gone.length === 0) return
+    if (takes.length === 0 && gone.length === 0 && forgotten.length === 0) return
     flying += 1
     const began = performance.now()
     try {
-      const answers = await send(takes, gone, began)
+      const answers = await send(takes, gone, forgotten, began)
       takes.forEach((waiter, i) => settle(waiter, answers[i]!, began))
     } catch (error) {
       for (const waiter of takes) {
@@ -141,11 +147,11 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
       }
     } finally {
       flying -= 1
-      if (due.size > 0 || releases.length > 0) plan()
+      if (due.size > 0 || releases.length > 0 || forgets.length > 0) plan()
     }
   }
 
-  function send(takes: Waiter[], gone: typeof releases, now: number) {
+  function send(takes: Waiter[], gone: typeof releases, forgotten: typeof forgets, now: number) {
     const keys: string[] = []
     const index = new Map<number, number>()
     const indexOf = (productId: number) => {
@@ -157,6 +163,7 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
     }
     const input = {
       channel,
+      forgets: forgotten.flatMap(({ productIds, token }) => productIds.map((id) => [indexOf(id), token])),
       releases: gone.flatMap(({ productIds, token }) => productIds.map((id) => [indexOf(id), String(id), token])),
       takes: takes.map((waiter) => ({
         token: waiter.token,
@@ -205,6 +212,10 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
     let until = began + leaseMs
     return {
       expired,
+      expiredOnRecord() {
+        forgets.push(waiter)
+        plan()
+      },
       waited: waiter.tries > 1,
       async keep(ms) {
         const now = performance.now()

@@ -3,7 +3,7 @@
  * act late. It has no end but success.
  */
 import { mend } from './mending.ts'
-import type { StockParts } from './stock-call.ts'
+import { type StockParts, writeDownExpired } from './stock-call.ts'
 
 /** A neighbour that acts so late has not been seen; a doubt of this age did not happen. */
 const DOUBT_LASTS_MS = 10 * 60_000
@@ -20,7 +20,7 @@ export function createMender(parts: StockParts): Mender {
   return async (productId, looks) => {
     const lease = await leases.take({ productIds: [productId], calls: [], deadline: Date.now() + LEASE_PATIENCE_MS })
     try {
-      if (lease.expired.length > 0) await ledger.doubt(lease.expired)
+      await writeDownExpired(parts, lease)
       const mended = await mend(parts, productId, lease, clock.now())
       if (mended.agreed) await ledger.forgetOld(productId, DOUBT_LASTS_MS)
     } finally {

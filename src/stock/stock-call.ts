@@ -67,9 +67,9 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
     return { productId, qty, verb, orderId, attempt }
   })
   const lease = await leases.take({ productIds, calls, deadline: call.deadline })
-  if (lease.expired.length > 0) await ledger.doubt(lease.expired)
   let epochs: Epochs
   try {
+    await writeDownExpired(parts, lease)
     if ((lease.waited || lease.expired.length > 0) && !(await call.wanted())) {
       lease.letGo()
       return { answer: 'unwanted' }
@@ -122,6 +122,13 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
     parts.wakeMender(productIds)
     throw new StockFault(mended ? message : `${message}; mending goes on`, { settled: true, sent: true, cause })
   }
+}
+
+/** What leases covered that ran out is in doubt. Where it cannot be written down, the lease's next taker is told it again. */
+export async function writeDownExpired({ ledger }: Pick<StockParts, 'ledger'>, lease: Lease): Promise<void> {
+  if (lease.expired.length === 0) return
+  await ledger.doubt(lease.expired)
+  lease.expiredOnRecord()
 }
 
 /** Under the leases: the products' epochs, where need be after a first look or after mending. */

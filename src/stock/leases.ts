@@ -28,6 +28,8 @@ export interface Lease {
   keep(ms: number): Promise<boolean>
   /** To be called when the call's outcome is on record, or in doubt on record. Without it the lease runs out, which says the same. */
   letGo(): void
+  /** A call may still act: from now on `letGo` does nothing, and the lease covers the call until it runs out. */
+  runOut(): void
 }
 
 export interface Wish {
@@ -210,6 +212,7 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
   /** Time is counted on this process' monotonic clock from before it asked, so that it never believes in a lease for longer than Redis does. */
   function lease(waiter: Waiter, expired: DoubtfulCall[], began: number): Lease {
     let until = began + leaseMs
+    let runsOut = false
     return {
       expired,
       expiredOnRecord() {
@@ -225,7 +228,12 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
         until = now + leaseMs
         return true
       },
-      letGo: () => letGo(waiter),
+      letGo() {
+        if (!runsOut) letGo(waiter)
+      },
+      runOut() {
+        runsOut = true
+      },
     }
   }
 

@@ -88,6 +88,17 @@ test('calls of leases that ran out are told again until they are on record, what
   t.deepEqual(attempts(await take(5)), [])
 })
 
+test('a lease that is left to run out is not let go: it covers its call until then, and tells it to the next', async (t) => {
+  const leases = await open(t, { leaseMs: 400 })
+  const began = performance.now()
+  const lease = await leases.take({ productIds: [1], calls: [call(1)], deadline: soon() })
+  lease.runOut()
+  lease.letGo()
+  const next = await leases.take({ productIds: [1], calls: [], deadline: soon() })
+  t.true(performance.now() - began >= 400)
+  t.deepEqual(next.expired, [call(1)])
+})
+
 test('one that has waited for half a second on two products is not starved by a stream of takers of one of them', async (t) => {
   const here = await open(t)
   const there = await open(t, { prefix: here.prefix })

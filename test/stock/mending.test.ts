@@ -192,6 +192,8 @@ test.serial('at first sight holds of nobody are drift and stay, and holds of our
   t.true((await mended(903)).agreed)
   t.like(await counter.row(903), { drift: 0, predicted: 10, hold: 0 })
   t.deepEqual(counter.asked(903), ['reserve 3'])
+  const seen = await query(counter.dsn, `select from order_service.mendings where product_id in (902, 903) and answer = 'seen'`)
+  t.is(seen.length, 0, 'what is owed is known, and nothing to look closer at')
 })
 
 test.serial('a lease that is lost in the middle ends it: nothing more is sent', async (t) => {

@@ -6,6 +6,9 @@ export const CURRENCY = 'USD'
 /** PostgreSQL's `integer`: the type of order ids, product ids and quantities in the adopted tables. */
 export const MAX_INTEGER = 2_147_483_647
 
+/** What PostgreSQL can keep as text: neither NUL nor half of a surrogate pair. One value with either would spoil the batch that it travels in. */
+export const storable = (text: string): boolean => text.isWellFormed() && !text.includes('\0')
+
 /** One line of a cart and of the order it becomes; two lines of one product stay two lines. Titles are cut to 255 characters. */
 export interface Line {
   product_id: number

@@ -2,7 +2,8 @@
 import type { KeyObject } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import koaJwt from 'koa-jwt'
-import { lengthWithin, storable } from './text.ts'
+import { storable } from '../model.ts'
+import { lengthWithin } from './text.ts'
 import { Refusal } from './refusal.ts'
 
 /** `orders.user_email varchar(255)` */

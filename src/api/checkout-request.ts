@@ -3,9 +3,9 @@ import { hash } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import bodyParser from 'koa-bodyparser'
 import { z } from 'zod'
-import type { Address, Line } from '../model.ts'
+import { type Address, type Line, storable } from '../model.ts'
 import { Refusal } from './refusal.ts'
-import { lengthWithin, storable } from './text.ts'
+import { lengthWithin } from './text.ts'
 
 /** An address takes 3 kB at the most; unknown fields are ignored, but not without end. */
 const MAX_BODY_KB = 256

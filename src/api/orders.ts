@@ -3,6 +3,10 @@ import type { Middleware } from 'koa'
 import type { OrderView } from '../db/orders.ts'
 import { MAX_INTEGER } from '../model.ts'
 import { answer, Refusal, RETRY_SOON } from './refusal.ts'
+import { within } from './wait.ts'
+
+/** Where PostgreSQL stands still, the customer is told so after this time. It reads an order in a millisecond. */
+const READ_MS = 2000
 
 export interface OrderParts {
   /** @param orderId within PostgreSQL's `integer` */
@@ -25,7 +29,7 @@ export function orderHandler(parts: () => OrderParts): Middleware {
 
 async function read(parts: OrderParts, id: number): Promise<OrderView | undefined> {
   try {
-    return await parts.readOrder(id)
+    return await within(READ_MS, parts.readOrder(id))
   } catch {
     throw new Refusal(503, 'Orders cannot be read at the moment', { headers: RETRY_SOON })
   }

@@ -1,7 +1,7 @@
 /** Cart: what a customer wants to buy, as Cart left it in Redis (wire contract, "Cart"). Read only. */
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
-import { type Line, MAX_INTEGER, productsOf, totalOf } from '../model.ts'
+import { type Line, MAX_INTEGER, productsOf, storable, totalOf } from '../model.ts'
 
 /** A line is at most 91 bytes of an event, and a broker takes 1 MiB. */
 const MAX_LINES = 10_000
@@ -26,8 +26,7 @@ const cartLine = z.object({
   product_id: z.int().min(1).max(MAX_INTEGER),
   qty: z.int().min(1).max(MAX_INTEGER),
   unit_price_cents: z.int().min(0),
-  // PostgreSQL takes neither NUL nor half of a surrogate pair, and one such title would spoil the batch that it travels in.
-  title: z.string().refine((title) => title.isWellFormed() && !title.includes('\0')),
+  title: z.string().refine(storable),
 })
 
 /** @param redis a connection that fails fast: somebody waits for the answer */

@@ -35,6 +35,12 @@ export interface Kafka {
    * @throws where no broker answers, or where we may not make topics
    */
   ensureTopic(topic: string, signal?: AbortSignal): Promise<boolean>
+  /**
+   * Asks a broker which versions it speaks: changes nothing, and takes 1.3 ms with its connection. A connection that is kept would
+   * cost 3 % of a core, since kafkajs never sleeps on one. Who asks meanwhile shares the answer.
+   * @throws where none has answered within a second; no connection is left then
+   */
+  reach(): Promise<void>
 }
 
 export interface KafkaOptions {
@@ -45,6 +51,8 @@ export interface KafkaOptions {
   /** For an answer to one request. A send is rejected after three of them, 15 s as it is: the caller's patience, not Kafka's, is long. */
   requestTimeoutMs?: number
 }
+
+const REACH_MS = 1000
 
 /** What the broker says of a record that it will never take. Other rejections (its clock, its disk, its leader) concern every record. */
 const faultsOfMessage = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD'])
@@ -76,6 +84,17 @@ export function createKafka({ brokers, clientId, logger, requestTimeoutMs = 5000
       logCreator: toLogger(logger),
       socketFactory: sockets.open,
     })
+  }
+
+  let reaching: Promise<void> | undefined
+  async function reach(): Promise<void> {
+    const sockets = connections(AbortSignal.timeout(REACH_MS))
+    const admin = client(sockets).admin({ retry: { retries: 0 } })
+    try {
+      await admin.connect()
+    } finally {
+      await sockets.close(() => admin.disconnect())
+    }
   }
 
   return {
@@ -114,6 +133,13 @@ export function createKafka({ brokers, clientId, logger, requestTimeoutMs = 5000
       } finally {
         await sockets.close(() => admin.disconnect())
       }
+    },
+
+    reach() {
+      reaching ??= reach().finally(() => {
+        reaching = undefined
+      })
+      return reaching
     },
   }
 }

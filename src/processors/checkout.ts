@@ -17,7 +17,7 @@ import { createShipment } from './create-shipment.ts'
 import { reserveStock } from './reserve-stock.ts'
 import { runSaga, type SagaObserver } from './saga.ts'
 
-export interface CheckoutParts {
+export interface CheckoutJobParts {
   checkouts: Checkouts
   stock: StockParts
   shipping: Shipping
@@ -51,20 +51,20 @@ interface Again {
 }
 
 /** @returns BullMQ's processor: throws to be called again */
-export function createCheckoutProcessor(parts: CheckoutParts): (job: Job, token?: string) => Promise<void> {
+export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, token?: string) => Promise<void> {
   const { checkouts, stock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting } = parts
   const steps = [reserveStock(stock, checkouts), createShipment(shipping), complete(checkouts)]
 
   return async (job, token) => {
     const tasks = checkoutPayload.parse(job.data).checkouts
-    if (tasks.length === 1) return alone(job, token, tasks[0]!)
+    if (tasks.length === 1) return byItself(job, token, tasks[0]!)
     // All of them, before the job may be run again: a second run would take over from attempts that are still at work.
     const ends = await Promise.allSettled(tasks.map((task) => apart(job, task)))
     const failed = ends.find((end) => end.status === 'rejected')
     if (failed) throw failed.reason
   }
 
-  async function alone(job: Job, token: string | undefined, task: CheckoutTask): Promise<void> {
+  async function byItself(job: Job, token: string | undefined, task: CheckoutTask): Promise<void> {
     const again = await drive(job, task)
     if (!again) return
     if (!again.waits) throw again.error

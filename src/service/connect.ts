@@ -75,7 +75,7 @@ export async function connect(parts: {
     : undefined
   if (relay) {
     closers.push(() => relay.stop())
-    checks.push({ name: 'kafka', required: false, check: () => kafka.ensureTopic(config.TOPIC_ORDER_EVENTS) })
+    checks.push({ name: 'kafka', required: false, check: () => kafka.reach() })
   }
   const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX)
   const stockQueue = createStockQueue(redis, config.REDIS_PREFIX)

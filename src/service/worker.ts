@@ -17,6 +17,7 @@ import { createReplier, type Replies } from '../queues/replies.ts'
 import { STOCK_QUEUE } from '../queues/stock.ts'
 import { createLeases, enoughFor } from '../stock/leases.ts'
 import { createMender } from '../stock/mender.ts'
+import type { Clock } from '../stock/mending.ts'
 import { createRescuer } from '../processors/rescuer.ts'
 import type { StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
@@ -54,7 +55,11 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   const wakeMender = (productIds: readonly number[]) => {
     stockQueue.wake(productIds).catch((error) => logger.warn({ err: error }, 'the mender was not woken; it looks by itself'))
   }
-  const clock = { now: () => performance.now(), sleep: (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms)) }
+  const clock: Clock = {
+    now: () => performance.now(),
+    wallTime: () => Date.now(),
+    sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+  }
   const stock: StockParts = { leases, ledger, catalog, clock, callTimeoutMs: config.CALL_TIMEOUT_MS, metrics, wakeMender }
 
   const underWay = new Map<Attempt, number>()

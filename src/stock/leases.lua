@@ -1,11 +1,19 @@
 -- One exchange of leases: releases first, then takes in the order of their age; each take gets all of its products or none.
--- KEYS: one hash a product. ARGV[1]: JSON { channel, releases: [[key, product, token]], takes: [{ token, ms, waited, elder, keys, products, calls }] }
--- where key is an index into KEYS. A hash has: token, deadline (ms by this server's clock), call (what the lease covers), wanted
--- (somebody waits: to be told), elder, elder_since, elder_until (one that has waited long and comes first).
--- Answers one array a take: { 1, key, call, ... } granted, with the calls of leases that had run out; or { 0 }.
+-- KEYS: one hash a product. ARGV[1]: JSON
+--   { channel, forgets: [[key, token]], releases: [[key, product, token]], takes: [{ token, ms, waited, elder, keys, calls }] }
+-- where key is an index into KEYS. A hash has: token, deadline (ms by this server's clock), call (what the lease covers), older (JSON:
+-- the calls of leases that had run out before it, kept until its holder has them on record), wanted (somebody waits: to be told),
+-- elder, elder_since, elder_until (one that has waited long and comes first).
+-- Answers one array a take: { 1, n, call, ... } granted, with the calls of leases that had run out on its nth key; or { 0 }.
 local input = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+for _, forget in ipairs(input.forgets) do
+  if redis.call('HGET', KEYS[forget[1]], 'token') == forget[2] then
+    redis.call('HDEL', KEYS[forget[1]], 'older')
+  end
+end
 
 for _, release in ipairs(input.releases) do
   local key, product, token = KEYS[release[1]], release[2], release[3]
@@ -27,7 +35,7 @@ for n, take in ipairs(input.takes) do
   local since = now - take.waited
   local free, leases = true, {}
   for i, k in ipairs(take.keys) do
-    local lease = redis.call('HMGET', KEYS[k], 'token', 'deadline', 'call', 'elder', 'elder_since', 'elder_until')
+    local lease = redis.call('HMGET', KEYS[k], 'token', 'deadline', 'call', 'elder', 'elder_since', 'elder_until', 'older')
     leases[i] = lease
     local elder = lease[4] and lease[4] ~= take.token and tonumber(lease[6]) > now and tonumber(lease[5]) <= since
     if (lease[1] and tonumber(lease[2]) > now) or elder then
@@ -38,9 +46,14 @@ for n, take in ipairs(input.takes) do
     local answer = { 1 }
     for i, k in ipairs(take.keys) do
       local lease = leases[i]
+      local older = lease[7] and cjson.decode(lease[7]) or {}
       if lease[1] and lease[3] ~= '' then
+        older[#older + 1] = lease[3]
+        redis.call('HSET', KEYS[k], 'older', cjson.encode(older))
+      end
+      for _, call in ipairs(older) do
         answer[#answer + 1] = i
-        answer[#answer + 1] = lease[3]
+        answer[#answer + 1] = call
       end
       redis.call('HSET', KEYS[k], 'token', take.token, 'deadline', now + take.ms, 'call', take.calls[i])
       if lease[4] == take.token then

@@ -20,12 +20,16 @@ export class LeaseTimeout extends Error {
 export interface Lease {
   /** Calls of leases that had run out: to be written down before anything else is done. */
   expired: DoubtfulCall[]
+  /** They stand among the doubts. Until this is said, Redis keeps them, and whoever takes the lease next is told them too. */
+  expiredOnRecord(): void
   /** Whether others came first: what was read before may have changed. */
   waited: boolean
   /** Makes sure that the lease lasts another `ms`. @returns false where it is lost, and nothing may be sent under it */
   keep(ms: number): Promise<boolean>
   /** To be called when the call's outcome is on record, or in doubt on record. Without it the lease runs out, which says the same. */
   letGo(): void
+  /** A call may still act: from now on `letGo` does nothing, and the lease covers the call until it runs out. */
+  runOut(): void
 }
 
 export interface Wish {
@@ -92,6 +96,8 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
   const waiters = new Set<Waiter>()
   const due = new Set<Waiter>()
   let releases: { productIds: readonly number[]; token: string }[] = []
+  /** Leases whose expired calls Redis need not keep any more. */
+  let forgets: typeof releases = []
   let planned = false
   let flying = 0
 
@@ -126,13 +132,15 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
     if (flying >= 2) return
     const takes = [...due].sort((a, b) => a.since - b.since)
     const gone = releases
+    const forgotten = forgets
     releases = []
+    forgets = []
     due.clear()
-    if (takes.length === 0 && gone.length === 0) return
+    if (takes.length === 0 && gone.length === 0 && forgotten.length === 0) return
     flying += 1
     const began = performance.now()
     try {
-      const answers = await send(takes, gone, began)
+      const answers = await send(takes, gone, forgotten, began)
       takes.forEach((waiter, i) => settle(waiter, answers[i]!, began))
     } catch (error) {
       for (const waiter of takes) {
@@ -141,11 +149,11 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
       }
     } finally {
       flying -= 1
-      if (due.size > 0 || releases.length > 0) plan()
+      if (due.size > 0 || releases.length > 0 || forgets.length > 0) plan()
     }
   }
 
-  function send(takes: Waiter[], gone: typeof releases, now: number) {
+  function send(takes: Waiter[], gone: typeof releases, forgotten: typeof forgets, now: number) {
     const keys: string[] = []
     const index = new Map<number, number>()
     const indexOf = (productId: number) => {
@@ -157,6 +165,7 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
     }
     const input = {
       channel,
+      forgets: forgotten.flatMap(({ productIds, token }) => productIds.map((id) => [indexOf(id), token])),
       releases: gone.flatMap(({ productIds, token }) => productIds.map((id) => [indexOf(id), String(id), token])),
       takes: takes.map((waiter) => ({
         token: waiter.token,
@@ -203,8 +212,13 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
   /** Time is counted on this process' monotonic clock from before it asked, so that it never believes in a lease for longer than Redis does. */
   function lease(waiter: Waiter, expired: DoubtfulCall[], began: number): Lease {
     let until = began + leaseMs
+    let runsOut = false
     return {
       expired,
+      expiredOnRecord() {
+        forgets.push(waiter)
+        plan()
+      },
       waited: waiter.tries > 1,
       async keep(ms) {
         const now = performance.now()
@@ -214,7 +228,12 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
         until = now + leaseMs
         return true
       },
-      letGo: () => letGo(waiter),
+      letGo() {
+        if (!runsOut) letGo(waiter)
+      },
+      runOut() {
+        runsOut = true
+      },
     }
   }
 

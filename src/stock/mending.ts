@@ -14,6 +14,8 @@ import { recognise } from './recognise.ts'
 export interface Clock {
   /** ms, from any beginning, never backwards. */
   now(): number
+  /** Epoch ms, in which deadlines are given. */
+  wallTime(): number
   sleep(ms: number): Promise<void>
 }
 
@@ -24,6 +26,18 @@ export interface MendingParts {
   callTimeoutMs: number
   metrics: Metrics
 }
+
+export interface MendingTerms {
+  /** On `Clock.now`: until then a call without an answer may still act. */
+  notBefore: number
+  /** Epoch ms: nothing is begun after it, nor waited for beyond it. */
+  deadline: number
+}
+
+/** Each call is a doubt until it is answered. Three bring any extras to nothing, where all of them are; the mender comes again. */
+const MOST_CALLS = 4
+/** After a call without an answer Catalog is given a moment. */
+const PAUSE_MS = 1000
 
 /** How it ended: Catalog's books and ours agree, under this epoch; or somebody has to come again. */
 export type Mended = { agreed: true; epoch: number; books: Books } | { agreed: false; reason: string }
@@ -38,54 +52,70 @@ function nextCall({ extraHold, extraStock }: Books): { verb: StockVerb; qty: num
 }
 
 /**
- * Works on one product, under its lease, until Catalog says what it should.
- * @param notBefore on `clock`: until then a call without an answer may still act
+ * Works on one product, under its lease, until Catalog says what it should, its time is over, or Catalog has been asked often enough.
+ * Where it ends while a call may still act, the lease is left to run out, and covers it until then.
  * @throws NoAnswer where Catalog cannot even be looked at
  */
 export async function mend(
   { catalog, ledger, clock, callTimeoutMs, metrics }: MendingParts,
   productId: number,
-  lease: Pick<Lease, 'keep'>,
-  notBefore: number,
+  lease: Pick<Lease, 'keep' | 'runOut'>,
+  { notBefore, deadline }: MendingTerms,
 ): Promise<Mended> {
   const enough = enoughFor(callTimeoutMs)
-  // First of all: whoever had the lease before and wakes up late finds its record refused.
-  if (!(await ledger.raiseEpoch(productId))) await ledger.meet(productId, await catalog.look(productId))
+  /** On `clock`: when Catalog is asked on, and from when on no call of ours acts any more. */
+  let goesOnAt = notBefore
+  let settledAt = notBefore
+  try {
+    return await work()
+  } finally {
+    if (clock.now() < settledAt) lease.runOut()
+  }
 
-  for (;;) {
-    if (!(await lease.keep(enough))) return { agreed: false, reason: 'the lease was lost' }
-    const wait = notBefore - clock.now()
-    if (wait > 0) {
-      await clock.sleep(Math.min(1000, wait))
-      continue
+  async function work(): Promise<Mended> {
+    // First of all: whoever had the lease before and wakes up late finds its record refused.
+    if (!(await ledger.raiseEpoch(productId))) await ledger.meet(productId, await catalog.look(productId))
+
+    for (let calls = 0; ; ) {
+      const wait = Math.max(0, goesOnAt - clock.now())
+      if (clock.wallTime() + wait >= deadline) return { agreed: false, reason: 'the time for it is over' }
+      if (!(await lease.keep(enough))) return { agreed: false, reason: 'the lease was lost' }
+      if (wait > 0) {
+        await clock.sleep(Math.min(1000, wait))
+        continue
+      }
+      const books = await look()
+      const next = nextCall(books)
+      if (!next) {
+        await ledger.agreed(productId, books.doubts)
+        return { agreed: true, epoch: books.epoch, books }
+      }
+      if (calls === MOST_CALLS) return { agreed: false, reason: `${calls} calls did not bring it about` }
+      calls += 1
+      const answer = await send(next)
+      metrics.mendings.inc({ verb: next.verb, answer })
+      if (answer === 'refused') {
+        if (next.verb === 'reserve') await ledger.cannotHold(productId)
+        return { agreed: false, reason: `catalog refused to ${next.verb} ${next.qty} of product ${productId}` }
+      }
     }
+  }
+
+  /** @returns our books of the product, with what Catalog says understood and written down */
+  async function look(): Promise<Books> {
     const says = await catalog.look(productId)
-    let books = await ledger.read(productId)
+    const books = await ledger.read(productId)
     const hold = says.reserved - books.held - books.drift - books.extraHold
     const stock = says.inStock - books.predictedStock - books.extraStock
-    if (hold !== 0 || stock !== 0) {
-      const happened = recognise(books.doubts, hold, stock)
-      const effects = happened.map(effectOf)
-      const unexplainedHold = effects.reduce((rest, effect) => rest - effect.hold, hold)
-      const followedStock = effects.reduce((rest, effect) => rest - effect.stock, stock)
-      await ledger.settle(productId, { happened, unexplainedHold, followedStock })
-      if (unexplainedHold !== 0) metrics.mendings.inc({ verb: 'unexplained-hold', answer: 'seen' })
-      if (followedStock !== 0) metrics.mendings.inc({ verb: 'follow', answer: 'seen' })
-      books = await ledger.read(productId)
-    }
-
-    const next = nextCall(books)
-    if (!next) {
-      await ledger.agreed(productId, books.doubts)
-      return { agreed: true, epoch: books.epoch, books }
-    }
-    const answer = await send(next)
-    metrics.mendings.inc({ verb: next.verb, answer })
-    if (answer === 'unknown') notBefore = clock.now() + 1000
-    if (answer === 'refused') {
-      if (next.verb === 'reserve') await ledger.cannotHold(productId)
-      return { agreed: false, reason: `catalog refused to ${next.verb} ${next.qty} of product ${productId}` }
-    }
+    if (hold === 0 && stock === 0) return books
+    const happened = recognise(books.doubts, hold, stock)
+    const effects = happened.map(effectOf)
+    const unexplainedHold = effects.reduce((rest, effect) => rest - effect.hold, hold)
+    const followedStock = effects.reduce((rest, effect) => rest - effect.stock, stock)
+    await ledger.settle(productId, { happened, unexplainedHold, followedStock })
+    if (unexplainedHold !== 0) metrics.mendings.inc({ verb: 'unexplained-hold', answer: 'seen' })
+    if (followedStock !== 0) metrics.mendings.inc({ verb: 'follow', answer: 'seen' })
+    return ledger.read(productId)
   }
 
   async function send({ verb, qty }: { verb: StockVerb; qty: number }): Promise<MendingAnswer> {
@@ -104,6 +134,8 @@ export async function mend(
         throw error
       }
       answer = 'unknown'
+      settledAt = error.settlesAt
+      goesOnAt = Math.max(settledAt, clock.now() + PAUSE_MS)
     }
     await ledger.answered(productId, doubt, answer)
     return answer

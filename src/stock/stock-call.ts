@@ -4,7 +4,7 @@ import type { ProductAtIntent } from '../db/intents.ts'
 import type { DoubtfulCall } from '../db/stock-ledger.ts'
 import type { StockVerb } from '../model.ts'
 import { enoughFor, type Lease, type Leases } from './leases.ts'
-import { type MendingParts, mend } from './mending.ts'
+import { mend, type MendingParts, type MendingTerms } from './mending.ts'
 
 export interface StockParts extends MendingParts {
   leases: Leases
@@ -19,7 +19,7 @@ export interface StockCall {
   /** In the order of product ids. */
   products: readonly ProductAtIntent[]
   idempotencyKey: string
-  /** Epoch ms: nobody waits for a lease beyond it. */
+  /** Epoch ms: nobody waits for a lease, or mends, beyond it. */
   deadline: number
   /** Asked under the leases where others came first, or always: false, and nothing is sent. */
   wanted(): Promise<boolean>
@@ -68,9 +68,9 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
     return { productId, qty, verb, orderId, attempt }
   })
   const lease = await leases.take({ productIds, calls, deadline: call.deadline })
-  if (lease.expired.length > 0) await ledger.doubt(lease.expired)
   let epochs: Epochs
   try {
+    await writeDownExpired(parts, lease)
     if ((call.looks === 'always' || lease.waited || lease.expired.length > 0) && !(await call.wanted())) {
       lease.letGo()
       return { answer: 'unwanted' }
@@ -120,15 +120,22 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
     await ledger.doubt(calls).catch((error: unknown) => {
       throw new StockFault(`${message}, and that could not be written down`, { settled: false, sent: true, cause: error })
     })
-    const mended = await mendAll(parts, productIds, lease, notBefore).catch(() => undefined)
+    const mended = await mendAll(parts, productIds, lease, { notBefore, deadline: call.deadline }).catch(() => undefined)
     lease.letGo()
     parts.wakeMender(productIds)
     throw new StockFault(mended ? message : `${message}; mending goes on`, { settled: true, sent: true, cause })
   }
 }
 
+/** What leases covered that ran out is in doubt. Where it cannot be written down, the lease's next taker is told it again. */
+export async function writeDownExpired({ ledger }: Pick<StockParts, 'ledger'>, lease: Lease): Promise<void> {
+  if (lease.expired.length === 0) return
+  await ledger.doubt(lease.expired)
+  lease.expiredOnRecord()
+}
+
 /** Under the leases: the products' epochs, where need be after a first look or after mending. */
-async function readyProducts(parts: StockParts, { products }: StockCall, lease: Lease): Promise<Epochs> {
+async function readyProducts(parts: StockParts, { products, deadline }: StockCall, lease: Lease): Promise<Epochs> {
   const known = products.filter((product): product is ProductAtIntent & { epoch: number } => product.epoch !== null)
   if (known.length === products.length && !lease.waited && lease.expired.length === 0) return known
   const productIds = products.map(({ productId }) => productId)
@@ -137,18 +144,18 @@ async function readyProducts(parts: StockParts, { products }: StockCall, lease: 
     parts,
     productIds.filter((id) => !epochs.has(id)),
     lease,
-    parts.clock.now(),
+    { notBefore: parts.clock.now(), deadline },
   )
   return productIds.map((productId) => ({ productId, epoch: epochs.get(productId) ?? mended!.get(productId)! }))
 }
 
-/** @throws StockFault where one of them cannot be brought to agree now */
-async function mendAll(parts: StockParts, productIds: readonly number[], lease: Lease, notBefore: number): Promise<Map<number, number>> {
+/** @throws StockFault where one of them cannot be brought to agree now: the mender has it then, and those after it */
+async function mendAll(parts: StockParts, productIds: readonly number[], lease: Lease, terms: MendingTerms): Promise<Map<number, number>> {
   const epochs = new Map<number, number>()
-  for (const productId of productIds) {
-    const mended = await mend(parts, productId, lease, notBefore)
+  for (const [i, productId] of productIds.entries()) {
+    const mended = await mend(parts, productId, lease, terms)
     if (!mended.agreed) {
-      parts.wakeMender([productId])
+      parts.wakeMender(productIds.slice(i))
       throw new StockFault(`product ${productId} is being mended: ${mended.reason}`, { settled: true, sent: false })
     }
     epochs.set(productId, mended.epoch)

@@ -66,6 +66,18 @@ test('an id that is no integer is a 422', async (t) => {
   }
 })
 
+test('a PostgreSQL that stands still is a 503 after two seconds', async (t) => {
+  const desk = await open(
+    t,
+    having(() => new Promise(() => {})),
+  )
+  const began = performance.now()
+  const answer = await desk.get('/order/v1/orders/1')
+  t.is(answer.status, 503)
+  t.is(answer.headers.get('retry-after'), '1')
+  t.true(performance.now() - began < 4000)
+})
+
 test('a PostgreSQL that is away is a 503', async (t) => {
   const desk = await open(t)
   desk.books.down = new Error('connect ECONNREFUSED')

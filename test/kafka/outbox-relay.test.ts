@@ -24,6 +24,7 @@ function watched(kafka: Kafka, afterAck: () => Promise<void> = async () => {}): 
   const counts = { producers: 0, rejections: 0 }
   return Object.assign(counts, {
     ensureTopic: kafka.ensureTopic,
+    reach: kafka.reach,
     async connectProducer(signal?: AbortSignal) {
       const producer = await kafka.connectProducer(signal)
       counts.producers += 1

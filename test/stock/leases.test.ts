@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from 'ava'
 import { randomUUID } from 'node:crypto'
 import { connectFailFast, connectPatient, ready } from '../../src/queues/redis.ts'
-import { createLeases, type Leases, LeaseTimeout } from '../../src/stock/leases.ts'
+import { createLeases, type Lease, type Leases, LeaseTimeout } from '../../src/stock/leases.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { until } from '../support/until.ts'
@@ -66,9 +66,65 @@ test('a lease that ran out tells its taker the call that it covered, and cannot 
   const lost = await leases.take({ productIds: [1], calls: [call(1)], deadline: soon() })
   const next = await leases.take({ productIds: [1], calls: [], deadline: soon() })
   t.deepEqual(next.expired, [call(1)])
+  next.expiredOnRecord()
   t.false(await lost.keep(1000))
   lost.letGo()
   t.deepEqual((await leases.take({ productIds: [1], calls: [], deadline: soon() })).expired, [])
+})
+
+test('calls of leases that ran out are told again until they are on record, whatever becomes of those that were told', async (t) => {
+  const leases = await open(t, { leaseMs: 200 })
+  const take = (attempt: number) => leases.take({ productIds: [1], calls: [{ ...call(1), attempt }], deadline: soon() })
+  const attempts = ({ expired }: Lease) => expired.map(({ attempt }) => attempt)
+  await take(1)
+  const second = await take(2)
+  t.deepEqual(attempts(second), [1])
+  second.letGo() // it could not write them down, and sent nothing itself
+  t.deepEqual(attempts(await take(3)), [1]) // this one dies
+  const fourth = await take(4)
+  t.deepEqual(attempts(fourth), [1, 3])
+  fourth.expiredOnRecord()
+  fourth.letGo()
+  t.deepEqual(attempts(await take(5)), [])
+})
+
+test('a lease that is left to run out is not let go: it covers its call until then, and tells it to the next', async (t) => {
+  const leases = await open(t, { leaseMs: 400 })
+  const began = performance.now()
+  const lease = await leases.take({ productIds: [1], calls: [call(1)], deadline: soon() })
+  lease.runOut()
+  lease.letGo()
+  const next = await leases.take({ productIds: [1], calls: [], deadline: soon() })
+  t.true(performance.now() - began >= 400)
+  t.deepEqual(next.expired, [call(1)])
+})
+
+test('one that has waited for half a second on two products is not starved by a stream of takers of one of them', async (t) => {
+  const here = await open(t)
+  const there = await open(t, { prefix: here.prefix })
+  const over = new AbortController()
+  let takers = 0
+  const stream = (async () => {
+    let lease = await there.take({ productIds: [1], calls: [], deadline: soon() })
+    while (!over.signal.aborted) {
+      // Asked for in the very message that lets it go: nobody who has to be woken first can come in between.
+      lease.letGo()
+      lease = await there.take({ productIds: [1], calls: [], deadline: soon() })
+      takers += 1
+    }
+    lease.letGo()
+  })()
+  await until(
+    () => takers,
+    (count) => count > 10,
+  )
+  const began = performance.now()
+  const elder = await here.take({ productIds: [1, 2], calls: [], deadline: Date.now() + 5000 }).finally(() => over.abort())
+  const waited = performance.now() - began
+  elder.letGo()
+  await stream
+  t.true(waited > 400, 'there was a stream to wait for')
+  t.true(takers > 100)
 })
 
 test('nobody waits beyond the deadline', async (t) => {

@@ -117,6 +117,26 @@ export function commandLine(pid: number): string {
   }
 }
 
+/** Sends a signal to a process, then to the children it has: one that is stopped first makes no more of them. */
+export function signalTree(pid: number, name: NodeJS.Signals): void {
+  if (pid <= 1) return
+  signal(pid, name)
+  for (const child of childrenOf(pid)) signal(child, name)
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+  } catch {
+    if (process.platform === 'linux') return []
+    const pairs = spawnSync('ps', ['-A', '-o', 'ppid=,pid='], { encoding: 'utf8' }).stdout ?? ''
+    return pairs.split('\n').flatMap((line) => {
+      const [parent, child] = line.trim().split(/\s+/).map(Number)
+      return parent === pid && child ? [child] : []
+    })
+  }
+}
+
 function signal(pid: number, name: NodeJS.Signals) {
   try {
     process.kill(pid, name)

@@ -2,7 +2,7 @@
 import { existsSync, rmSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Job, lastLines, type Started, start } from './processes.ts'
+import { type Job, lastLines, signalTree, type Started, start } from './processes.ts'
 import type { Say } from './report.ts'
 
 /** What differs from server to server. */
@@ -18,6 +18,9 @@ export type Server = {
   readonly pid: number
   /** SIGKILL, as a crash would end it; resolves when the process is gone. */
   kill(): Promise<void>
+  /** SIGSTOP, to it and the processes that it has made: it keeps its connections and answers nothing, until `thaw`. */
+  freeze(): void
+  thaw(): void
   /** Up again on the same port with the same data, whether it was killed, ended or still runs. */
   restart(): Promise<void>
   /** Ends it in its own orderly way. */
@@ -41,6 +44,8 @@ export async function startServer(recipe: Recipe): Promise<Server> {
       process.kill(running.pid, 'SIGKILL')
       await running.exited
     },
+    freeze: () => signalTree(running.pid, 'SIGSTOP'),
+    thaw: () => signalTree(running.pid, 'SIGCONT'),
     async restart() {
       await running.end()
       const giveUpAt = performance.now() + restartTimeoutMs
@@ -56,6 +61,7 @@ export async function startServer(recipe: Recipe): Promise<Server> {
       }
     },
     async stop() {
+      signalTree(running.pid, 'SIGCONT') // one that is stopped could not end
       await running.end()
     },
   }

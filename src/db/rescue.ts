@@ -77,3 +77,15 @@ export async function doubtAbandoned(pool: Pool, untouchedMs: number, limit: num
     returning product_id`)
   return [...new Set(rows.map((row) => row.product_id))]
 }
+
+/**
+ * Whether a call to Catalog can be under way whose outcome is not on record: asked where Redis may have lost the lease that covers it.
+ * @param withinMs a mending call that was written down earlier is over
+ */
+export async function mayHaveCalls(pool: Pool, withinMs: number): Promise<boolean> {
+  return pool.exists(sql.prepared('may-have-calls', z.object({}))`
+    (select from order_service.checkouts where state = 'OPEN' limit 1)
+    union all (select from order_service.checkouts where state = 'CANCELLED' and reserve_call = 'unknown' limit 1)
+    union all (select from order_service.payment_events where state = 'WAITING' limit 1)
+    union all (select from order_service.doubts where since > clock_timestamp() - ${withinMs}::float8 * interval '1 ms' limit 1)`)
+}

@@ -5,6 +5,7 @@ import type { Check } from '../api/ops.ts'
 import type { Config } from '../config.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
 import { migrate } from '../db/migrate.ts'
+import { mayHaveCalls } from '../db/rescue.ts'
 import { connectPool, type Pool } from '../db/pool.ts'
 import { createKafka } from '../kafka/client.ts'
 import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
@@ -12,12 +13,17 @@ import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from '../queues/redis.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { createStockQueue, type StockQueue } from '../queues/stock.ts'
+import { enoughFor } from '../stock/leases.ts'
+import { createLeaseMarker, type LeaseMarker } from '../stock/lease-marker.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { untilThere } from './until-there.ts'
 
 /** The processes, as the Procfile and the command line name them. */
 export type Role = 'web' | 'worker' | 'relay'
+
+/** How long a call may wait for its place at Catalog before its lease has to be renewed. */
+const PLACE_MS = 1000
 
 /** What every role uses, and what is to be closed in the end, last made first. */
 export interface Base {
@@ -29,6 +35,7 @@ export interface Base {
   redis: Redis
   subscriber: Redis
   checkoutQueue: CheckoutQueue
+  leaseMarker: LeaseMarker
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
   relay: OutboxRelay | undefined
@@ -70,6 +77,11 @@ export async function connect(parts: {
   closers.push(() => pool!.end())
   await untilThere('Redis', () => Promise.race([ready(redis), rejectedAfter(2000)]), logger, signal)
 
+  // Before anything is under way, so that a Redis which is new to us need not be waited for.
+  const leaseMs = enoughFor(config.CALL_TIMEOUT_MS) + PLACE_MS
+  const leaseMarker = createLeaseMarker({ redis, prefix: config.REDIS_PREFIX, leaseMs, mayHaveCalls: () => mayHaveCalls(pool!, leaseMs) })
+  await untilThere('Redis', () => leaseMarker.mark(), logger, signal)
+
   const relay = roles.has('relay')
     ? createOutboxRelay({ pool, dsn: config.POSTGRES_DSN, kafka, topic: config.TOPIC_ORDER_EVENTS, logger, metrics })
     : undefined
@@ -86,7 +98,21 @@ export async function connect(parts: {
     () => paymentQueue.close(),
   )
   const checkouts = createCheckouts(pool, relay)
-  return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, paymentQueue, relay, closers }
+  return {
+    config,
+    logger,
+    metrics,
+    pool,
+    checkouts,
+    redis,
+    subscriber,
+    leaseMarker,
+    checkoutQueue,
+    stockQueue,
+    paymentQueue,
+    relay,
+    closers,
+  }
 }
 
 function present<T>(part: T | undefined, name: string): T {

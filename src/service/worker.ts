@@ -15,7 +15,7 @@ import { PAYMENT_QUEUE, paymentBackoffMs } from '../queues/payment.ts'
 import { connectPatient } from '../queues/redis.ts'
 import { createReplier, type Replies } from '../queues/replies.ts'
 import { STOCK_QUEUE } from '../queues/stock.ts'
-import { createLeases, enoughFor } from '../stock/leases.ts'
+import { createLeases } from '../stock/leases.ts'
 import { createMender } from '../stock/mender.ts'
 import type { Clock } from '../stock/mending.ts'
 import { createRescuer } from '../processors/rescuer.ts'
@@ -25,8 +25,6 @@ import { type Base, rejectedAfter } from './connect.ts'
 
 /** Of the 15 s that a process has to end in: then the jobs are left to others. */
 const JOBS_END_MS = 3000
-/** How long a call may wait for its place at Catalog before its lease has to be renewed. */
-const PLACE_MS = 1000
 const MENDER_LOOKS_EVERY_MS = 30_000
 /** A customer whose job is lost has 8 s. */
 const RESCUE_EVERY_MS = 1000
@@ -48,8 +46,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   const catalog = createCatalog(neighbour('catalog', config.CATALOG_BASE, config.CATALOG_CONCURRENCY))
   const shipping = createShipping(neighbour('shipping', config.SHIPPING_BASE, config.SHIPPING_CONCURRENCY))
 
-  const leaseMs = enoughFor(config.CALL_TIMEOUT_MS) + PLACE_MS
-  const leases = await createLeases({ redis, subscriber, prefix: config.REDIS_PREFIX, leaseMs, metrics })
+  const leases = await createLeases({ redis, subscriber, prefix: config.REDIS_PREFIX, marker: base.leaseMarker, metrics })
   closers.push(() => leases.close())
   const ledger = createStockLedger(pool)
   const wakeMender = (productIds: readonly number[]) => {
@@ -103,7 +100,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     paymentQueue: base.paymentQueue,
     underWay,
     wakeMender,
-    leaseMs,
+    leaseMs: base.leaseMarker.leaseMs,
     logger,
     metrics,
   })

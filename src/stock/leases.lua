@@ -1,13 +1,19 @@
 -- One exchange of leases: releases first, then takes in the order of their age; each take gets all of its products or none.
--- KEYS: one hash a product. ARGV[1]: JSON
---   { channel, forgets: [[key, token]], releases: [[key, product, token]], takes: [{ token, ms, waited, elder, keys, calls }] }
+-- KEYS: the marker (lease-marker.ts), then one hash a product. ARGV[1]: JSON
+--   { server, channel, forgets: [[key, token]], releases: [[key, product, token]], takes: [{ token, ms, waited, elder, keys, calls }] }
 -- where key is an index into KEYS. A hash has: token, deadline (ms by this server's clock), call (what the lease covers), older (JSON:
 -- the calls of leases that had run out before it, kept until its holder has them on record), wanted (somebody waits: to be told),
 -- elder, elder_since, elder_until (one that has waited long and comes first).
--- Answers one array a take: { 1, n, call, ... } granted, with the calls of leases that had run out on its nth key; or { 0 }.
+-- Answers -1 where this server is not marked as the one that gave the leases; otherwise one array a take: { 1, n, call, ... } granted, with the calls of leases that had run out on its nth key; or { 0 }.
 local input = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local marker = redis.call('HMGET', KEYS[1], 'run_id', 'gives_from')
+if marker[1] ~= input.server then
+  return -1
+end
+local gives = tonumber(marker[2]) <= now
 
 for _, forget in ipairs(input.forgets) do
   if redis.call('HGET', KEYS[forget[1]], 'token') == forget[2] then
@@ -33,7 +39,7 @@ end
 local answers = {}
 for n, take in ipairs(input.takes) do
   local since = now - take.waited
-  local free, leases = true, {}
+  local free, leases = gives, {}
   for i, k in ipairs(take.keys) do
     local lease = redis.call('HMGET', KEYS[k], 'token', 'deadline', 'call', 'elder', 'elder_since', 'elder_until', 'older')
     leases[i] = lease

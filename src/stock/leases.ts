@@ -11,6 +11,7 @@ import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
 import type { DoubtfulCall } from '../db/stock-ledger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
+import type { LeaseMarker } from './lease-marker.ts'
 
 /** Thrown to one that has waited until its deadline. */
 export class LeaseTimeout extends Error {
@@ -68,7 +69,7 @@ interface Waiter extends Wish {
 }
 
 interface Scripts extends Redis {
-  exchangeLeases(count: number, ...keysAndInput: string[]): Promise<(string | number)[][]>
+  exchangeLeases(count: number, ...keysAndInput: string[]): Promise<(string | number)[][] | -1>
   renewLease(count: number, ...keysTokenAndMs: (string | number)[]): Promise<0 | 1>
 }
 
@@ -78,16 +79,16 @@ interface Options {
   /** A patient connection: hears who lets go in other processes. */
   subscriber: Redis
   prefix: string
-  /** How long a lease lasts: a call's time-out, what it takes to put the outcome on record, and slack for a place at the neighbour. */
-  leaseMs: number
+  marker: LeaseMarker
   metrics: Metrics
 }
 
-export async function createLeases({ redis: client, subscriber, prefix, leaseMs, metrics }: Options): Promise<Leases> {
+export async function createLeases({ redis: client, subscriber, prefix, marker, metrics }: Options): Promise<Leases> {
   const redis = client as Scripts
   redis.defineCommand('exchangeLeases', { lua: readFileSync(new URL('leases.lua', import.meta.url), 'utf8') })
   redis.defineCommand('renewLease', { lua: readFileSync(new URL('renew.lua', import.meta.url), 'utf8') })
 
+  const { leaseMs } = marker
   const channel = `${prefix}:leases`
   const keyOf = (productId: number) => `${prefix}:lease:${productId}`
 
@@ -153,8 +154,9 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
     }
   }
 
-  function send(takes: Waiter[], gone: typeof releases, forgotten: typeof forgets, now: number) {
-    const keys: string[] = []
+  /** A server that may have forgotten leases is marked first: then it refuses every take for a while. */
+  async function send(takes: Waiter[], gone: typeof releases, forgotten: typeof forgets, now: number): Promise<(string | number)[][]> {
+    const keys: string[] = [marker.key]
     const index = new Map<number, number>()
     const indexOf = (productId: number) => {
       const known = index.get(productId)
@@ -164,6 +166,7 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
       return keys.length
     }
     const input = {
+      server: await marker.serverId(),
       channel,
       forgets: forgotten.flatMap(({ productIds, token }) => productIds.map((id) => [indexOf(id), token])),
       releases: gone.flatMap(({ productIds, token }) => productIds.map((id) => [indexOf(id), String(id), token])),
@@ -176,7 +179,10 @@ export async function createLeases({ redis: client, subscriber, prefix, leaseMs,
         calls: waiter.productIds.map((id) => callText(waiter.calls.find((call) => call.productId === id))),
       })),
     }
-    return redis.exchangeLeases(keys.length, ...keys, JSON.stringify(input))
+    const answers = await redis.exchangeLeases(keys.length, ...keys, JSON.stringify(input))
+    if (answers !== -1) return answers
+    await marker.mark()
+    return send(takes, gone, forgotten, now)
   }
 
   function settle(waiter: Waiter, answer: (string | number)[], began: number): void {

@@ -1,6 +1,8 @@
 import test, { type ExecutionContext } from 'ava'
 import { randomUUID } from 'node:crypto'
+import type { Redis } from 'ioredis'
 import { connectFailFast, connectPatient, ready } from '../../src/queues/redis.ts'
+import { createLeaseMarker, type LeaseMarker } from '../../src/stock/lease-marker.ts'
 import { createLeases, type Lease, type Leases, LeaseTimeout } from '../../src/stock/leases.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
@@ -11,18 +13,20 @@ const logger = createLogger('silent')
 /** Leases as one process has them; those with the same prefix share a shop. */
 async function open(
   t: ExecutionContext,
-  { prefix = `{leases-${randomUUID()}}`, leaseMs = 5000 } = {},
-): Promise<Leases & { prefix: string }> {
+  { prefix = `{leases-${randomUUID()}}`, leaseMs = 5000, mayHaveCalls = async () => false } = {},
+): Promise<Leases & { prefix: string; redis: Redis; marker: LeaseMarker }> {
   const redis = connectFailFast(process.env.REDIS_URL!, logger)
   const subscriber = connectPatient(process.env.REDIS_URL!, logger)
   await ready(redis)
-  const leases = await createLeases({ redis, subscriber, prefix, leaseMs, metrics: createMetrics() })
+  const marker = createLeaseMarker({ redis, prefix, leaseMs, mayHaveCalls })
+  await marker.mark()
+  const leases = await createLeases({ redis, subscriber, prefix, marker, metrics: createMetrics() })
   t.teardown(async () => {
     await leases.close()
     redis.disconnect()
     subscriber.disconnect()
   })
-  return { ...leases, prefix }
+  return { ...leases, prefix, redis, marker }
 }
 
 const soon = () => Date.now() + 20_000
@@ -152,5 +156,68 @@ test('in a crowd everybody gets a turn, one at a time', async (t) => {
       lease.letGo()
     }),
   )
+  t.is(most, 1)
+})
+
+/** What FLUSHALL does to a shop, done to this one alone. */
+async function flush({ redis, prefix }: { redis: Redis; prefix: string }): Promise<void> {
+  await redis.del(`${prefix}:leases-given-by`, `${prefix}:lease:1`, `${prefix}:lease:2`)
+}
+
+async function givesFrom({ redis, marker }: { redis: Redis; marker: LeaseMarker }): Promise<{ from: number; now: number }> {
+  const [seconds, micros] = await redis.time()
+  return { from: Number(await redis.hget(marker.key, 'gives_from')), now: Number(seconds) * 1000 + Math.floor(Number(micros) / 1000) }
+}
+
+test('a Redis that lost its leases while calls may be under way gives none for the length of one', async (t) => {
+  const shop = await open(t, { leaseMs: 500, mayHaveCalls: async () => true })
+  const held = await shop.take({ productIds: [1], calls: [call(1)], deadline: soon() })
+  await flush(shop)
+  t.false(await held.keep(501))
+
+  const next = await shop.take({ productIds: [1], calls: [], deadline: soon() })
+
+  const { from, now } = await givesFrom(shop)
+  t.true(from > 0)
+  t.true(now >= from)
+  t.true(next.waited)
+  held.letGo()
+  next.letGo()
+})
+
+test('another server than the one that gave the leases gives none for the length of one, though it has the marker', async (t) => {
+  const shop = await open(t, { leaseMs: 500, mayHaveCalls: async () => true })
+  await shop.redis.hset(shop.marker.key, 'run_id', 'of-the-server-before', 'gives_from', 0)
+
+  const lease = await shop.take({ productIds: [1], calls: [], deadline: soon() })
+
+  const { from, now } = await givesFrom(shop)
+  t.true(from > 0)
+  t.true(now >= from)
+  lease.letGo()
+})
+
+test('a Redis that lost its leases gives new ones at once where no call can be under way', async (t) => {
+  const shop = await open(t, { leaseMs: 60_000 })
+  await flush(shop)
+  const lease = await shop.take({ productIds: [1], calls: [], deadline: soon() })
+  t.false(lease.waited)
+  lease.letGo()
+})
+
+test('two processes that find the marker gone agree on one time from which leases are given', async (t) => {
+  const here = await open(t, { leaseMs: 500, mayHaveCalls: async () => true })
+  const there = await open(t, { leaseMs: 500, mayHaveCalls: async () => true, prefix: here.prefix })
+  await flush(here)
+  let holders = 0
+  let most = 0
+  const hold = async (leases: Leases) => {
+    const lease = await leases.take({ productIds: [1], calls: [], deadline: soon() })
+    most = Math.max(most, ++holders)
+    await here.redis.ping()
+    holders -= 1
+    lease.letGo()
+  }
+  await Promise.all([here, there, here, there].map(hold))
   t.is(most, 1)
 })

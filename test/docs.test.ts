@@ -60,6 +60,7 @@ test('pages that are pointed to are there', (t) => {
     'README.md',
     'docs/states.md',
     'docs/stock.md',
+    'docs/rescue.md',
     ...readdirSync(new URL('../docs/decisions/', import.meta.url)).map((name) => `docs/decisions/${name}`),
   ]
   for (const page of pages) {

@@ -73,6 +73,7 @@ export async function doubtAbandoned(pool: Pool, untouchedMs: number, limit: num
     join order_service.products p using (product_id)  -- one without a row was never asked for
     where was.recovery_point = 'intent'
     group by p.product_id, was.order_id, was.attempt
+    order by p.product_id  -- a doubt locks its product's row against the statements that change it
     on conflict do nothing
     returning product_id`)
   return [...new Set(rows.map((row) => row.product_id))]

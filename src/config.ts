@@ -52,6 +52,9 @@ const environment = z.object({
   JWT_ALGORITHM: z.enum(['HS256', 'HS384', 'HS512'], { error: 'is not one of HS256, HS384, HS512' }).default('HS256'),
 
   CHECKOUT_BUDGET_MS: positive.default(8000),
+  // At 300 checkouts a second so many wait for 3 s: with more, the last of them would not be served within the budget.
+  MAX_IN_FLIGHT: positive.default(1000),
+  MAX_IN_FLIGHT_PER_CUSTOMER: positive.default(32),
   // An order may be paid before its checkout has answered, hardly ten minutes before.
   PAYMENT_GRACE_MS: positive.default(600_000),
   PAYMENT_AMOUNT_CHECK: z.enum(['strict', 'off'], { error: 'is not one of strict, off' }).default('strict'),
@@ -83,7 +86,7 @@ export class ConfigError extends Error {
 const printable = new Set(['HOST', 'PORT', 'METRICS_PORT', 'LOG_LEVEL', 'MIGRATE', 'JWT_ALGORITHM', 'KAFKA_BOOTSTRAP', 'REDIS_PREFIX'])
 
 function fault(variable: string, value: string | undefined, message: string): string {
-  const shown = printable.has(variable) || /_(MS|CONCURRENCY|POOL)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''
+  const shown = printable.has(variable) || /(_(MS|CONCURRENCY|POOL)|^MAX_IN_FLIGHT.*)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''
   return `${variable} ${message}${shown}`
 }
 

@@ -4,6 +4,7 @@ import Koa, { type Middleware } from 'koa'
 import type { Config } from '../config.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
+import { admission } from './admission.ts'
 import { customersOnly } from './auth.ts'
 import { type CheckoutParts, checkoutHandler, UNKNOWN } from './checkout.ts'
 import { readBody } from './checkout-request.ts'
@@ -13,7 +14,10 @@ import { Refusal, refusals, RETRY_SOON } from './refusal.ts'
 import { requestLog } from './request-log.ts'
 
 /** What the customers' routes need. */
-export type Service = CheckoutParts & OrderParts
+export interface Service extends CheckoutParts, OrderParts {
+  /** How long the oldest checkout job has waited for a worker when it was last looked at, in ms. */
+  queueBehindMs(): number
+}
 
 export interface OpsOptions {
   logger: Logger
@@ -25,7 +29,7 @@ export interface OpsOptions {
 }
 
 export interface AppOptions extends OpsOptions {
-  config: Pick<Config, 'jwtKey' | 'JWT_ALGORITHM' | 'CHECKOUT_BUDGET_MS'>
+  config: Pick<Config, 'jwtKey' | 'JWT_ALGORITHM' | 'CHECKOUT_BUDGET_MS' | 'MAX_IN_FLIGHT' | 'MAX_IN_FLIGHT_PER_CUSTOMER'>
   /** undefined until everything is there: until then customers get a 503 and readiness says `starting`. */
   service: () => Service | undefined
 }
@@ -42,7 +46,14 @@ export function createApp(options: AppOptions): Koa {
   }
 
   const customers = new Router({ prefix: '/order/v1/orders' })
-  customers.post('/checkout', started, customersOnly(config), readBody(), checkoutHandler(parts, config.CHECKOUT_BUDGET_MS))
+  const admitted = admission({
+    mostInFlight: config.MAX_IN_FLIGHT,
+    mostOfCustomer: config.MAX_IN_FLIGHT_PER_CUSTOMER,
+    // Half of the budget is then left for the checkout itself.
+    mostBehindMs: config.CHECKOUT_BUDGET_MS / 2,
+    behindMs: () => parts().queueBehindMs(),
+  })
+  customers.post('/checkout', started, customersOnly(config), admitted, readBody(), checkoutHandler(parts, config.CHECKOUT_BUDGET_MS))
   customers.get('/:id', started, orderHandler(parts))
   return around(options, () => service() !== undefined, [customers])
 }

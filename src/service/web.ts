@@ -6,9 +6,21 @@ import { readOrder } from '../db/orders.ts'
 import type { Replies } from '../queues/replies.ts'
 import type { Base } from './connect.ts'
 
+const LOOK_EVERY_MS = 250
+
 export function customerService(base: Base, replies: Replies, workerIsHere: boolean): CustomerService {
   const { pool, checkouts, redis, checkoutQueue, stockQueue, logger, metrics } = base
   const intents = createIntents(pool)
+  let behindMs = 0
+  const look = setInterval(() => {
+    checkoutQueue.oldestWaitingMs().then(
+      (ms) => {
+        behindMs = ms
+      },
+      () => {}, // without Redis nobody gets as far as a job
+    )
+  }, LOOK_EVERY_MS)
+  base.closers.push(async () => clearInterval(look))
   return {
     carts: createCarts(redis),
     intents: {
@@ -30,6 +42,7 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
         return outcome
       },
     },
+    queueBehindMs: () => behindMs,
     queue: checkoutQueue,
     replies,
     readOrder: (orderId) => readOrder(pool, orderId),

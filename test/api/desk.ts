@@ -91,6 +91,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     reply: (outcome: Outcome) => waiting.get(outcome.orderId)?.(outcome),
     worker: (job: NewCheckout): void | Promise<void> => desk.reply(books.complete(job.orderId)),
     waiting,
+    queueBehindMs: 0,
     logged,
     url: '',
     server: undefined as unknown as Server,
@@ -157,6 +158,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
         return { outcome, forget: () => waiting.delete(orderId) }
       },
     },
+    queueBehindMs: () => desk.queueBehindMs,
     async readOrder(): Promise<OrderView | undefined> {
       refuseWhenDown()
       return undefined
@@ -169,7 +171,13 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
   const keep = (line: object) => void logged.push(JSON.stringify(line))
   Object.assign(logger, { info: keep, error: keep, debug: () => {} })
   const koa = createApp({
-    config: { jwtKey: createSecretKey(SECRET, 'utf8'), JWT_ALGORITHM: 'HS256', CHECKOUT_BUDGET_MS: budgetMs },
+    config: {
+      jwtKey: createSecretKey(SECRET, 'utf8'),
+      JWT_ALGORITHM: 'HS256',
+      CHECKOUT_BUDGET_MS: budgetMs,
+      MAX_IN_FLIGHT: 40,
+      MAX_IN_FLIGHT_PER_CUSTOMER: 30,
+    },
     logger,
     metrics: createMetrics(),
     checks: [],

@@ -1,0 +1,43 @@
+/** Who is let in: beyond what can be served within the budget a customer is told so at once, before anything is written down. */
+import type { Context, Middleware } from 'koa'
+import { UNKNOWN } from './checkout.ts'
+import { Refusal, RETRY_SOON } from './refusal.ts'
+
+export interface AdmissionTerms {
+  /** Checkouts that may wait in this process at a time. */
+  mostInFlight: number
+  /** Of one customer. */
+  mostOfCustomer: number
+  /** How old the oldest waiting job may be, in ms: whoever came now would wait longer than that. */
+  mostBehindMs: number
+  /** How old it is, as far as is known. */
+  behindMs: () => number
+}
+
+/** Lets a checkout through, or throws a 503 (too many) or a 429 (too many of this customer), with `Retry-After`. */
+export function admission({ mostInFlight, mostOfCustomer, mostBehindMs, behindMs }: AdmissionTerms): Middleware {
+  let inFlight = 0
+  const ofCustomer = new Map<string, number>()
+
+  return async (ctx, next) => {
+    const { customer } = ctx.state as { customer: string }
+    const own = ofCustomer.get(customer) ?? 0
+    if (own >= mostOfCustomer) throw refusal(ctx, 429, `Not more than ${mostOfCustomer} checkouts of one customer at a time`)
+    if (inFlight >= mostInFlight || behindMs() > mostBehindMs) throw refusal(ctx, 503, 'Too many customers at the moment')
+    inFlight += 1
+    ofCustomer.set(customer, own + 1)
+    try {
+      await next()
+    } finally {
+      inFlight -= 1
+      const left = ofCustomer.get(customer)! - 1
+      if (left === 0) ofCustomer.delete(customer)
+      else ofCustomer.set(customer, left)
+    }
+  }
+}
+
+/** What was asked before with the same key may stand as an order; it was not looked for, and a plain 503 would deny it. */
+function refusal(ctx: Context, status: number, detail: string): Refusal {
+  return new Refusal(status, detail, status === 503 && ctx.get('Idempotency-Key') !== '' ? UNKNOWN : { headers: RETRY_SOON })
+}

@@ -1,0 +1,63 @@
+import test from 'ava'
+import { open, token, until } from './desk.ts'
+
+const as = (sub: string, more: Record<string, string> = {}) => ({ headers: { authorization: `Bearer ${token({ sub })}`, ...more } })
+
+test('beyond as many as can be served further customers get a 503 at once, nothing is begun for them, and room that is free again is used', async (t) => {
+  const desk = await open(t)
+  const held: (() => void)[] = []
+  desk.worker = (job) => void held.push(() => desk.reply(desk.books.complete(job.orderId)))
+  const served = Array.from({ length: 40 }, (_, i) => desk.checkout(as(`customer-${i}@example.com`)))
+  await until(() => held.length === 40)
+
+  const refused = await desk.checkout(as('late@example.com'))
+
+  t.is(refused.status, 503)
+  t.deepEqual(refused.body, { detail: 'Too many customers at the moment' })
+  t.is(refused.headers.get('retry-after'), '1')
+  t.is(desk.books.rows.size, 40)
+  for (const finish of held) finish()
+  t.true((await Promise.all(served)).every(({ status }) => status === 200))
+  const again = desk.checkout(as('late@example.com'))
+  await until(() => held.length === 41)
+  held[40]!()
+  t.is((await again).status, 200)
+})
+
+test('one customer has a number of checkouts at a time, and gets a 429 for more, which is no other customer’s concern', async (t) => {
+  const desk = await open(t)
+  const held: (() => void)[] = []
+  desk.worker = (job) => void held.push(() => desk.reply(desk.books.complete(job.orderId)))
+  const mine = Array.from({ length: 30 }, (_, i) => desk.checkout(as('busy@example.com', { 'idempotency-key': `k${i}` })))
+  await until(() => held.length === 30)
+
+  const refused = await desk.checkout(as('busy@example.com', { 'idempotency-key': 'one-more' }))
+
+  t.is(refused.status, 429)
+  t.is(refused.headers.get('retry-after'), '1')
+  t.is(refused.headers.get('checkout-outcome'), null)
+  const other = desk.checkout(as('other@example.com'))
+  await until(() => held.length === 31)
+  for (const finish of held) finish()
+  t.is((await other).status, 200)
+  t.true((await Promise.all(mine)).every(({ status }) => status === 200))
+})
+
+test('while the queue is further behind than half of the budget nobody is let in', async (t) => {
+  const desk = await open(t, { budgetMs: 1000 })
+  desk.queueBehindMs = 501
+  t.is((await desk.checkout()).status, 503)
+  t.is(desk.books.rows.size, 0)
+  desk.queueBehindMs = 500
+  t.is((await desk.checkout()).status, 200)
+})
+
+test('a repeat that is not let in hears that the outcome is unknown: an order may stand under its key', async (t) => {
+  const desk = await open(t)
+  const k1 = { 'idempotency-key': 'k1' }
+  t.is((await desk.checkout({ headers: k1 })).status, 200)
+  desk.queueBehindMs = 60_000
+  const again = await desk.checkout({ headers: k1 })
+  t.is(again.status, 503)
+  t.is(again.headers.get('checkout-outcome'), 'unknown')
+})

@@ -4,12 +4,12 @@ import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
 import type { Config } from '../config.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
-import { migrate } from '../db/migrate.ts'
-import { connectPool, type Pool } from '../db/pool.ts'
+import { migrate, MigrationFault, requireMigrated } from '../db/migrate.ts'
+import { connectPool, isFaultOfPostgres, type Pool } from '../db/pool.ts'
 import { createKafka } from '../kafka/client.ts'
 import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
-import { connectFailFast, connectPatient, ready } from '../queues/redis.ts'
+import { connectFailFast, connectPatient, isRefusedByRedis, ready } from '../queues/redis.ts'
 import { createStockQueue, type StockQueue } from '../queues/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -51,22 +51,28 @@ export async function connect(parts: {
   )
 
   let pool: Pool | undefined
+  let poolMissing = 'not reached yet'
   const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, clientId: 'order-service', logger })
   checks.push(
-    { name: 'postgres', required: true, check: async () => await present(pool, 'PostgreSQL').query(sql.unsafe`select 1`) },
+    { name: 'postgres', required: true, check: async () => await present(pool, poolMissing).query(sql.unsafe`select 1`) },
     { name: 'redis', required: true, check: () => redis.ping() },
   )
   pool = await untilThere(
-    'PostgreSQL',
     async () => {
       if (config.MIGRATE) await migrate(config.POSTGRES_DSN, logger)
+      else await requireMigrated(config.POSTGRES_DSN)
       return connectPool(config.POSTGRES_DSN, { size: config.POSTGRES_POOL, logger })
     },
-    logger,
-    signal,
+    {
+      part: 'PostgreSQL',
+      isFault: (error) => error instanceof MigrationFault || isFaultOfPostgres(error),
+      tell: (message) => (poolMissing = message),
+      logger,
+      signal,
+    },
   )
   closers.push(() => pool!.end())
-  await untilThere('Redis', () => Promise.race([ready(redis), rejectedAfter(2000)]), logger, signal)
+  await untilThere(() => ready(redis), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
 
   const relay = roles.has('relay')
     ? createOutboxRelay({ pool, dsn: config.POSTGRES_DSN, kafka, topic: config.TOPIC_ORDER_EVENTS, logger, metrics })
@@ -85,8 +91,8 @@ export async function connect(parts: {
   return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, relay, closers }
 }
 
-function present<T>(part: T | undefined, name: string): T {
-  if (part === undefined) throw new Error(`${name} has not been reached yet`)
+function present<T>(part: T | undefined, missing: string): T {
+  if (part === undefined) throw new Error(missing)
   return part
 }
 

@@ -11,8 +11,8 @@ import { startService } from './service/start.ts'
 import { createLogger } from './telemetry/logger.ts'
 
 const roles: readonly Role[] = ['web', 'worker', 'relay']
-/** `EX_USAGE` and `EX_CONFIG` of sysexits.h. */
-const EXIT = { usage: 64, config: 78 }
+/** `EX_USAGE`, `EX_SOFTWARE` and `EX_CONFIG` of sysexits.h. */
+const EXIT = { usage: 64, fault: 70, config: 78 }
 
 function fail(lines: readonly string[], code: number): never {
   process.stderr.write(`${lines.join('\n')}\n`)
@@ -36,10 +36,16 @@ if (unknown.length > 0 || (named.includes('release') && named.length > 1)) {
 const config = configure()
 const logger = createLogger(config.LOG_LEVEL)
 
+/** For a supervisor to start again: what can be waited for never gets here. */
+function endAtFault(error: unknown): never {
+  logger.fatal({ err: error }, 'could not start')
+  process.exit(EXIT.fault)
+}
+
 if (named[0] === 'release') {
-  await migrate(config.POSTGRES_DSN, logger)
+  await migrate(config.POSTGRES_DSN, logger).catch(endAtFault)
 } else {
-  const service = await startService(config, new Set(named.length > 0 ? (named as Role[]) : roles), logger)
+  const service = await startService(config, new Set(named.length > 0 ? (named as Role[]) : roles), logger).catch(endAtFault)
   let ending = false
   const end = async (signal: string) => {
     if (ending) return
@@ -51,4 +57,7 @@ if (named[0] === 'release') {
   }
   process.on('SIGTERM', end)
   process.on('SIGINT', end)
+  service.started.catch((error) => {
+    if (!ending) endAtFault(error)
+  })
 }

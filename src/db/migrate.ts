@@ -1,27 +1,45 @@
 /** Applies `sql/` to the database: numbered files, each once, all or none. */
+import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
 import Postgrator from 'postgrator'
 import type { Logger } from '../telemetry/logger.ts'
+import { sqlState } from './pool.ts'
 
 /** Any number will do, as long as nobody else on this database takes it. */
 const MIGRATION_LOCK = 7_036_401
+const sqlDirectory = new URL('../../sql/', import.meta.url)
+
+/** The files themselves are at fault: one was edited after it had been applied, or two have one number. */
+export class MigrationFault extends Error {
+  override name = 'MigrationFault'
+}
+
+async function openSession(dsn: string, onLost: (error: Error) => void): Promise<Client> {
+  const session = new Client({ connectionString: dsn, connectionTimeoutMillis: 5000 })
+  session.on('error', onLost)
+  await session.connect()
+  return session
+}
 
 /**
  * Brings the tables to the newest version and returns; whoever runs at the same time waits, and finds nothing left to do.
  * postgrator brings neither a lock nor a transaction of its own: both are here, on a session whose end frees them.
- * @throws where PostgreSQL is away, a file fails (nothing of this run stays) or a file that was applied has been edited since
+ * @throws where PostgreSQL is away or a file fails: nothing of this run stays
+ * @throws MigrationFault
  */
 export async function migrate(dsn: string, logger: Logger): Promise<void> {
-  const session = new Client({ connectionString: dsn })
-  session.on('error', (error) => logger.warn({ err: error }, 'migration session lost'))
-  await session.connect()
+  let lost = false
+  const session = await openSession(dsn, (error) => {
+    lost = true
+    logger.warn({ err: error }, 'migration session lost')
+  })
   try {
     await session.query('select pg_advisory_lock($1)', [MIGRATION_LOCK])
     await session.query('create schema if not exists order_service')
     await session.query('begin')
     const postgrator = new Postgrator({
-      migrationPattern: fileURLToPath(new URL('../../sql/*.sql', import.meta.url)),
+      migrationPattern: `${fileURLToPath(sqlDirectory)}*.sql`,
       driver: 'pg',
       schemaTable: 'order_service.schema_version',
       currentSchema: 'order_service',
@@ -31,9 +49,32 @@ export async function migrate(dsn: string, logger: Logger): Promise<void> {
         await session.query(script)
       },
     })
-    const applied = await postgrator.migrate()
+    const applied = await postgrator.migrate().catch((error: Error) => {
+      throw lost || sqlState(error) ? error : new MigrationFault(error.message, { cause: error })
+    })
     await session.query('commit')
     for (const { version, name } of applied) logger.info({ version, migration: name }, 'migration applied')
+  } finally {
+    await session.end()
+  }
+}
+
+/**
+ * For a process that leaves the migrations to `release`: whether they have been applied.
+ * @throws where PostgreSQL is away, or the tables are older than this program
+ */
+export async function requireMigrated(dsn: string): Promise<void> {
+  const newest = Math.max(...readdirSync(sqlDirectory).map((file) => Number.parseInt(file, 10)))
+  const session = await openSession(dsn, () => {})
+  try {
+    const { rows } = await session
+      .query<{ version: number }>('select max(version)::int as version from order_service.schema_version')
+      .catch((error) => {
+        if (/^(42P01|3F000)$/.test(sqlState(error) ?? '')) return { rows: [] }
+        throw error
+      })
+    const version = rows[0]?.version ?? 0
+    if (version < newest) throw new Error(`the tables are at version ${version}, not ${newest}; run the process release`)
   } finally {
     await session.end()
   }

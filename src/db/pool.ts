@@ -69,6 +69,17 @@ export function sqlState(error: unknown): string | undefined {
 }
 
 /**
+ * Whether PostgreSQL answered with what no waiting mends: a login that it refuses, a right that is missing, a statement that it does not
+ * understand; or whether we did not get so far by a bug of ours. Not so where it is away, starts or ends (57), has no room (53), or the
+ * database is not there yet (3D).
+ */
+export function isFaultOfPostgres(error: unknown): boolean {
+  const state = sqlState(error)
+  if (state !== undefined) return !/^(08|3D|40|53|55|57|58|XX)/.test(state)
+  return [TypeError, RangeError, ReferenceError, SyntaxError, SchemaValidationError].some((bug) => error instanceof bug)
+}
+
+/**
  * Runs a statement over a batch; where PostgreSQL refuses a value in it (SQLSTATE class 22, 23 or 54), row by row, so that one row fails alone.
  * @returns results in the order of the batch, an `Error` where a row was refused
  */

@@ -1,4 +1,5 @@
 /** Connections to Redis: those that fail at once, and those that wait. */
+import { once } from 'node:events'
 import { Redis } from 'ioredis'
 import type { Logger } from '../telemetry/logger.ts'
 
@@ -41,8 +42,13 @@ export function connectPatient(url: string, logger: Logger): Redis {
   return watch(new Redis(url, { maxRetriesPerRequest: null, connectTimeout: 2000, retryStrategy }), logger)
 }
 
-/** Resolves when the connection can be used; a connection with no offline queue refuses commands before. */
+/**
+ * Resolves when the connection can be used; a connection with no offline queue refuses commands before.
+ * @throws what Redis or the network said, or after 2 s
+ */
 export async function ready(redis: Redis): Promise<void> {
-  if (redis.status === 'ready') return
-  await new Promise<void>((resolve) => redis.once('ready', () => resolve()))
+  if (redis.status !== 'ready') await once(redis, 'ready', { signal: AbortSignal.timeout(2000) })
 }
+
+/** Whether Redis was reached and does not let us in, which no waiting mends. */
+export const isRefusedByRedis = (error: unknown): boolean => error instanceof Error && /\b(WRONGPASS|NOAUTH|NOPERM)\b/.test(error.message)

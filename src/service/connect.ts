@@ -4,17 +4,17 @@ import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
 import type { Config } from '../config.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
-import { migrate } from '../db/migrate.ts'
+import { migrate, MigrationFault, requireMigrated } from '../db/migrate.ts'
+import { connectPool, isFaultOfPostgres, type Pool } from '../db/pool.ts'
 import { mayHaveCalls } from '../db/rescue.ts'
-import { connectPool, type Pool } from '../db/pool.ts'
 import { createKafka } from '../kafka/client.ts'
 import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
-import { connectFailFast, connectPatient, ready } from '../queues/redis.ts'
+import { connectFailFast, connectPatient, isRefusedByRedis, ready } from '../queues/redis.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { createStockQueue, type StockQueue } from '../queues/stock.ts'
-import { enoughFor } from '../stock/leases.ts'
 import { createLeaseMarker, type LeaseMarker } from '../stock/lease-marker.ts'
+import { enoughFor } from '../stock/leases.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { untilThere } from './until-there.ts'
@@ -60,27 +60,33 @@ export async function connect(parts: {
   )
 
   let pool: Pool | undefined
+  let poolMissing = 'not reached yet'
   const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, clientId: 'order-service', logger })
   checks.push(
-    { name: 'postgres', required: true, check: async () => await present(pool, 'PostgreSQL').query(sql.unsafe`select 1`) },
+    { name: 'postgres', required: true, check: async () => await present(pool, poolMissing).query(sql.unsafe`select 1`) },
     { name: 'redis', required: true, check: () => redis.ping() },
   )
   pool = await untilThere(
-    'PostgreSQL',
     async () => {
       if (config.MIGRATE) await migrate(config.POSTGRES_DSN, logger)
+      else await requireMigrated(config.POSTGRES_DSN)
       return connectPool(config.POSTGRES_DSN, { size: config.POSTGRES_POOL, logger })
     },
-    logger,
-    signal,
+    {
+      part: 'PostgreSQL',
+      isFault: (error) => error instanceof MigrationFault || isFaultOfPostgres(error),
+      tell: (message) => (poolMissing = message),
+      logger,
+      signal,
+    },
   )
   closers.push(() => pool!.end())
-  await untilThere('Redis', () => Promise.race([ready(redis), rejectedAfter(2000)]), logger, signal)
+  await untilThere(() => ready(redis), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
 
   // Before anything is under way, so that a Redis which is new to us need not be waited for.
   const leaseMs = enoughFor(config.CALL_TIMEOUT_MS) + PLACE_MS
   const leaseMarker = createLeaseMarker({ redis, prefix: config.REDIS_PREFIX, leaseMs, mayHaveCalls: () => mayHaveCalls(pool!, leaseMs) })
-  await untilThere('Redis', () => leaseMarker.mark(), logger, signal)
+  await untilThere(() => leaseMarker.mark(), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
 
   const relay = roles.has('relay')
     ? createOutboxRelay({ pool, dsn: config.POSTGRES_DSN, kafka, topic: config.TOPIC_ORDER_EVENTS, logger, metrics })
@@ -115,8 +121,8 @@ export async function connect(parts: {
   }
 }
 
-function present<T>(part: T | undefined, name: string): T {
-  if (part === undefined) throw new Error(`${name} has not been reached yet`)
+function present<T>(part: T | undefined, missing: string): T {
+  if (part === undefined) throw new Error(missing)
   return part
 }
 

@@ -15,7 +15,7 @@ import { startWorker } from './worker.ts'
 export interface RunningService {
   /** Where it listens: customers' routes with `web`, health and metrics with the others. undefined where nothing listens. */
   port: number | undefined
-  /** Resolves when all parts are there, rejects where the service was stopped before. */
+  /** Resolves when all parts are there. Rejects where it was stopped before, or at a fault that no waiting mends. */
   started: Promise<void>
   /** Takes no more work, finishes what runs, closes everything; within 15 s. */
   stop(): Promise<void>
@@ -49,9 +49,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     isStarted = true
     logger.info({ roles: [...roles], port: server && portOf(server) }, 'started')
   })()
-  starting.catch((error) => {
-    if (!stopping.signal.aborted) logger.fatal({ err: error }, 'could not start')
-  })
+  starting.catch(() => {}) // whoever started it decides what follows
 
   return {
     port: server && portOf(server),

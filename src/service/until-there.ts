@@ -1,14 +1,30 @@
-/** What is away at start is waited for, with a line in the log, and never a reason to end. */
+/** What is away at start is waited for, with a line in the log, and never a reason to end. What no waiting mends is one. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../telemetry/logger.ts'
 
-/** @returns what `attempt` returns; it is called again after 0.25 s, 0.5 s, ... 5 s. @throws AbortError once `signal` is aborted */
-export async function untilThere<T>(part: string, attempt: () => Promise<T>, logger: Logger, signal: AbortSignal): Promise<T> {
+export interface Wait {
+  /** As logs call it. */
+  part: string
+  /** Whether what an attempt threw is a fault that no waiting mends. */
+  isFault: (error: unknown) => boolean
+  /** Told what an attempt threw that will be repeated. */
+  tell?: (message: string) => void
+  logger: Logger
+  signal: AbortSignal
+}
+
+/**
+ * @returns what `attempt` returns; it is called again after 0.25 s, 0.5 s, ... 5 s
+ * @throws a fault, at once; AbortError once `signal` is aborted
+ */
+export async function untilThere<T>(attempt: () => Promise<T>, { part, isFault, tell, logger, signal }: Wait): Promise<T> {
   for (let pauseMs = 250; ; pauseMs = Math.min(5000, pauseMs * 2)) {
     signal.throwIfAborted()
     try {
       return await attempt()
     } catch (error) {
+      if (isFault(error)) throw error
+      tell?.((error as Error).message)
       logger.warn({ err: error, part, againInMs: pauseMs }, `${part} cannot be used yet`)
     }
     await sleep(pauseMs, undefined, { signal })

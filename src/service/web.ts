@@ -13,11 +13,10 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
   const intents = createIntents(pool)
   let behindMs = 0
   const look = setInterval(() => {
-    checkoutQueue.oldestWaitingMs().then(
-      (ms) => {
-        behindMs = ms
-      },
-      () => {}, // without Redis nobody gets as far as a job
+    // Where Redis cannot say, nobody gets as far as a job.
+    void checkoutQueue.oldestWaitingMs().then(
+      (ms) => (behindMs = ms),
+      () => {},
     )
   }, LOOK_EVERY_MS)
   base.closers.push(async () => clearInterval(look))

@@ -7,11 +7,11 @@
  * calls: a release wakes the next one.
  */
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
 import type { DoubtfulCall } from '../db/stock-ledger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { LeaseMarker } from './lease-marker.ts'
+import { createLeaseScripts, type Exchange, type Holding } from './lease-scripts.ts'
 
 /** Thrown to one that has waited until its deadline. */
 export class LeaseTimeout extends Error {
@@ -60,17 +60,11 @@ const LOOK_AGAIN_MS = 250
 /** How many of those that wait for a product are tried when it becomes free: the first of them may wait for another one too. */
 const TRIED_AT_ONCE = 16
 
-interface Waiter extends Wish {
-  token: string
+interface Waiter extends Wish, Holding {
   since: number
   tries: number
   resolve: (lease: Lease) => void
   reject: (error: unknown) => void
-}
-
-interface Scripts extends Redis {
-  exchangeLeases(count: number, ...keysAndInput: string[]): Promise<(string | number)[][] | -1>
-  renewLease(count: number, ...keysTokenAndMs: (string | number)[]): Promise<0 | 1>
 }
 
 interface Options {
@@ -83,22 +77,17 @@ interface Options {
   metrics: Metrics
 }
 
-export async function createLeases({ redis: client, subscriber, prefix, marker, metrics }: Options): Promise<Leases> {
-  const redis = client as Scripts
-  redis.defineCommand('exchangeLeases', { lua: readFileSync(new URL('leases.lua', import.meta.url), 'utf8') })
-  redis.defineCommand('renewLease', { lua: readFileSync(new URL('renew.lua', import.meta.url), 'utf8') })
-
+export async function createLeases({ redis, subscriber, prefix, marker, metrics }: Options): Promise<Leases> {
   const { leaseMs } = marker
   const channel = `${prefix}:leases`
-  const keyOf = (productId: number) => `${prefix}:lease:${productId}`
+  const scripts = createLeaseScripts(redis, { prefix, channel, marker })
 
   /** Those that were refused, by product, in the order in which they came. */
   const queues = new Map<number, Set<Waiter>>()
   const waiters = new Set<Waiter>()
   const due = new Set<Waiter>()
-  let releases: { productIds: readonly number[]; token: string }[] = []
-  /** Leases whose expired calls Redis need not keep any more. */
-  let forgets: typeof releases = []
+  let releases: Holding[] = []
+  let forgets: Holding[] = []
   let planned = false
   let flying = 0
 
@@ -132,17 +121,16 @@ export async function createLeases({ redis: client, subscriber, prefix, marker, 
     planned = false
     if (flying >= 2) return
     const takes = [...due].sort((a, b) => a.since - b.since)
-    const gone = releases
-    const forgotten = forgets
-    releases = []
-    forgets = []
-    due.clear()
-    if (takes.length === 0 && gone.length === 0 && forgotten.length === 0) return
-    flying += 1
+    if (takes.length === 0 && releases.length === 0 && forgets.length === 0) return
     const began = performance.now()
+    const message: Exchange = { forgets, releases, takes: takes.map((waiter) => takeOf(waiter, began)) }
+    forgets = []
+    releases = []
+    due.clear()
+    flying += 1
     try {
-      const answers = await send(takes, gone, forgotten, began)
-      takes.forEach((waiter, i) => settle(waiter, answers[i]!, began))
+      const answers = await scripts.exchange(message)
+      takes.forEach((waiter, i) => settle(waiter, answers[i], began))
     } catch (error) {
       for (const waiter of takes) {
         leave(waiter)
@@ -154,40 +142,9 @@ export async function createLeases({ redis: client, subscriber, prefix, marker, 
     }
   }
 
-  /** A server that may have forgotten leases is marked first: then it refuses every take for a while. */
-  async function send(takes: Waiter[], gone: typeof releases, forgotten: typeof forgets, now: number): Promise<(string | number)[][]> {
-    const keys: string[] = [marker.key]
-    const index = new Map<number, number>()
-    const indexOf = (productId: number) => {
-      const known = index.get(productId)
-      if (known !== undefined) return known
-      keys.push(keyOf(productId))
-      index.set(productId, keys.length)
-      return keys.length
-    }
-    const input = {
-      server: await marker.serverId(),
-      channel,
-      forgets: forgotten.flatMap(({ productIds, token }) => productIds.map((id) => [indexOf(id), token])),
-      releases: gone.flatMap(({ productIds, token }) => productIds.map((id) => [indexOf(id), String(id), token])),
-      takes: takes.map((waiter) => ({
-        token: waiter.token,
-        ms: leaseMs,
-        waited: Math.round(now - waiter.since),
-        elder: now - waiter.since > ELDER_MS,
-        keys: waiter.productIds.map(indexOf),
-        calls: waiter.productIds.map((id) => callText(waiter.calls.find((call) => call.productId === id))),
-      })),
-    }
-    const answers = await redis.exchangeLeases(keys.length, ...keys, JSON.stringify(input))
-    if (answers !== -1) return answers
-    await marker.mark()
-    return send(takes, gone, forgotten, now)
-  }
-
-  function settle(waiter: Waiter, answer: (string | number)[], began: number): void {
+  function settle(waiter: Waiter, expired: DoubtfulCall[] | undefined, began: number): void {
     waiter.tries += 1
-    if (answer[0] !== 1) {
+    if (!expired) {
       if (!waiters.has(waiter)) return // gave up meanwhile
       for (const productId of waiter.productIds) {
         const queue = queues.get(productId) ?? new Set()
@@ -202,10 +159,6 @@ export async function createLeases({ redis: client, subscriber, prefix, marker, 
     }
     leave(waiter)
     metrics.leaseWaitSeconds.observe((performance.now() - waiter.since) / 1000)
-    const expired: DoubtfulCall[] = []
-    for (let i = 1; i < answer.length; i += 2) {
-      expired.push(callOf(waiter.productIds[Number(answer[i]) - 1]!, String(answer[i + 1])))
-    }
     waiter.resolve(lease(waiter, expired, began))
   }
 
@@ -229,8 +182,7 @@ export async function createLeases({ redis: client, subscriber, prefix, marker, 
       async keep(ms) {
         const now = performance.now()
         if (until - now >= ms) return true
-        const keys = waiter.productIds.map(keyOf)
-        if ((await redis.renewLease(keys.length, ...keys, waiter.token, leaseMs)) !== 1) return false
+        if (!(await scripts.renew(waiter))) return false
         until = now + leaseMs
         return true
       },
@@ -277,9 +229,10 @@ export async function createLeases({ redis: client, subscriber, prefix, marker, 
   }
 }
 
-const callText = (call: DoubtfulCall | undefined) => (call ? JSON.stringify([call.verb, call.qty, call.orderId, call.attempt]) : '')
-
-function callOf(productId: number, text: string): DoubtfulCall {
-  const [verb, qty, orderId, attempt] = JSON.parse(text) as [DoubtfulCall['verb'], number, number, number]
-  return { productId, verb, qty, orderId, attempt }
-}
+const takeOf = ({ productIds, token, calls, since }: Waiter, now: number) => ({
+  productIds,
+  token,
+  calls,
+  waited: Math.round(now - since),
+  elder: now - since > ELDER_MS,
+})

@@ -1,5 +1,6 @@
 /** PostgreSQL and Redis of this file's own stand still under customers: they keep their connections and answer nothing. */
 import test from 'ava'
+import { Client } from 'pg'
 import { dayBook, settled } from '../support/books.ts'
 import { type Postgres, type Redis, startPostgres, startRedis } from '../support/services/index.ts'
 import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'
@@ -137,3 +138,35 @@ test.serial(
     )
   },
 )
+
+test.serial('a job that Redis takes only after its customer was refused orders nothing', async (t) => {
+  const id = product()
+  const customers = await crowd(3, [id])
+  const session = new Client({ connectionString: shop.dsn })
+  await session.connect()
+  await session.query('begin; lock table order_service.checkouts in share mode')
+
+  const asked = Promise.all(customers.map((customer) => customer.checkout()))
+  const waiting = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+  await until(
+    () => shop.query(waiting),
+    (rows) => rows.length > 0,
+  )
+  redis.freeze() // between the cart and the job
+  await session.query('rollback')
+  await session.end()
+  const answers = await asked
+  redis.thaw()
+
+  t.deepEqual(
+    answers.map(({ status, body }) => [status, body.detail]),
+    customers.map(() => [503, 'The checkout could not be started; nothing was ordered']),
+  )
+  // The jobs were under way to Redis, and are driven now.
+  await until(
+    () => shop.catalog.journal({ call: 'reserve', productId: id }).length,
+    (calls) => calls > 0,
+  )
+  await holdsTrue(t, customers, answers)
+  t.deepEqual(await dayBook(shop, [id]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+})

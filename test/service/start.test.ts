@@ -1,7 +1,12 @@
-import test from 'ava'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
+import test, { type ExecutionContext } from 'ava'
+import { Redis } from 'ioredis'
 import { createDatabase, query } from '../support/database.ts'
 import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
 import { startProcess } from '../support/service-process.ts'
+import { startPostgres, startRedis } from '../support/services/index.ts'
 import { freePort } from '../support/services/ports.ts'
 import { demoAddress } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -169,4 +174,102 @@ test.serial('wrong configuration is one line a fault, all at once, without any s
     CHECKOUT_BUDGET_MS: 'soon',
   })
   t.is(await service.exited, 78)
+})
+
+test.serial('a process that nobody knows, or release beside others, ends with exit code 64', async (t) => {
+  const env = environment('postgresql://postgres@127.0.0.1:1/nothing')
+  for (const args of [['bridge'], ['web', 'clerk'], ['release', 'web']]) {
+    t.is(await (await startProcess(t, args, env)).exited, 64, args.join(' '))
+  }
+})
+
+/** Until the process has told why it ended: in one line, with exit code 70. */
+async function faultOf(t: ExecutionContext, args: readonly string[], env: Record<string, string>) {
+  const service = await startProcess(t, args, env)
+  t.is(await service.exited, 70)
+  const fatal = await until(
+    () => service.log.filter(({ level }) => level === 60),
+    (lines) => lines.length > 0,
+  )
+  t.deepEqual(
+    fatal.map(({ msg }) => msg),
+    ['could not start'],
+  )
+  return fatal[0]!.err as { name: string; message: string; code?: string }
+}
+
+test.serial('what no waiting mends ends it with exit code 70, and one line says what it is', async (t) => {
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const stranger = new URL(database.dsn)
+  stranger.username = 'stranger'
+  t.is((await faultOf(t, [], environment(stranger.href))).code, '28000')
+
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  const port = String((taken.address() as AddressInfo).port)
+  t.is((await faultOf(t, ['web'], { ...environment(database.dsn), HOST: '127.0.0.1', PORT: port })).code, 'EADDRINUSE')
+  taken.close()
+
+  await query(database.dsn, `update order_service.schema_version set md5 = 'edited' where version = 2`)
+  t.regex((await faultOf(t, [], environment(database.dsn))).message, /checksum/)
+  t.regex((await faultOf(t, ['release'], environment(database.dsn))).message, /checksum/)
+})
+
+test.serial('a Redis that does not let it in ends it with exit code 70', async (t) => {
+  const redis = await startRedis({ name: 'test-start' })
+  t.teardown(redis.stop)
+  const owner = new Redis(redis.url)
+  await owner.config('SET', 'requirepass', 'secret')
+  owner.disconnect()
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const wrong = redis.url.replace('//', '//:wrong@')
+  for (const url of [redis.url, wrong]) {
+    const { message } = await faultOf(t, [], { ...environment(database.dsn), REDIS_URL: url })
+    t.regex(message, /NOAUTH|WRONGPASS/)
+  }
+  const service = await startProcess(t, [], { ...environment(database.dsn), REDIS_URL: redis.url.replace('//', '//:secret@') })
+  await service.logged('started')
+  t.is(await service.stop(), 0)
+})
+
+/** A checkout of one piece through this process. */
+async function serves(t: ExecutionContext, { url }: { url: string }): Promise<void> {
+  const product = neighbours.catalog.product({ stock: 10 })
+  const email = `later-${randomUUID()}@example.com`
+  await neighbours.cart.fill(email, [{ product_id: product, qty: 1 }])
+  const answer = await checkout(url, email)
+  t.is(answer.status, 200, JSON.stringify(answer.body))
+  t.is((await json(`${url}/order/ready`)).status, 200)
+}
+
+test.serial('where PostgreSQL comes up later the same process takes orders', async (t) => {
+  const port = await freePort()
+  const service = await startProcess(t, [], environment(`postgresql://postgres@127.0.0.1:${port}/shop`))
+  await service.logged('PostgreSQL cannot be used yet')
+  const postgres = await startPostgres({ name: 'test-start', port })
+  t.teardown(postgres.stop)
+  const missing = () => service.log.some(({ err }) => (err as { code?: string } | undefined)?.code === '3D000')
+  await until(missing, (seen) => seen)
+  await query(postgres.dsn, 'create database shop')
+  await service.logged('started')
+  await serves(t, service)
+  t.is(await service.stop(), 0)
+})
+
+test.serial('with MIGRATE=false it waits for release, and says so', async (t) => {
+  const database = await createDatabase({ migrated: false })
+  t.teardown(database.drop)
+  const env = environment(database.dsn)
+  const service = await startProcess(t, [], { ...env, MIGRATE: 'false' })
+  await service.logged('PostgreSQL cannot be used yet')
+  const ready = await json(`${service.url}/order/ready`)
+  t.is(ready.status, 503)
+  t.regex((ready.body.parts as { postgres: { state: string } }).postgres.state, /run the process release/)
+
+  t.is(await (await startProcess(t, ['release'], env)).exited, 0)
+  await service.logged('started')
+  await serves(t, service)
+  t.is(await service.stop(), 0)
 })

@@ -33,7 +33,7 @@ export async function startProcess(
   const job = {
     command: [process.execPath, '--disable-warning=TimeoutNegativeWarning', 'src/main.ts', ...args],
     directory: checkout,
-    env: { ...env, PORT: port, METRICS_PORT: port, LOG_LEVEL: 'info' },
+    env: { PORT: port, METRICS_PORT: port, LOG_LEVEL: 'info', ...env },
     graceMs: 16_000,
   }
   const started = await start(job, 'pipe')

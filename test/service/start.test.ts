@@ -184,8 +184,8 @@ test.serial('a process that nobody knows, or release beside others, ends with ex
 })
 
 /** Until the process has told why it ended: in one line, with exit code 70. */
-async function faultOf(t: ExecutionContext, args: readonly string[], env: Record<string, string>) {
-  const service = await startProcess(t, args, env)
+async function faultOf(t: ExecutionContext, args: readonly string[], env: Record<string, string>, listening: { port?: number } = {}) {
+  const service = await startProcess(t, args, env, listening)
   t.is(await service.exited, 70)
   const fatal = await until(
     () => service.log.filter(({ level }) => level === 60),
@@ -207,8 +207,8 @@ test.serial('what no waiting mends ends it with exit code 70, and one line says 
 
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
-  const port = String((taken.address() as AddressInfo).port)
-  t.is((await faultOf(t, ['web'], { ...environment(database.dsn), HOST: '127.0.0.1', PORT: port })).code, 'EADDRINUSE')
+  const { port } = taken.address() as AddressInfo
+  t.is((await faultOf(t, ['web'], { ...environment(database.dsn), HOST: '127.0.0.1' }, { port })).code, 'EADDRINUSE')
   taken.close()
 
   await query(database.dsn, `update order_service.schema_version set md5 = 'edited' where version = 2`)

@@ -23,17 +23,18 @@ export interface ServiceProcess {
   stop(): Promise<number>
 }
 
-/** @param args the processes to run in it; all of them where none is named */
+/** @param args the processes to run in it; all of them where none is named. It listens on `port`, or one that is free */
 export async function startProcess(
   t: { teardown(end: () => Promise<unknown>): void },
   args: readonly string[],
   env: Record<string, string>,
+  { port = freePort() as number | Promise<number> } = {},
 ): Promise<ServiceProcess> {
-  const port = String(await freePort())
+  const at = String(await port)
   const job = {
     command: [process.execPath, '--disable-warning=TimeoutNegativeWarning', 'src/main.ts', ...args],
     directory: checkout,
-    env: { PORT: port, METRICS_PORT: port, LOG_LEVEL: 'info', ...env },
+    env: { ...env, PORT: at, METRICS_PORT: at, LOG_LEVEL: 'info' },
     graceMs: 16_000,
   }
   const started = await start(job, 'pipe')
@@ -43,7 +44,7 @@ export async function startProcess(
 
   return {
     pid: started.pid,
-    url: `http://127.0.0.1:${port}`,
+    url: `http://127.0.0.1:${at}`,
     log,
     exited: started.exited,
     async logged(msg) {

@@ -6,7 +6,7 @@ import type { Config } from '../config.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
 import { migrate } from '../db/migrate.ts'
 import { connectPool, type Pool } from '../db/pool.ts'
-import { createKafka } from '../kafka/client.ts'
+import { createKafka, type Kafka } from '../kafka/client.ts'
 import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from '../queues/redis.ts'
@@ -17,7 +17,7 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import { untilThere } from './until-there.ts'
 
 /** The processes, as the Procfile and the command line name them. */
-export type Role = 'web' | 'worker' | 'relay'
+export type Role = 'web' | 'worker' | 'bridge' | 'relay'
 
 /** What every role uses, and what is to be closed in the end, last made first. */
 export interface Base {
@@ -31,6 +31,7 @@ export interface Base {
   checkoutQueue: CheckoutQueue
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
+  kafka: Kafka
   relay: OutboxRelay | undefined
   closers: (() => Promise<unknown>)[]
 }
@@ -86,7 +87,7 @@ export async function connect(parts: {
     () => paymentQueue.close(),
   )
   const checkouts = createCheckouts(pool, relay)
-  return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, paymentQueue, relay, closers }
+  return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, paymentQueue, kafka, relay, closers }
 }
 
 function present<T>(part: T | undefined, name: string): T {

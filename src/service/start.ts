@@ -7,6 +7,7 @@ import type { Config } from '../config.ts'
 import { createReplies } from '../queues/replies.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
+import { startBridge } from './bridge.ts'
 import { connect, type Role } from './connect.ts'
 import { watchGauges } from './gauges.ts'
 import { customerService } from './web.ts'
@@ -45,6 +46,8 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
     if (replies) closers.push(() => replies.close())
     if (roles.has('worker')) await startWorker(base, replies)
+    // Last, and so the first to end: it brings work to the others.
+    if (roles.has('bridge')) startBridge(base, checks)
     if (replies) customers = customerService(base, replies, roles.has('worker'))
     isStarted = true
     logger.info({ roles: [...roles], port: server && portOf(server) }, 'started')

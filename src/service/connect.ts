@@ -7,7 +7,9 @@ import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
 import { migrate } from '../db/migrate.ts'
 import { connectPool, type Pool } from '../db/pool.ts'
 import { createKafka, type Kafka } from '../kafka/client.ts'
-import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
+import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'
+import { createOutboxRelay } from '../kafka/outbox-relay.ts'
+import type { Relay } from '../kafka/relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from '../queues/redis.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
@@ -32,7 +34,8 @@ export interface Base {
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
   kafka: Kafka
-  relay: OutboxRelay | undefined
+  relay: Relay | undefined
+  deadLetterRelay: Relay | undefined
   closers: (() => Promise<unknown>)[]
 }
 
@@ -71,11 +74,11 @@ export async function connect(parts: {
   closers.push(() => pool!.end())
   await untilThere('Redis', () => Promise.race([ready(redis), rejectedAfter(2000)]), logger, signal)
 
-  const relay = roles.has('relay')
-    ? createOutboxRelay({ pool, dsn: config.POSTGRES_DSN, kafka, topic: config.TOPIC_ORDER_EVENTS, logger, metrics })
-    : undefined
-  if (relay) {
-    closers.push(() => relay.stop())
+  const relayTerms = { pool, dsn: config.POSTGRES_DSN, kafka, logger }
+  const relay = roles.has('relay') ? createOutboxRelay({ ...relayTerms, topic: config.TOPIC_ORDER_EVENTS, metrics }) : undefined
+  const deadLetterRelay = roles.has('relay') ? createDeadLetterRelay({ ...relayTerms, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }) : undefined
+  if (relay && deadLetterRelay) {
+    closers.push(() => Promise.all([relay.stop(), deadLetterRelay.stop()]))
     checks.push({ name: 'kafka', required: false, check: () => kafka.ensureTopic(config.TOPIC_ORDER_EVENTS) })
   }
   const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX)
@@ -87,7 +90,22 @@ export async function connect(parts: {
     () => paymentQueue.close(),
   )
   const checkouts = createCheckouts(pool, relay)
-  return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, paymentQueue, kafka, relay, closers }
+  return {
+    config,
+    logger,
+    metrics,
+    pool,
+    checkouts,
+    redis,
+    subscriber,
+    checkoutQueue,
+    stockQueue,
+    paymentQueue,
+    kafka,
+    relay,
+    deadLetterRelay,
+    closers,
+  }
 }
 
 function present<T>(part: T | undefined, name: string): T {

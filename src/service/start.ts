@@ -42,7 +42,8 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const starting = (async () => {
     const base = await connect({ config, logger, metrics, roles, checks, closers, signal: stopping.signal })
     watchGauges(base)
-    if (roles.has('relay')) base.relay!.start()
+    base.relay?.start()
+    base.deadLetterRelay?.start()
     const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
     if (replies) closers.push(() => replies.close())
     if (roles.has('worker')) await startWorker(base, replies)

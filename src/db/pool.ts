@@ -68,6 +68,9 @@ export function sqlState(error: unknown): string | undefined {
   return typeof state === 'string' && /^[0-9A-Z]{5}$/.test(state) ? state : undefined
 }
 
+/** Whether PostgreSQL refused a value (SQLSTATE class 22, 23 or 54): asking again is in vain. */
+export const isRefusal = (error: unknown): boolean => /^(22|23|54)/.test(sqlState(error) ?? '')
+
 /**
  * Runs a statement over a batch; where PostgreSQL refuses a value in it (SQLSTATE class 22, 23 or 54), row by row, so that one row fails alone.
  * @returns results in the order of the batch, an `Error` where a row was refused
@@ -76,7 +79,7 @@ export async function alone<In, Out>(batch: In[], run: (batch: In[]) => Promise<
   try {
     return await run(batch)
   } catch (error) {
-    if (batch.length === 1 || !/^(22|23|54)/.test(sqlState(error) ?? '')) throw error
+    if (batch.length === 1 || !isRefusal(error)) throw error
     const results: (Out | Error)[] = []
     for (const row of batch) results.push(...(await run([row]).catch((refused: Error) => [refused])))
     return results

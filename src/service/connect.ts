@@ -6,8 +6,10 @@ import type { Config } from '../config.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
 import { migrate } from '../db/migrate.ts'
 import { connectPool, type Pool } from '../db/pool.ts'
-import { createKafka } from '../kafka/client.ts'
-import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
+import { createKafka, type Kafka } from '../kafka/client.ts'
+import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'
+import { createOutboxRelay } from '../kafka/outbox-relay.ts'
+import type { Relay } from '../kafka/relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from '../queues/redis.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
@@ -17,7 +19,7 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import { untilThere } from './until-there.ts'
 
 /** The processes, as the Procfile and the command line name them. */
-export type Role = 'web' | 'worker' | 'relay'
+export type Role = 'web' | 'worker' | 'bridge' | 'relay'
 
 /** What every role uses, and what is to be closed in the end, last made first. */
 export interface Base {
@@ -31,7 +33,9 @@ export interface Base {
   checkoutQueue: CheckoutQueue
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
-  relay: OutboxRelay | undefined
+  kafka: Kafka
+  relay: Relay | undefined
+  deadLetterRelay: Relay | undefined
   closers: (() => Promise<unknown>)[]
 }
 
@@ -70,11 +74,11 @@ export async function connect(parts: {
   closers.push(() => pool!.end())
   await untilThere('Redis', () => Promise.race([ready(redis), rejectedAfter(2000)]), logger, signal)
 
-  const relay = roles.has('relay')
-    ? createOutboxRelay({ pool, dsn: config.POSTGRES_DSN, kafka, topic: config.TOPIC_ORDER_EVENTS, logger, metrics })
-    : undefined
-  if (relay) {
-    closers.push(() => relay.stop())
+  const relayTerms = { pool, dsn: config.POSTGRES_DSN, kafka, logger }
+  const relay = roles.has('relay') ? createOutboxRelay({ ...relayTerms, topic: config.TOPIC_ORDER_EVENTS, metrics }) : undefined
+  const deadLetterRelay = roles.has('relay') ? createDeadLetterRelay({ ...relayTerms, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }) : undefined
+  if (relay && deadLetterRelay) {
+    closers.push(() => Promise.all([relay.stop(), deadLetterRelay.stop()]))
     checks.push({ name: 'kafka', required: false, check: () => kafka.ensureTopic(config.TOPIC_ORDER_EVENTS) })
   }
   const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX)
@@ -86,7 +90,22 @@ export async function connect(parts: {
     () => paymentQueue.close(),
   )
   const checkouts = createCheckouts(pool, relay)
-  return { config, logger, metrics, pool, checkouts, redis, subscriber, checkoutQueue, stockQueue, paymentQueue, relay, closers }
+  return {
+    config,
+    logger,
+    metrics,
+    pool,
+    checkouts,
+    redis,
+    subscriber,
+    checkoutQueue,
+    stockQueue,
+    paymentQueue,
+    kafka,
+    relay,
+    deadLetterRelay,
+    closers,
+  }
 }
 
 function present<T>(part: T | undefined, name: string): T {

@@ -121,8 +121,10 @@ export async function replayMessage(
         update order_service.dead_letters
         set times = times + 1, last_at = clock_timestamp(), fault = ${read.fault}, reason = ${read.reason} where id = ${id}`)
     } else {
+      // Should the event die, it lies here again. A duplicate's event may have a letter of its own.
+      const eventId = read.became === 'received' || read.became === 'noted' ? read.eventId : null
       await tx.query(sql.type(nothing)`
-        update order_service.dead_letters set state = 'REPLAYED', last_at = clock_timestamp() where id = ${id}`)
+        update order_service.dead_letters set state = 'REPLAYED', event_id = ${eventId}, last_at = clock_timestamp() where id = ${id}`)
     }
     return read
   })

@@ -316,3 +316,35 @@ export async function readBridgeBooks(pool: Pool): Promise<BridgeBooks> {
     from order_service.bridge_books`)
   return { ...rest, passedBy }
 }
+
+/** Where an event stands. */
+export interface EventState {
+  eventId: number
+  orderId: number
+  state: 'WAITING' | 'APPLIED' | 'DEAD'
+  result: PaymentResult | undefined
+  /** Why it has not come to an end yet, or is dead. */
+  lastError: string | undefined
+}
+
+const stateRow = z.object({
+  id: z.int(),
+  order_id: z.int(),
+  state: z.enum(['WAITING', 'APPLIED', 'DEAD']),
+  result: z.enum(['paid', 'already-paid', 'noted']).nullable(),
+  last_error: z.string().nullable(),
+})
+
+/** In the order of their ids. */
+export async function readEventStates(pool: Pool, eventIds: readonly number[]): Promise<EventState[]> {
+  const rows = await pool.any(sql.type(stateRow)`
+    select id, order_id, state, result, last_error from order_service.payment_events
+    where id = any(${sql.array([...eventIds], 'int8')}) order by id`)
+  return rows.map(({ id: eventId, order_id: orderId, state, result, last_error: lastError }) => ({
+    eventId,
+    orderId,
+    state,
+    result: result ?? undefined,
+    lastError: lastError ?? undefined,
+  }))
+}

@@ -8,15 +8,15 @@
 import { parseArgs } from 'node:util'
 import { type Group, openTools, postgresFault, Unavailable, UsageError } from './admin/command.ts'
 import { deadLetters } from './admin/dead-letters.ts'
+import { safe } from './admin/shown.ts'
 import { ConfigError, readAdminConfig } from './config.ts'
 
 const groups: Record<string, Group> = { 'dead-letters': deadLetters }
 /** `EX_USAGE`, `EX_UNAVAILABLE` and `EX_CONFIG` of sysexits.h. */
 const EXIT = { usage: 64, unavailable: 69, config: 78 }
 
-const usage = (named?: string) =>
+const usage = () =>
   Object.entries(groups)
-    .filter(([name]) => named === undefined || name === named)
     .flatMap(([name, commands]) =>
       Object.values(commands).map((command) => [`order-admin ${name} ${command.usage}`, command.about] as const),
     )
@@ -60,7 +60,7 @@ async function main(args: readonly string[]): Promise<number> {
 function complain(error: unknown): number {
   const say = (text: string) => process.stderr.write(`${text}\n`)
   if (error instanceof UsageError) {
-    say(`${error.message}\n${usage()}`)
+    say(`${safe(error.message)}\n${usage()}`)
     return EXIT.usage
   }
   if (error instanceof ConfigError) {

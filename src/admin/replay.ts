@@ -27,10 +27,11 @@ export async function replay(tools: Tools, ids: readonly number[], waitMs: numbe
     allDone &&= isDone
     tools.print(`${id}: ${said}`)
   }
-  const waiting = new Map<number, number>()
+  // Two letters may tell of one event.
+  const waiting = new Map<number, number[]>()
   for (const id of ids) {
     const begun = await begin(pool, id)
-    if ('eventId' in begun) waiting.set(begun.eventId, id)
+    if ('eventId' in begun) waiting.set(begun.eventId, [...(waiting.get(begun.eventId) ?? []), id])
     else say(id, begun.isDone, begun.said)
   }
 
@@ -40,7 +41,7 @@ export async function replay(tools: Tools, ids: readonly number[], waitMs: numbe
     const states = await readEventStates(pool, [...waiting.keys()])
     for (const event of states) {
       if (event.state === 'WAITING') continue
-      say(waiting.get(event.eventId)!, event.state === 'APPLIED', ended(event))
+      for (const id of waiting.get(event.eventId)!) say(id, event.state === 'APPLIED', ended(event))
       waiting.delete(event.eventId)
     }
     if (waiting.size === 0) return allDone
@@ -54,7 +55,8 @@ export async function replay(tools: Tools, ids: readonly number[], waitMs: numbe
     }
     if (now >= until) {
       for (const { eventId, lastError } of left) {
-        say(waiting.get(eventId)!, false, `still waiting${lastError === undefined ? '' : `: ${safe(lastError)}`}; a worker goes on with it`)
+        const why = lastError === undefined ? '' : `: ${safe(lastError)}`
+        for (const id of waiting.get(eventId)!) say(id, false, `still waiting${why}; a worker goes on with it`)
       }
       return false
     }

@@ -97,7 +97,8 @@ export async function replayEvent(pool: Pool, { id, eventId }: { id: number; eve
       update order_service.dead_letters set state = 'REPLAYED', last_at = clock_timestamp() where id = ${id} and state = 'WAITING' returning event_id
     )
     update order_service.payment_events e
-    set state = 'WAITING', attempt = nextval('order_service.payment_attempts'), waiting_since = clock_timestamp(), touched_at = clock_timestamp()
+    set state = 'WAITING', attempt = nextval('order_service.payment_attempts'), last_error = null, waiting_since = clock_timestamp(),
+      touched_at = clock_timestamp()
     from letter where e.id = letter.event_id and e.id = ${eventId} and e.state = 'DEAD'`)
   return rowCount > 0
 }

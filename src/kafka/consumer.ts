@@ -51,6 +51,8 @@ const pauseMs = (faults: number) => Math.min(3200, 100 * 2 ** (faults - 1))
 const QUIET_MS = 10_000
 /** A member that was killed is replaced after so long. */
 const SESSION_MS = 10_000
+/** Members hear of a newcomer with their next sign of life, and until then nobody is served. */
+const HEARTBEAT_MS = 1000
 const END_MS = 3000
 /** What PostgreSQL and JSON can both write as a date. */
 const LAST_DATE_MS = Date.UTC(9999, 0)
@@ -90,7 +92,7 @@ export function createConsumer({ client, retry, ensureTopic, logger, topic, grou
     const consumer = client(sockets).consumer({
       groupId: group,
       sessionTimeout: SESSION_MS,
-      heartbeatInterval: SESSION_MS / 4,
+      heartbeatInterval: HEARTBEAT_MS,
       // How long an idle fetch stays at the broker: with it, how long a stop or the end of a pause has to wait. New messages do not.
       maxWaitTimeInMs: 500,
       // For a topic that grew.

@@ -37,7 +37,7 @@ export function openPayments(bootstrap: string, topic: string): Payments {
   async function open(): Promise<Producer> {
     const admin = kafka.admin()
     await admin.connect()
-    await admin.createTopics({ topics: [{ topic, numPartitions: 3 }] }).finally(() => admin.disconnect())
+    await admin.createTopics({ waitForLeaders: false, topics: [{ topic, numPartitions: 3 }] }).finally(() => admin.disconnect())
     const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner })
     await producer.connect()
     return producer

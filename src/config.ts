@@ -90,22 +90,38 @@ function fault(variable: string, value: string | undefined, message: string): st
   return `${variable} ${message}${shown}`
 }
 
+/** A variable that is empty counts as not set. @returns the variables of the schema, or one line for each that is wrong */
+function read<Shape extends z.ZodRawShape>(schema: z.ZodObject<Shape>, env: Record<string, string | undefined>) {
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+  const result = schema.safeParse(given)
+  const faults = result.error?.issues.map(({ path, message }) => fault(String(path[0]), env[String(path[0])], message)) ?? []
+  return { given, faults, data: result.data }
+}
+
 /**
  * @param env usually `process.env`; a variable that is empty counts as not set
  * @throws ConfigError naming all faults at once
  */
 export function readConfig(env: Record<string, string | undefined>): Config {
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
-  const read = environment.safeParse(given)
-  const faults = read.success
-    ? []
-    : read.error.issues.map((issue) => fault(String(issue.path[0]), env[String(issue.path[0])], issue.message))
+  const { given, faults, data } = read(environment, env)
   if (env.NODE_ENV === 'production') {
     for (const [name, value] of Object.entries(developmentSecrets)) {
       if ((given[name] ?? value) === value) faults.push(`${name} is the development secret; set one of your own for NODE_ENV=production`)
     }
   }
-  if (!read.success || faults.length > 0) throw new ConfigError(faults)
-  const { JWT_SECRET, ...rest } = read.data
+  if (!data || faults.length > 0) throw new ConfigError(faults)
+  const { JWT_SECRET, ...rest } = data
   return { ...rest, jwtKey: createSecretKey(JWT_SECRET, 'utf8') }
+}
+
+const adminEnvironment = environment.pick({ POSTGRES_DSN: true, REDIS_URL: true, REDIS_PREFIX: true })
+
+/** What the operators' command line needs of it: it works where the rest is wrong. */
+export type AdminConfig = z.infer<typeof adminEnvironment>
+
+/** @throws ConfigError */
+export function readAdminConfig(env: Record<string, string | undefined>): AdminConfig {
+  const { faults, data } = read(adminEnvironment, env)
+  if (!data) throw new ConfigError(faults)
+  return data
 }

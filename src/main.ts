@@ -1,8 +1,8 @@
 /**
  * Starts the processes that are named, or all of them in one:
  *
- *     node src/main.ts [web] [worker] [relay]     until SIGTERM or SIGINT
- *     node src/main.ts release                    applies the migrations, and ends
+ *     node src/main.ts [web] [worker] [bridge] [relay]     until SIGTERM or SIGINT
+ *     node src/main.ts release                             applies the migrations, and ends
  */
 import { ConfigError, readConfig } from './config.ts'
 import { migrate } from './db/migrate.ts'
@@ -10,7 +10,7 @@ import type { Role } from './service/connect.ts'
 import { startService } from './service/start.ts'
 import { createLogger } from './telemetry/logger.ts'
 
-const roles: readonly Role[] = ['web', 'worker', 'relay']
+const roles: readonly Role[] = ['web', 'worker', 'bridge', 'relay']
 /** `EX_USAGE`, `EX_SOFTWARE` and `EX_CONFIG` of sysexits.h. */
 const EXIT = { usage: 64, fault: 70, config: 78 }
 

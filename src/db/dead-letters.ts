@@ -2,8 +2,8 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { DeadLetterFault } from '../model.ts'
-import type { Message } from './payment-events.ts'
-import type { Pool, Transaction } from './pool.ts'
+import { type Message, type ReadAgain, type ReadMessage, receiveAgain } from './payment-events.ts'
+import type { Pool } from './pool.ts'
 
 export interface DeadLetter extends Message {
   id: number
@@ -97,22 +97,38 @@ export async function replayEvent(pool: Pool, { id, eventId }: { id: number; eve
       update order_service.dead_letters set state = 'REPLAYED', last_at = clock_timestamp() where id = ${id} and state = 'WAITING' returning event_id
     )
     update order_service.payment_events e
-    set state = 'WAITING', attempt = nextval('order_service.payment_attempts'), waiting_since = clock_timestamp(), touched_at = clock_timestamp()
+    set state = 'WAITING', attempt = nextval('order_service.payment_attempts'), last_error = null, waiting_since = clock_timestamp(),
+      touched_at = clock_timestamp()
     from letter where e.id = letter.event_id and e.id = ${eventId} and e.state = 'DEAD'`)
   return rowCount > 0
 }
 
-/** A message that was unread is read now. In the transaction that receives it. @returns false where the letter is not waiting */
-export async function markReplayed(tx: Transaction, id: number): Promise<boolean> {
-  const { rowCount } = await tx.query(sql.type(nothing)`
-    update order_service.dead_letters set state = 'REPLAYED', last_at = clock_timestamp() where id = ${id} and state = 'WAITING'`)
-  return rowCount > 0
-}
-
-/** Still not to be read. */
-export async function diedAgain(tx: Transaction, id: number, reason: string): Promise<void> {
-  await tx.query(sql.type(nothing)`
-    update order_service.dead_letters set times = times + 1, last_at = clock_timestamp(), reason = ${reason} where id = ${id}`)
+/**
+ * A message that never became an event goes through the reader once more, and is taken in as if it came now.
+ * @returns undefined where the letter is not waiting
+ */
+export async function replayMessage(
+  pool: Pool,
+  { id, topic, partition }: DeadLetter,
+  message: ReadMessage,
+): Promise<ReadAgain | undefined> {
+  return pool.transaction(async (tx) => {
+    const isWaiting = await tx.exists(sql.type(nothing)`
+      select from order_service.dead_letters where id = ${id} and state = 'WAITING' and event_id is null for update`)
+    if (!isWaiting) return undefined
+    const read = await receiveAgain(tx, { topic, partition }, message)
+    if (read.became === 'dead') {
+      await tx.query(sql.type(nothing)`
+        update order_service.dead_letters
+        set times = times + 1, last_at = clock_timestamp(), fault = ${read.fault}, reason = ${read.reason} where id = ${id}`)
+    } else {
+      // Should the event die, it lies here again. A duplicate's event may have a letter of its own.
+      const eventId = read.became === 'received' || read.became === 'noted' ? read.eventId : null
+      await tx.query(sql.type(nothing)`
+        update order_service.dead_letters set state = 'REPLAYED', event_id = ${eventId}, last_at = clock_timestamp() where id = ${id}`)
+    }
+    return read
+  })
 }
 
 /** Nobody will apply it. Its bytes stay. @returns false where it is not waiting */

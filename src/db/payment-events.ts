@@ -64,59 +64,84 @@ const bytesOf = (message: Message) => ({
  * crash, the same batch is all duplicates.
  * @returns what became of each message, and every event of the batch that still waits for a job, also one received before
  */
-export async function receive(pool: Pool, source: { topic: string; partition: number }, batch: readonly ReadMessage[]): Promise<Received> {
+export async function receive(pool: Pool, source: Source, batch: readonly ReadMessage[]): Promise<Received> {
   return pool.transaction(async (tx) => {
-    const received = await classify(tx, source, batch)
-    const count = (receipt: Receipt) => received.receipts.filter((one) => one === receipt).length
+    const { sorted, waiting } = await takeIn(tx, source, batch)
+    const died = await insertLetters(tx, source, sorted.filter(isFaulty))
+    // A letter that lies there already is a repetition, like an event that does.
+    const receipts = sorted.map((one) => (isFaulty(one) ? (died.has(one.message.offset) ? 'dead' : 'duplicate') : one.receipt))
+    const count = (receipt: Receipt) => receipts.filter((one) => one === receipt).length
     await tx.query(sql.prepared('count-received', nothing)`
       insert into order_service.bridge_books (topic, partition, consumed, duplicate, passed_by)
       values (${source.topic}, ${source.partition}, ${batch.length}, ${count('duplicate')}, ${count('passed-by')})
       on conflict (topic, partition) do update set consumed = bridge_books.consumed + excluded.consumed,
         duplicate = bridge_books.duplicate + excluded.duplicate, passed_by = bridge_books.passed_by + excluded.passed_by`)
-    return received
+    return { receipts, waiting }
   })
 }
 
-/** What {@link receive} does without counting: for a message that was counted when it came. */
-export async function classify(
-  tx: Transaction,
-  source: { topic: string; partition: number },
-  batch: readonly ReadMessage[],
-): Promise<Received> {
+/** What became of a dead letter that went through the reader once more. */
+export type ReadAgain =
+  | { became: 'received' | 'noted' | 'duplicate'; eventId: number }
+  | { became: 'passed-by' }
+  | { became: 'dead'; fault: DeadLetterFault; reason: string }
+
+/**
+ * Takes in a message that lay among the dead letters, in the transaction that says so there. It was consumed when it came: only what it
+ * has become is counted.
+ */
+export async function receiveAgain(tx: Transaction, source: Source, message: ReadMessage): Promise<ReadAgain> {
+  const { sorted, idOf } = await takeIn(tx, source, [message])
+  const one = sorted[0]!
+  if (isFaulty(one)) return { became: 'dead', fault: one.fault, reason: one.reason }
+  const { receipt } = one
+  await tx.query(sql.prepared('count-read-again', nothing)`
+    update order_service.bridge_books
+    set duplicate = duplicate + ${receipt === 'duplicate' ? 1 : 0}::int, passed_by = passed_by + ${receipt === 'passed-by' ? 1 : 0}::int
+    where topic = ${source.topic} and partition = ${source.partition}`)
+  return receipt === 'passed-by' ? { became: receipt } : { became: receipt, eventId: idOf(message)! }
+}
+
+export interface Source {
+  topic: string
+  partition: number
+}
+
+/** A message for people, with why. */
+interface Faulty {
+  message: Message
+  fault: DeadLetterFault
+  reason: string
+  bytesHash: string
+}
+type Sorted = Faulty | { receipt: 'received' | 'noted' | 'duplicate' | 'passed-by' }
+
+const isFaulty = (one: Sorted): one is Faulty => 'fault' in one
+
+/** Puts the events of a batch into the inbox, and says of each message what it is. */
+async function takeIn(tx: Transaction, source: Source, batch: readonly ReadMessage[]) {
   const events = batch.filter((message) => message.read === 'event')
-  const inserted = await insertEvents(tx, source, events)
+  const fresh = new Set(await insertEvents(tx, source, events))
   // In a statement of its own: what another bridge inserted at the same moment shows itself now.
   const rows = await readByIdentity(
     tx,
     events.map(({ identity }) => identity),
   )
-  const fresh = new Set(inserted)
   const waiting = [...rows.values()]
     .filter(({ state }) => state === 'WAITING')
     .map(({ id, order_id: orderId, attempt }) => ({ eventId: id, orderId, attempt: fresh.has(id) ? attempt : null }))
-
-  const dead: (Message & { fault: DeadLetterFault; reason: string; bytesHash: string })[] = []
-  const receipts = batch.map((message): Receipt => {
-    if (message.read === 'passed-by') return 'passed-by'
-    if (message.read === 'unreadable') {
-      dead.push({ ...message, fault: 'unreadable' })
-      return 'dead'
-    }
+  const sorted = batch.map((message): Sorted => {
+    if (message.read === 'passed-by') return { receipt: 'passed-by' }
+    if (message.read === 'unreadable') return { message, fault: 'unreadable', reason: message.reason, bytesHash: message.bytesHash }
     const row = rows.get(message.identity)!
     if (!hasContent(row, message.event)) {
       const reason = `an event with this identity was received before, for order ${row.order_id}, ${row.amount_cents} ${row.currency}`
-      dead.push({ ...message, fault: 'other-content', reason, bytesHash: message.identity })
-      return 'dead'
+      return { message, fault: 'other-content', reason, bytesHash: message.identity }
     }
-    if (!fresh.delete(row.id)) return 'duplicate'
-    return row.state === 'APPLIED' ? 'noted' : 'received'
+    if (!fresh.delete(row.id)) return { receipt: 'duplicate' }
+    return { receipt: row.state === 'APPLIED' ? 'noted' : 'received' }
   })
-  const died = await insertLetters(tx, source, dead)
-  return {
-    waiting,
-    // A letter that lies there already is a repetition, like an event that does.
-    receipts: receipts.map((receipt, i) => (receipt === 'dead' && !died.has(batch[i]!.offset) ? 'duplicate' : receipt)),
-  }
+  return { sorted, waiting, idOf: (message: ReadMessage) => (message.read === 'event' ? rows.get(message.identity)?.id : undefined) }
 }
 
 const hasContent = (row: EventRow, event: PaymentEvent) =>
@@ -125,7 +150,7 @@ const hasContent = (row: EventRow, event: PaymentEvent) =>
 /** @returns the ids of those that were new. In the order of identities, so that two bridges cannot wait for each other */
 async function insertEvents(
   tx: Transaction,
-  { topic, partition }: { topic: string; partition: number },
+  { topic, partition }: Source,
   events: readonly Extract<ReadMessage, { read: 'event' }>[],
 ): Promise<number[]> {
   if (events.length === 0) return []
@@ -169,14 +194,10 @@ async function readByIdentity(tx: Transaction, identities: readonly string[]): P
 }
 
 /** @returns the offsets of those that were new */
-async function insertLetters(
-  tx: Transaction,
-  { topic, partition }: { topic: string; partition: number },
-  letters: readonly (Message & { fault: DeadLetterFault; reason: string; bytesHash: string })[],
-): Promise<Set<bigint>> {
+async function insertLetters(tx: Transaction, { topic, partition }: Source, letters: readonly Faulty[]): Promise<Set<bigint>> {
   if (letters.length === 0) return new Set()
   const input = JSON.stringify(
-    letters.map(({ fault, reason, bytesHash, ...message }) => ({ fault, reason, bytes_hash: bytesHash, ...bytesOf(message) })),
+    letters.map(({ message, fault, reason, bytesHash }) => ({ fault, reason, bytes_hash: bytesHash, ...bytesOf(message) })),
   )
   const rows = await tx.any(sql.prepared('insert-dead-letters', z.object({ kafka_offset: z.int() }))`
     insert into order_service.dead_letters (topic, partition, kafka_offset, bytes_hash, key, value, headers, sent_at, fault, reason)
@@ -189,7 +210,7 @@ async function insertLetters(
   return new Set(rows.map((row) => BigInt(row.kafka_offset)))
 }
 
-/** How a driving of an event may end without an effect on its order. */
+/** One driving of an event: its writes hold only while nobody has begun another one. */
 export interface PaymentAttempt {
   eventId: number
   attempt: number
@@ -211,6 +232,7 @@ export async function resumePayment(pool: Pool, eventId: number): Promise<number
       join order_service.products p using (product_id)  -- one without a row was never asked for
       where was.commit_call = 'unknown'
       group by p.product_id, was.order_id, was.attempt
+      order by p.product_id  -- a doubt locks its product's row against the statements that change it
       on conflict do nothing
     )
     update order_service.payment_events e
@@ -235,15 +257,17 @@ export async function leavePayment(
 /** WAITING -> APPLIED without an effect on the order. */
 export async function applied(pool: Pool, { eventId, attempt }: PaymentAttempt, result: PaymentResult): Promise<void> {
   await pool.query(sql.prepared('payment-applied', nothing)`
-    update order_service.payment_events set state = 'APPLIED', result = ${result}, last_error = null, touched_at = clock_timestamp()
+    update order_service.payment_events
+    set state = 'APPLIED', result = ${result}, commit_call = 'settled', last_error = null, touched_at = clock_timestamp()
     where id = ${eventId} and attempt = ${attempt} and state = 'WAITING'`)
 }
 
-/** WAITING -> DEAD, with a dead letter for people. @returns false where the event is another attempt's, or no longer waits */
+/** WAITING -> DEAD, with a dead letter for people: by an attempt that left no call without an answer. @returns false where the event is another attempt's, or no longer waits */
 export async function bury(pool: Pool, { eventId, attempt }: PaymentAttempt, fault: DeadLetterFault, reason: string): Promise<boolean> {
   const { rowCount } = await pool.query(sql.prepared('bury-payment', nothing)`
     with dead as (
-      update order_service.payment_events set state = 'DEAD', last_error = ${reason}, touched_at = clock_timestamp()
+      update order_service.payment_events
+      set state = 'DEAD', commit_call = 'settled', last_error = ${reason}, touched_at = clock_timestamp()
       where id = ${eventId} and attempt = ${attempt} and state = 'WAITING'
       returning id, topic, partition, kafka_offset, identity, key, value, headers, sent_at
     )
@@ -291,4 +315,36 @@ export async function readBridgeBooks(pool: Pool): Promise<BridgeBooks> {
         + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead
     from order_service.bridge_books`)
   return { ...rest, passedBy }
+}
+
+/** Where an event stands. */
+export interface EventState {
+  eventId: number
+  orderId: number
+  state: 'WAITING' | 'APPLIED' | 'DEAD'
+  result: PaymentResult | undefined
+  /** Why it has not come to an end yet, or is dead. */
+  lastError: string | undefined
+}
+
+const stateRow = z.object({
+  id: z.int(),
+  order_id: z.int(),
+  state: z.enum(['WAITING', 'APPLIED', 'DEAD']),
+  result: z.enum(['paid', 'already-paid', 'noted']).nullable(),
+  last_error: z.string().nullable(),
+})
+
+/** In the order of their ids. */
+export async function readEventStates(pool: Pool, eventIds: readonly number[]): Promise<EventState[]> {
+  const rows = await pool.any(sql.type(stateRow)`
+    select id, order_id, state, result, last_error from order_service.payment_events
+    where id = any(${sql.array([...eventIds], 'int8')}) order by id`)
+  return rows.map(({ id: eventId, order_id: orderId, state, result, last_error: lastError }) => ({
+    eventId,
+    orderId,
+    state,
+    result: result ?? undefined,
+    lastError: lastError ?? undefined,
+  }))
 }

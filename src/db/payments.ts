@@ -39,6 +39,7 @@ export interface Payments {
 
 const payableRow = z.object({
   id: z.int(),
+  attempt: z.int(),
   order_id: z.int(),
   amount_cents: z.int().nullable(),
   currency: z.string().nullable(),
@@ -51,7 +52,7 @@ const payableRow = z.object({
   checkout: z.enum(['OPEN', 'CREATED', 'REJECTED', 'CANCELLED']).nullable(),
   paid_by_another: z.boolean(),
 })
-const idRow = z.object({ id: z.int() })
+const drivenRow = z.object({ id: z.int(), attempt: z.int() })
 
 interface Paid extends PaymentAttempt {
   products: readonly (ProductQty & { epoch: number })[]
@@ -67,11 +68,14 @@ const attemptsOf = (batch: readonly PaymentAttempt[]) =>
 
 /** @param emitPaid whether `order.paid` goes into the outbox with it */
 export function createPayments(pool: Pool, { emitPaid, relay }: { emitPaid: boolean; relay: RelayHere | undefined }): Payments {
-  const batched = <Item extends PaymentAttempt, Row extends { id: number }>(run: (batch: Item[]) => Promise<readonly Row[]>) =>
+  // By both: an attempt that was taken over may be in one batch with the one that did.
+  const batched = <Item extends PaymentAttempt, Row extends { id: number; attempt: number }>(
+    run: (batch: Item[]) => Promise<readonly Row[]>,
+  ) =>
     batcher((batch: Item[]) =>
       alone(batch, async (rows) => {
-        const byId = new Map((await run(rows)).map((row) => [row.id, row]))
-        return rows.map(({ eventId }) => byId.get(eventId))
+        const found = await run(rows)
+        return rows.map(({ eventId, attempt }) => found.find((row) => row.id === eventId && row.attempt === attempt))
       }),
     )
   const read = batched((batch: PaymentAttempt[]) => readPayables(pool, batch))
@@ -118,7 +122,7 @@ async function readPayables(pool: Pool, batch: PaymentAttempt[]) {
     with inp as materialized (
       select * from jsonb_to_recordset(${attemptsOf(batch)}::jsonb) as t (event_id bigint, attempt int)
     )
-    select e.id, e.order_id, e.amount_cents, e.currency, e.sent_at,
+    select e.id, e.attempt, e.order_id, e.amount_cents, e.currency, e.sent_at,
       (extract(epoch from clock_timestamp() - e.waiting_since) * 1000)::float8 as waited_ms,
       o.status, o.total_cents, o.currency as order_currency, c.state as checkout,
       (select jsonb_agg(jsonb_build_object('productId', i.product_id, 'qty', i.qty, 'epoch', (
@@ -137,8 +141,8 @@ async function readPayables(pool: Pool, batch: PaymentAttempt[]) {
 }
 
 async function lookAgain(pool: Pool, batch: PaymentAttempt[]) {
-  return pool.any(sql.prepared('is-payable', idRow)`
-    select e.id from order_service.payment_events e
+  return pool.any(sql.prepared('is-payable', drivenRow)`
+    select e.id, e.attempt from order_service.payment_events e
     join jsonb_to_recordset(${attemptsOf(batch)}::jsonb) as t (event_id bigint, attempt int) on t.event_id = e.id and t.attempt = e.attempt
     join public.orders o on o.id = e.order_id
     where e.id = any(${idsOf(batch)}) and e.state = 'WAITING' and o.status = 'CREATED'`)
@@ -149,25 +153,28 @@ async function payAll(pool: Pool, batch: Paid[], { emitPaid, notify }: { emitPai
   const wanted = batch.flatMap(({ eventId: event_id, attempt, products }) =>
     products.map(({ productId: product_id, qty, epoch }) => ({ event_id, attempt, product_id, qty, epoch })),
   )
-  const messageIds = JSON.stringify(batch.map(({ eventId: event_id }) => ({ event_id, message_id: uuidv7() })))
-  return pool.any(sql.prepared('mark-paid', idRow)`
-    with wanted as materialized (
+  const input = JSON.stringify(batch.map(({ eventId: event_id, attempt }) => ({ event_id, attempt, message_id: uuidv7() })))
+  return pool.any(sql.prepared('mark-paid', drivenRow)`
+    with inp as materialized (
+      select * from jsonb_to_recordset(${input}::jsonb) as t (event_id bigint, attempt int, message_id uuid)
+    ), wanted as materialized (
       select * from jsonb_to_recordset(${JSON.stringify(wanted)}::jsonb) as t (event_id bigint, attempt int, product_id int, qty int, epoch int)
     ), event as materialized (
-      select id, order_id, attempt, state from order_service.payment_events where id = any(${idsOf(batch)}) order by id for update
+      select id, order_id, attempt, state from order_service.payment_events
+      where id = any(${idsOf(batch)}) order by id for no key update
     ), ordered as materialized (
-      select id, status from public.orders where id = any(array(select order_id from event)) order by id for update
-    ), stock as materialized (
+      select id, status from public.orders where id = any(array(select order_id from event)) order by id for no key update
+    ), stock as materialized (  -- whoever writes down a doubt of a product need not wait for it
       select product_id, epoch from order_service.products
       where (select count(*) from ordered) > 0 and product_id = any(array(select product_id from wanted))
-      order by product_id for update
+      order by product_id for no key update
     ), counted as materialized (
-      select distinct on (order_id) event_id, order_id from (
-        select w.event_id, e.order_id from wanted w left join event e on e.id = w.event_id
-        left join ordered o on o.id = e.order_id left join stock s using (product_id)
-        group by w.event_id, e.order_id
-        having bool_and(coalesce(e.state = 'WAITING' and e.attempt = w.attempt and o.status = 'CREATED' and s.epoch = w.epoch, false))) c
-      order by order_id, event_id
+      select distinct on (e.order_id) e.id as event_id, e.attempt, e.order_id, i.message_id
+      from event e join inp i on i.event_id = e.id and i.attempt = e.attempt join ordered o on o.id = e.order_id
+      where e.state = 'WAITING' and o.status = 'CREATED' and not exists (
+        select from wanted w left join stock s using (product_id)
+        where w.event_id = e.id and w.attempt = e.attempt and s.epoch is distinct from w.epoch)
+      order by e.order_id, e.id
     ), paid as (
       update public.orders set status = 'PAID', updated_at = now() at time zone 'utc'
       where id = any(array(select order_id from counted))
@@ -175,22 +182,21 @@ async function payAll(pool: Pool, batch: Paid[], { emitPaid, notify }: { emitPai
     ), sold as (
       update order_service.products p
       set predicted_stock = predicted_stock
-        - (select sum(w.qty) from wanted w join counted c using (event_id) where w.product_id = p.product_id)::bigint, updated_at = now()
-      where p.product_id = any(array(select w.product_id from wanted w join counted c using (event_id)))
+        - (select sum(w.qty) from wanted w join counted c using (event_id, attempt) where w.product_id = p.product_id)::bigint, updated_at = now()
+      where p.product_id = any(array(select w.product_id from wanted w join counted c using (event_id, attempt)))
     ), told as (
       insert into order_service.outbox (event_id, order_id, type, payload)
-      select m.message_id, p.id, 'order.paid', jsonb_build_object(
+      select c.message_id, p.id, 'order.paid', jsonb_build_object(
         'type', 'order.paid', 'order_id', p.id, 'user_email', p.user_email, 'amount_cents', p.total_cents, 'currency', p.currency,
-        'event_id', m.message_id, 'version', 1,
+        'event_id', c.message_id, 'version', 1,
         'timestamp', to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
       from paid p join counted c on c.order_id = p.id
-      join jsonb_to_recordset(${messageIds}::jsonb) as m (event_id bigint, message_id uuid) on m.event_id = c.event_id
       where ${emitPaid}::bool
     ), applied as (
       update order_service.payment_events
       set state = 'APPLIED', result = 'paid', commit_call = 'settled', last_error = null, touched_at = clock_timestamp()
       where id = any(array(select event_id from counted))
-      returning id
+      returning id, attempt
     )
-    select id, case when ${notify}::bool then pg_notify('order_outbox', '') end from applied`)
+    select id, attempt, case when ${notify}::bool then pg_notify('order_outbox', '') end from applied`)
 }

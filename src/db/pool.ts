@@ -68,6 +68,9 @@ export function sqlState(error: unknown): string | undefined {
   return typeof state === 'string' && /^[0-9A-Z]{5}$/.test(state) ? state : undefined
 }
 
+/** Whether PostgreSQL refused a value (SQLSTATE class 22, 23 or 54): asking again is in vain. */
+export const isRefusal = (error: unknown): boolean => /^(22|23|54)/.test(sqlState(error) ?? '')
+
 /**
  * Whether PostgreSQL answered with what no waiting mends: a login that it refuses, a right that is missing, a statement that it does not
  * understand; or whether we did not get so far by a bug of ours. Not so where it is away, starts or ends (57), has no room (53), or the
@@ -87,7 +90,7 @@ export async function alone<In, Out>(batch: In[], run: (batch: In[]) => Promise<
   try {
     return await run(batch)
   } catch (error) {
-    if (batch.length === 1 || !/^(22|23|54)/.test(sqlState(error) ?? '')) throw error
+    if (batch.length === 1 || !isRefusal(error)) throw error
     const results: (Out | Error)[] = []
     for (const row of batch) results.push(...(await run([row]).catch((refused: Error) => [refused])))
     return results

@@ -1,11 +1,18 @@
-/** All that is used of kafkajs: messages out, and topics made. It has no maintainer any more; another client would take its place here. */
-import { Kafka as Client, type logCreator, Partitioners } from 'kafkajs'
+/**
+ * All that is used of kafkajs: messages out, topics made, and, beside it in consumer.ts, messages in. It has no maintainer any more;
+ * another client would take its place here.
+ */
+import { type Admin, Kafka as Client, type logCreator, Partitioners } from 'kafkajs'
 import type { Logger } from '../telemetry/logger.ts'
+import { registerCodecs } from './codecs.ts'
 import { type Connections, connections } from './connections.ts'
+import { type ConsumeOptions, type Consumer, createConsumer } from './consumer.ts'
 
 export interface Message {
-  key: string
-  value: string
+  key: string | Buffer | null
+  value: string | Buffer | null
+  /** Several of one name keep their order. */
+  headers?: Record<string, Buffer[]>
 }
 
 /** A connected, idempotent producer. One send at a time: of overlapping sends with one key, even idempotent ones, some came out inverted. */
@@ -41,6 +48,13 @@ export interface Kafka {
    * @throws where none has answered within a second; no connection is left then
    */
   reach(): Promise<void>
+  /** Reads a topic as a member of a group; connects when it is started. */
+  consumer(options: ConsumeOptions): Consumer
+  /**
+   * How many messages of each partition the group has not committed yet.
+   * @throws where no broker answers, or the topic is not there
+   */
+  lag(terms: { topic: string; group: string }, signal?: AbortSignal): Promise<{ partition: number; messages: number }[]>
 }
 
 export interface KafkaOptions {
@@ -71,6 +85,7 @@ export function faultOfMessage(error: unknown): string | undefined {
 
 /** Nothing connects before the first verb. */
 export function createKafka({ brokers, clientId, logger, requestTimeoutMs = 5000 }: KafkaOptions): Kafka {
+  registerCodecs()
   const retry = { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 }
 
   /** A client of its own for each use: what its connections are is then known, and they can be ended. */
@@ -124,16 +139,7 @@ export function createKafka({ brokers, clientId, logger, requestTimeoutMs = 5000
       }
     },
 
-    async ensureTopic(topic, signal) {
-      const sockets = connections(signal)
-      const admin = client(sockets).admin()
-      try {
-        await admin.connect()
-        return await admin.createTopics({ topics: [{ topic }], timeout: requestTimeoutMs })
-      } finally {
-        await sockets.close(() => admin.disconnect())
-      }
-    },
+    ensureTopic,
 
     reach() {
       reaching ??= reach().finally(() => {
@@ -141,6 +147,36 @@ export function createKafka({ brokers, clientId, logger, requestTimeoutMs = 5000
       })
       return reaching
     },
+
+    consumer: (options) => createConsumer({ client, retry, ensureTopic, logger, ...options }),
+
+    lag: ({ topic, group }, signal) =>
+      asked(signal, async (admin) => {
+        const [ends, [committed]] = await Promise.all([
+          admin.fetchTopicOffsets(topic),
+          admin.fetchOffsets({ groupId: group, topics: [topic] }),
+        ])
+        return ends.map(({ partition, high, low }) => {
+          const taken = Number(committed?.partitions.find((one) => one.partition === partition)?.offset ?? -1)
+          // -1: nothing was ever committed. What was deleted before it was taken is no lag any more.
+          return { partition, messages: Number(high) - Math.max(taken, Number(low)) }
+        })
+      }),
+  }
+
+  async function asked<Answer>(signal: AbortSignal | undefined, ask: (admin: Admin) => Promise<Answer>): Promise<Answer> {
+    const sockets = connections(signal)
+    const admin = client(sockets).admin()
+    try {
+      await admin.connect()
+      return await ask(admin)
+    } finally {
+      await sockets.close(() => admin.disconnect())
+    }
+  }
+
+  function ensureTopic(topic: string, signal?: AbortSignal): Promise<boolean> {
+    return asked(signal, (admin) => admin.createTopics({ topics: [{ topic }], timeout: requestTimeoutMs }))
   }
 }
 

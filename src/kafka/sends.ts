@@ -1,31 +1,45 @@
-/** How unsent events are put together into sends. */
-import type { OutboxEvent } from '../db/outbox.ts'
+/** How unsent rows are put together into sends. */
+import type { Message } from './client.ts'
 
-/** Brokers bound what one send brings to a partition, not only a message (`message.max.bytes`, 1 MiB unless set); half of it leaves room for keys and framing. */
+/** A row that Kafka has not acknowledged. */
+export interface Unsent {
+  id: number
+  /** For the log. */
+  orderId: number | undefined
+  message: Message
+}
+
+/** Brokers bound what one send brings to a partition, not only a message (`message.max.bytes`, 1 MiB unless set); half of it leaves room for framing. */
 const SEND_BYTES = 512 * 1024
 
+function bytesOf({ key, value, headers = {} }: Message): number {
+  let bytes = Buffer.byteLength(key ?? '') + Buffer.byteLength(value ?? '')
+  for (const [name, values] of Object.entries(headers)) for (const one of values) bytes += Buffer.byteLength(name) + one.length
+  return bytes
+}
+
 /**
- * @param events in the order they are to be sent in
- * @param aloneUpTo events up to this id go alone
- * @returns the same events in the same order; one that is larger than a send should be goes alone
+ * @param rows in the order they are to be sent in
+ * @param aloneUpTo rows up to this id go alone
+ * @returns the same rows in the same order; one that is larger than a send should be goes alone
  */
-export function toSends(events: readonly OutboxEvent[], aloneUpTo: number): OutboxEvent[][] {
-  const sends: OutboxEvent[][] = []
+export function toSends<Row extends Unsent>(rows: readonly Row[], aloneUpTo: number): Row[][] {
+  const sends: Row[][] = []
   let bytes = Number.POSITIVE_INFINITY
-  for (const event of events) {
-    const own = Buffer.byteLength(event.value)
-    if (event.id > aloneUpTo && bytes + own <= SEND_BYTES) {
-      sends.at(-1)!.push(event)
+  for (const row of rows) {
+    const own = bytesOf(row.message)
+    if (row.id > aloneUpTo && bytes + own <= SEND_BYTES) {
+      sends.at(-1)!.push(row)
       bytes += own
     } else {
-      sends.push([event])
-      bytes = event.id > aloneUpTo ? own : Number.POSITIVE_INFINITY
+      sends.push([row])
+      bytes = row.id > aloneUpTo ? own : Number.POSITIVE_INFINITY
     }
   }
   return sends
 }
 
-/** @param events at least one */
-export function lastOf(events: readonly OutboxEvent[]): OutboxEvent {
-  return events.at(-1)!
+/** @param rows at least one */
+export function lastOf<Row>(rows: readonly Row[]): Row {
+  return rows.at(-1)!
 }

@@ -31,7 +31,8 @@ export function judge(payable: Payable, { graceMs, amountCheck }: VerdictTerms):
       : dead('unknown-order', `${reason} after ${Math.round(graceMs / 1000)} s`)
   }
   if (amountCheck === 'strict' && (amountCents !== order.totalCents || currency !== order.currency)) {
-    return dead('wrong-amount', `${amountCents} ${currency} was paid, order ${orderId} is ${order.totalCents} ${order.currency}`)
+    const was = `${amountCents ?? 'no amount'} ${currency ?? 'without a currency'}`
+    return dead('wrong-amount', `${was} was paid, order ${orderId} is ${order.totalCents} ${order.currency}`)
   }
   if (order.status === 'CREATED') return { verdict: 'pay', order }
   if (order.status !== 'PAID') return dead('cancelled', `order ${orderId} is ${order.status}`)

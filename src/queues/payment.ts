@@ -29,6 +29,7 @@ const options: JobsOptions = {
   backoff: { type: 'payment' }, // a name of our own: the worker asks paymentBackoffMs
   removeOnComplete: true,
   removeOnFail: { count: 1000 },
+  keepLogs: 50, // a fault may last for days
 }
 
 export interface PaymentQueue {

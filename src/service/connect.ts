@@ -7,8 +7,10 @@ import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
 import { migrate, MigrationFault, requireMigrated } from '../db/migrate.ts'
 import { connectPool, isFaultOfPostgres, type Pool } from '../db/pool.ts'
 import { mayHaveCalls } from '../db/rescue.ts'
-import { createKafka } from '../kafka/client.ts'
-import { createOutboxRelay, type OutboxRelay } from '../kafka/outbox-relay.ts'
+import { createKafka, type Kafka } from '../kafka/client.ts'
+import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'
+import { createOutboxRelay } from '../kafka/outbox-relay.ts'
+import type { Relay } from '../kafka/relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { connectFailFast, connectPatient, isRefusedByRedis, ready } from '../queues/redis.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
@@ -20,7 +22,7 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import { untilThere } from './until-there.ts'
 
 /** The processes, as the Procfile and the command line name them. */
-export type Role = 'web' | 'worker' | 'relay'
+export type Role = 'web' | 'worker' | 'bridge' | 'relay'
 
 /** How long a call may wait for its place at Catalog before its lease has to be renewed. */
 const PLACE_MS = 1000
@@ -38,7 +40,9 @@ export interface Base {
   leaseMarker: LeaseMarker
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
-  relay: OutboxRelay | undefined
+  kafka: Kafka
+  relay: Relay | undefined
+  deadLetterRelay: Relay | undefined
   closers: (() => Promise<unknown>)[]
 }
 
@@ -88,11 +92,11 @@ export async function connect(parts: {
   const leaseMarker = createLeaseMarker({ redis, prefix: config.REDIS_PREFIX, leaseMs, mayHaveCalls: () => mayHaveCalls(pool!, leaseMs) })
   await untilThere(() => leaseMarker.mark(), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
 
-  const relay = roles.has('relay')
-    ? createOutboxRelay({ pool, dsn: config.POSTGRES_DSN, kafka, topic: config.TOPIC_ORDER_EVENTS, logger, metrics })
-    : undefined
-  if (relay) {
-    closers.push(() => relay.stop())
+  const relayTerms = { pool, dsn: config.POSTGRES_DSN, kafka, logger }
+  const relay = roles.has('relay') ? createOutboxRelay({ ...relayTerms, topic: config.TOPIC_ORDER_EVENTS, metrics }) : undefined
+  const deadLetterRelay = roles.has('relay') ? createDeadLetterRelay({ ...relayTerms, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }) : undefined
+  if (relay && deadLetterRelay) {
+    closers.push(() => Promise.all([relay.stop(), deadLetterRelay.stop()]))
     checks.push({ name: 'kafka', required: false, check: () => kafka.reach() })
   }
   const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX)
@@ -116,7 +120,9 @@ export async function connect(parts: {
     checkoutQueue,
     stockQueue,
     paymentQueue,
+    kafka,
     relay,
+    deadLetterRelay,
     closers,
   }
 }

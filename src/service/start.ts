@@ -7,6 +7,7 @@ import type { Config } from '../config.ts'
 import { createReplies } from '../queues/replies.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
+import { startBridge } from './bridge.ts'
 import { connect, type Role } from './connect.ts'
 import { watchGauges } from './gauges.ts'
 import { customerService } from './web.ts'
@@ -41,10 +42,13 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const starting = (async () => {
     const base = await connect({ config, logger, metrics, roles, checks, closers, signal: stopping.signal })
     watchGauges(base)
-    if (roles.has('relay')) base.relay!.start()
+    base.relay?.start()
+    base.deadLetterRelay?.start()
     const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
     if (replies) closers.push(() => replies.close())
     if (roles.has('worker')) await startWorker(base, replies)
+    // Last, and so the first to end: it brings work to the others.
+    if (roles.has('bridge')) startBridge(base, checks)
     if (replies) customers = customerService(base, replies, roles.has('worker'))
     isStarted = true
     logger.info({ roles: [...roles], port: server && portOf(server) }, 'started')

@@ -9,6 +9,8 @@ interface Story {
   stock: number
   /** Reserves, commits and releases in it. */
   calls: number
+  /** Pieces by which its commits and releases lower the hold: Catalog stops at 0, and lowers it by fewer where it has fewer. */
+  lowered: number
   restocked: number
   doubts: readonly Doubt[]
 }
@@ -20,14 +22,15 @@ const better = (a: readonly number[], b: readonly number[]): boolean => {
 
 /**
  * Only we touch `reserved`: the doubts that happened explain all of it, as few as can be. Of `in_stock` they may leave a rest that
- * somebody else brought. Between two stories it is the one that offers fewer pieces: pieces that wrongly stay unsold are found
- * again, pieces sold twice are not.
+ * somebody else brought. A commit that came late may have found nothing held that it could lower: it is known by the stock alone, to
+ * the piece. Between two stories it is the one that offers fewer pieces: pieces that wrongly stay unsold are found again, pieces sold
+ * twice are not.
  * @param hold what `reserved` says beyond what we know
  * @param stock what `in_stock` says beyond what we know
  * @returns the doubts that happened; none where no story explains `hold`
  */
 export function recognise(doubts: readonly Doubt[], hold: number, stock: number): readonly Doubt[] {
-  let stories = new Map<string, Story>([['0 0', { hold: 0, stock: 0, calls: 0, restocked: 0, doubts: [] }]])
+  let stories = new Map<string, Story>([['0 0', { hold: 0, stock: 0, calls: 0, lowered: 0, restocked: 0, doubts: [] }]])
   for (const doubt of doubts) {
     const grown = new Map(stories)
     const effect = effectOf(doubt)
@@ -37,6 +40,7 @@ export function recognise(doubts: readonly Doubt[], hold: number, stock: number)
         hold: story.hold + effect.hold,
         stock: story.stock + effect.stock,
         calls: story.calls + (isRestock ? 0 : 1),
+        lowered: story.lowered + Math.max(0, -effect.hold),
         restocked: story.restocked + (isRestock ? doubt.qty : 0),
         doubts: [...story.doubts, doubt],
       }
@@ -48,10 +52,18 @@ export function recognise(doubts: readonly Doubt[], hold: number, stock: number)
     if (stories.size > MOST_SUMS) break
   }
   // A rest below 0 would mean that somebody else took pieces away, which nobody does: such a story comes last.
-  const rank = (story: Story) => [stock < story.stock ? 1 : 0, story.calls, stock === story.stock ? 0 : 1, -story.restocked]
+  const rank = (story: Story) => [
+    stock < story.stock ? 1 : 0,
+    hold === story.hold ? 0 : 1,
+    story.calls,
+    stock === story.stock ? 0 : 1,
+    -story.restocked,
+  ]
   let best: Story | undefined
   for (const story of stories.values()) {
-    if (story.hold === hold && (!best || better(rank(story), rank(best)))) best = story
+    const notLowered = hold - story.hold
+    const fits = notLowered === 0 || (notLowered > 0 && notLowered <= story.lowered && stock === story.stock)
+    if (fits && (!best || better(rank(story), rank(best)))) best = story
   }
   return best?.doubts ?? []
 }

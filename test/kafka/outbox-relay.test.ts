@@ -23,8 +23,7 @@ test.after.always(async () => {
 function watched(kafka: Kafka, afterAck: () => Promise<void> = async () => {}): Kafka & { producers: number; rejections: number } {
   const counts = { producers: 0, rejections: 0 }
   return Object.assign(counts, {
-    ensureTopic: kafka.ensureTopic,
-    reach: kafka.reach,
+    ...kafka,
     async connectProducer(signal?: AbortSignal) {
       const producer = await kafka.connectProducer(signal)
       counts.producers += 1

@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import { createKafka, type Kafka } from '../../src/kafka/client.ts'
-import { createOutboxRelay, type OutboxRelay, type OutboxRelayOptions } from '../../src/kafka/outbox-relay.ts'
+import { createOutboxRelay, type OutboxRelayOptions } from '../../src/kafka/outbox-relay.ts'
+import type { Relay } from '../../src/kafka/relay.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createDatabase, query } from '../support/database.ts'
@@ -35,7 +36,7 @@ export interface OutboxShop {
   kafka: Kafka
   /** All in one transaction; `notify` rings as the completing statement does. */
   write(events: Written[], options?: { notify?: boolean }): Promise<void>
-  relay(options?: Partial<OutboxRelayOptions>): OutboxRelay
+  relay(options?: Partial<OutboxRelayOptions>): Relay
   /** A relay in a process of its own. */
   relayProcess(): ChildProcess
   /** Until Kafka has acknowledged everything that can be sent. */
@@ -53,7 +54,7 @@ export async function open(
   const pool: Pool = await connectPool(database.dsn, { size: 4, logger })
   const topic = newTopic()
   const kafka = createKafka({ brokers: [bootstrap], clientId: 'outbox-test', logger, requestTimeoutMs })
-  const relays: OutboxRelay[] = []
+  const relays: Relay[] = []
   const children: ChildProcess[] = []
   const ask = (text: string, values: unknown[] = []) => query(database.dsn, text, values)
 

@@ -6,6 +6,7 @@ import type { Role } from '../../src/service/connect.ts'
 import { type RunningService, startService } from '../../src/service/start.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createDatabase, query } from './database.ts'
+import { openPayments, type PaymentMessage, paymentOf, type PaymentTerms } from './payments.ts'
 import { type CartLine, type Neighbours, type NeighboursOptions, startNeighbours } from './neighbours/index.ts'
 
 export const demoAddress = { address_line1: '1 Demo Street', address_line2: '', city: 'Dublin', country: 'IE', postcode: 'D01XYZ' }
@@ -40,6 +41,9 @@ export interface Shop extends Neighbours {
   dsn: string
   prefix: string
   topic: string
+  paymentTopic: string
+  deadLetterTopic: string
+  group: string
   /** The environment that any further process of this shop gets. */
   env: Record<string, string>
   /** The address of the service in this process. */
@@ -50,6 +54,10 @@ export interface Shop extends Neighbours {
   /** A new one each time, with an empty cart. */
   customer(name?: string): Customer
   get(path: string): Promise<Answer>
+  /** Payment tells that this order was paid: what it costs, where nothing else is said. */
+  pay(orderId: number, terms?: PaymentTerms): Promise<void>
+  /** Messages on the payment topic as they stand. */
+  publish(messages: readonly PaymentMessage[]): Promise<void>
   query<Row extends Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>
   close(): Promise<void>
 }
@@ -60,14 +68,19 @@ export interface ShopOptions {
   neighbours?: NeighboursOptions
 }
 
-const everything: readonly Role[] = ['web', 'worker', 'relay']
+const customersOnly: readonly Role[] = ['web', 'worker', 'relay']
+/** With the bridge, which few tests need. */
+export const everything: readonly Role[] = [...customersOnly, 'bridge']
 
 /** @returns once the service is ready; `close` it in `test.after.always`, and what it leaves open fails the file */
-export async function openShop({ roles = everything, env: extra = {}, neighbours: wanted = {} }: ShopOptions = {}): Promise<Shop> {
+export async function openShop({ roles = customersOnly, env: extra = {}, neighbours: wanted = {} }: ShopOptions = {}): Promise<Shop> {
   const id = randomUUID().slice(0, 8)
   const [database, neighbours] = await Promise.all([createDatabase(), startNeighbours(wanted)])
   const prefix = `{order-${id}}`
   const topic = `order.events.${id}`
+  const paymentTopic = `payment.events.${id}`
+  const deadLetterTopic = `payment.events.dlq.${id}`
+  const group = `order-${id}`
   const env: Record<string, string> = {
     HOST: '127.0.0.1',
     PORT: '0',
@@ -76,12 +89,16 @@ export async function openShop({ roles = everything, env: extra = {}, neighbours
     REDIS_PREFIX: prefix,
     KAFKA_BOOTSTRAP: process.env.KAFKA_BOOTSTRAP!,
     TOPIC_ORDER_EVENTS: topic,
+    TOPIC_PAYMENT_EVENTS: paymentTopic,
+    TOPIC_PAYMENT_EVENTS_DLQ: deadLetterTopic,
+    KAFKA_GROUP: group,
     CATALOG_BASE: neighbours.catalogBase,
     SHIPPING_BASE: neighbours.shippingBase,
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'silent',
     ...extra,
   }
   const running: RunningService[] = []
+  const payments = openPayments(env.KAFKA_BOOTSTRAP!, paymentTopic)
 
   async function start(wantedRoles: readonly Role[], more: Record<string, string> = {}): Promise<RunningService> {
     const config: Config = readConfig({ ...env, ...more })
@@ -108,11 +125,23 @@ export async function openShop({ roles = everything, env: extra = {}, neighbours
     dsn: database.dsn,
     prefix,
     topic,
+    paymentTopic,
+    deadLetterTopic,
+    group,
     env,
     url,
     service,
     start,
     get: (path) => ask(path),
+    publish: payments.publish,
+    async pay(orderId, terms = {}) {
+      const [order] = await query<{ amount_cents: number; currency: string }>(
+        database.dsn,
+        'select total_cents::float8 as amount_cents, currency from public.orders where id = $1',
+        [orderId],
+      )
+      await payments.publish([paymentOf(orderId, { ...order, ...terms })])
+    },
     query: (text, values) => query(database.dsn, text, values),
     customer(name = 'customer') {
       customers += 1
@@ -134,7 +163,7 @@ export async function openShop({ roles = everything, env: extra = {}, neighbours
       return customer
     },
     async close() {
-      await Promise.all(running.map((one) => one.stop()))
+      await Promise.all([payments.close(), ...running.map((one) => one.stop())])
       await neighbours.stop()
       await database.drop()
     },

@@ -1,0 +1,94 @@
+/** What a command of the operators is, and what it works with. */
+import type { ParseArgsConfig } from 'node:util'
+import type { AdminConfig } from '../config.ts'
+import { connectPool, type Pool, sqlState } from '../db/pool.ts'
+import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
+import { connectFailFast, ready } from '../queues/redis.ts'
+import { createLogger } from '../telemetry/logger.ts'
+
+/** How long Redis may take to be there, in ms. */
+const REDIS_MS = 2000
+
+/** The command line is wrong; nothing was done. */
+export class UsageError extends Error {}
+
+/** PostgreSQL or Redis cannot be used. The message names neither address nor password. */
+export class Unavailable extends Error {}
+
+export interface Command {
+  /** Its name and what follows it. */
+  usage: string
+  about: string
+  options: NonNullable<ParseArgsConfig['options']>
+  /**
+   * @returns what is to be done; it resolves to whether all of it could be done
+   * @throws UsageError
+   */
+  prepare(given: Given): (tools: Tools) => Promise<boolean>
+}
+
+export interface Given {
+  values: Record<string, string | boolean | (string | boolean)[] | undefined>
+  positionals: readonly string[]
+}
+
+/** Commands by their names. */
+export type Group = Record<string, Command>
+
+export interface Tools {
+  /** Connects when it is first asked for. @throws Unavailable */
+  pool(): Promise<Pool>
+  /** Connects when it is first asked for. @throws Unavailable */
+  payments(): Promise<PaymentQueue>
+  print(line: string): void
+  close(): Promise<void>
+}
+
+export function openTools(config: AdminConfig): Tools {
+  const logger = createLogger('silent')
+  const closers: (() => Promise<unknown>)[] = []
+  const once = <T>(open: () => Promise<T>) => {
+    let opening: Promise<T> | undefined
+    return () => (opening ??= open())
+  }
+  return {
+    pool: once(async () => {
+      const pool = await connectPool(config.POSTGRES_DSN, { size: 2, logger }).catch((error: unknown) => {
+        throw postgresAway(error)
+      })
+      closers.push(() => pool.end())
+      return pool
+    }),
+    payments: once(async () => {
+      const redis = connectFailFast(config.REDIS_URL, logger)
+      closers.push(async () => redis.disconnect())
+      const late = new Promise<never>((_resolve, reject) => {
+        setTimeout(() => reject(new Unavailable('Redis cannot be reached; is REDIS_URL right?')), REDIS_MS).unref()
+      })
+      await Promise.race([ready(redis), late])
+      const queue = createPaymentQueue(redis, config.REDIS_PREFIX)
+      closers.push(() => queue.close())
+      return queue
+    }),
+    print: (line) => void process.stdout.write(`${line}\n`),
+    async close() {
+      for (const close of closers.toReversed()) await close().catch(() => {})
+    },
+  }
+}
+
+/** @returns what to tell an operator where PostgreSQL did not do what it was asked; undefined for any other error */
+export function postgresFault(error: unknown): Unavailable | undefined {
+  const { code, name, cause } = error as { code?: unknown; name?: string; cause?: { code?: unknown } }
+  const said = [code, cause?.code].find((one) => typeof one === 'string')
+  const isPostgres = sqlState(error) !== undefined || said !== undefined || /Connection|BackendTerminated|Statement/.test(name ?? '')
+  return isPostgres ? postgresAway(error) : undefined
+}
+
+function postgresAway(error: unknown): Unavailable {
+  const state = sqlState(error)
+  if (state === '42P01' || state === '3F000') return new Unavailable('The tables are not there yet; node src/main.ts release makes them')
+  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }
+  const said = [state, code, cause?.code].find((one) => typeof one === 'string')
+  return new Unavailable(`PostgreSQL cannot be used${said ? ` (${said})` : ''}; is POSTGRES_DSN right?`)
+}

@@ -1,0 +1,60 @@
+/** How a dead letter is shown: as a row of a list, whole, or as JSON. */
+import type { DeadLetter } from '../db/dead-letters.ts'
+import { deadLetterFaults } from '../model.ts'
+import { bytesForJson, cut, safe, shownBytes, shownTime, table } from './shown.ts'
+
+const LIST_WIDTH = 60
+
+/** How a letter stands that cannot be worked on as was asked. */
+export function standing(letter: DeadLetter | undefined): string {
+  if (!letter) return 'there is no such dead letter'
+  const { state, note, lastAt } = letter
+  if (state === 'DISCARDED') return `it was discarded at ${shownTime(lastAt)}: ${safe(note!)}`
+  return state === 'REPLAYED' ? `it was replayed at ${shownTime(lastAt)}` : 'it waits'
+}
+
+export const listHeading = ['ID', 'LAST', 'TIMES', 'STATE', 'FAULT', 'ORDER', 'PARTITION', 'OFFSET', 'REASON', 'VALUE']
+export const listRow = (letter: DeadLetter) => [
+  String(letter.id),
+  shownTime(letter.lastAt),
+  String(letter.times),
+  letter.state,
+  letter.fault,
+  String(letter.orderId ?? '-'),
+  String(letter.partition),
+  String(letter.offset),
+  cut(safe(letter.reason), LIST_WIDTH),
+  cut(shownBytes(letter.value), LIST_WIDTH),
+]
+
+export function shown(letter: DeadLetter): string {
+  const rows: [string, string][] = [
+    ['id', String(letter.id)],
+    ['state', letter.state],
+    ...(letter.note === undefined ? [] : [['discarded because', safe(letter.note)] as [string, string]]),
+    ['fault', letter.fault],
+    ['reason', safe(letter.reason)],
+    ['what helps', deadLetterFaults[letter.fault] ?? '-'],
+    ['order', String(letter.orderId ?? '-')],
+    ['event', String(letter.eventId ?? 'it never became one')],
+    ['times', String(letter.times)],
+    ['first', shownTime(letter.firstAt)],
+    ['last', shownTime(letter.lastAt)],
+    ['on its topic', letter.publishedAt ? shownTime(letter.publishedAt) : 'not yet'],
+    ['came from', `${safe(letter.topic)}, partition ${letter.partition}, offset ${letter.offset}, sent ${shownTime(letter.sentAt)}`],
+    ['key', shownBytes(letter.key)],
+    ...letter.headers.map(([name, value]) => [`header ${safe(name)}`, shownBytes(value)] as [string, string]),
+    ['value', shownBytes(letter.value)],
+  ]
+  return table(rows)
+}
+
+export function forJson({ key, value, headers, offset, ...letter }: DeadLetter) {
+  return {
+    ...letter,
+    offset: String(offset),
+    key: bytesForJson(key),
+    value: bytesForJson(value),
+    headers: headers.map(([name, bytes]) => [name, bytesForJson(bytes)]),
+  }
+}

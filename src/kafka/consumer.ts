@@ -1,0 +1,209 @@
+/**
+ * Messages in: one member of a consumer group, for as long as it is wanted. kafkajs' own ways to go on after a fault lose messages,
+ * spin or end for good; here a batch that cannot be taken puts its partition off, and a consumer that crashed is replaced by a new one.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Kafka as Client, EachBatchPayload, KafkaMessage, RetryOptions } from 'kafkajs'
+import type { Message } from '../db/payment-events.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import { type Connections, connections } from './connections.ts'
+
+/** Messages of one partition that came together, in their order. */
+export interface Batch {
+  topic: string
+  partition: number
+  messages: readonly Message[]
+  /** False once the consumer ends or the partition may be another member's: what is not done comes again, here or there. */
+  isOurs(): boolean
+  /**
+   * Everything up to this offset is taken: the group begins after it from now on, and hears that we live.
+   * @throws where the group does not take it; the messages come again then
+   */
+  done(offset: bigint): Promise<void>
+}
+
+export interface ConsumeOptions {
+  topic: string
+  group: string
+  /** What it throws puts the partition off for a while; then what it has not called `done` comes again. */
+  onBatch(batch: Batch): Promise<void>
+}
+
+export interface Consumer {
+  /** Never throws: a broker or a topic that is away is asked for again. */
+  start(): void
+  /** Takes no more batches, lets those under way end, and leaves the group; what lasts longer than 3 s is cut off. */
+  stop(): Promise<void>
+  /** Whether it is a member of its group. */
+  joined(): boolean
+}
+
+interface Parts extends ConsumeOptions {
+  client(sockets: Connections): Client
+  retry: RetryOptions
+  ensureTopic(topic: string, signal: AbortSignal): Promise<unknown>
+  logger: Logger
+}
+
+/** A fault is met after 0.1 s, 0.2 s, ... 3.2 s: PostgreSQL is back in seconds, and customers wait. */
+const pauseMs = (faults: number) => Math.min(3200, 100 * 2 ** (faults - 1))
+/** Faults repeat for as long as something is away: one line in so many ms. */
+const QUIET_MS = 10_000
+/** A member that was killed is replaced after so long. */
+const SESSION_MS = 10_000
+/** Members hear of a newcomer with their next sign of life, and until then nobody is served. */
+const HEARTBEAT_MS = 1000
+const END_MS = 3000
+/** What PostgreSQL and JSON can both write as a date. */
+const LAST_DATE_MS = Date.UTC(9999, 0)
+
+export function createConsumer({ client, retry, ensureTopic, logger, topic, group, onBatch }: Parts): Consumer {
+  const stopping = new AbortController()
+  const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()))
+  let joined = false
+  let running: Promise<void> | undefined
+  let saidAt = Number.NEGATIVE_INFINITY
+
+  function say(error: unknown, about: object, message: string): void {
+    const isTold = performance.now() - saidAt < QUIET_MS
+    if (!isTold) saidAt = performance.now()
+    logger[isTold ? 'debug' : 'warn']({ err: error, topic, ...about }, message)
+  }
+
+  async function run(): Promise<void> {
+    for (let faults = 1; !stopping.signal.aborted; faults++) {
+      const began = performance.now()
+      try {
+        await beMember()
+      } catch (error) {
+        if (stopping.signal.aborted) return
+        // One that went well for a while failed for a new reason.
+        if (performance.now() - began > SESSION_MS) faults = 1
+        const againInMs = pauseMs(faults)
+        say(error, { againInMs }, 'the topic cannot be read now')
+        await sleep(againInMs, undefined, { signal: stopping.signal }).catch(() => {})
+      }
+    }
+  }
+
+  /** Throws when the consumer crashes, returns when it was stopped. */
+  async function beMember(): Promise<void> {
+    const sockets = connections()
+    const consumer = client(sockets).consumer({
+      groupId: group,
+      sessionTimeout: SESSION_MS,
+      heartbeatInterval: HEARTBEAT_MS,
+      // How long an idle fetch stays at the broker: with it, how long a stop or the end of a pause has to wait. New messages do not.
+      maxWaitTimeInMs: 500,
+      // For a topic that grew.
+      metadataMaxAge: 30_000,
+      // A crashed consumer restarts itself only for some errors, and 10 s late; a new one is built for all of them.
+      retry: { ...retry, restartOnFailure: async () => false },
+    })
+    const { CRASH, GROUP_JOIN, REBALANCING } = consumer.events
+    const crashed = new Promise<never>((_resolve, reject) => consumer.on(CRASH, ({ payload }) => reject(payload.error)))
+    consumer.on(GROUP_JOIN, () => void (joined = true))
+    consumer.on(REBALANCING, () => void (joined = false))
+    const pauses = createPauses()
+
+    const consuming = (async () => {
+      await ensureTopic(topic, stopping.signal).catch((error) => say(error, {}, 'could not make sure that the topic is there'))
+      await consumer.connect()
+      await consumer.subscribe({ topics: [topic], fromBeginning: true })
+      // It resolves also where the group could not be joined: that is a crash, too.
+      await consumer.run({
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        partitionsConsumedConcurrently: 4,
+        eachBatch: (payload) => take(payload, pauses),
+      })
+      await crashed
+    })()
+    consuming.catch(() => {}) // after a stop nobody waits for it
+    crashed.catch(() => {})
+    try {
+      await Promise.race([consuming, stopped])
+    } finally {
+      joined = false
+      pauses.end()
+      await sockets.close(() => consumer.disconnect(), END_MS)
+    }
+  }
+
+  /** Never throws: kafkajs would take the batch six times in 10 s without a sign of life to the group, and leave it. */
+  async function take(payload: EachBatchPayload, pauses: Pauses): Promise<void> {
+    const { batch, isRunning, isStale, resolveOffset, commitOffsetsIfNecessary, heartbeat, pause } = payload
+    const { partition } = batch
+    const last = BigInt(batch.messages.at(-1)!.offset)
+    let isMember = true
+    try {
+      await onBatch({
+        topic,
+        partition,
+        messages: batch.messages.map(messageOf),
+        isOurs: () => isRunning() && !isStale() && isMember,
+        async done(offset) {
+          // What lies between the last message and the end of the batch are marks of transactions.
+          const next = (offset === last ? BigInt(batch.lastOffset()) : offset) + 1n
+          // Of kafkajs' ways to commit, the one that also does so while the consumer ends.
+          await commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset: String(next) }] }] })
+          resolveOffset(String(offset))
+          // Thrown when the group is being shared out anew. kafkajs notices by itself, once it has the batch back.
+          await heartbeat().catch(() => void (isMember = false))
+        },
+      })
+      pauses.none(partition)
+    } catch (error) {
+      const againInMs = pauses.after(partition, pause())
+      say(error, { partition, againInMs }, 'a batch could not be taken yet')
+    }
+  }
+
+  return {
+    start() {
+      running ??= run()
+    },
+    async stop() {
+      stopping.abort()
+      await running
+    },
+    joined: () => joined,
+  }
+}
+
+interface Pauses {
+  /** Resumes the partition after a pause that grows with each fault. @returns the pause in ms */
+  after(partition: number, resume: () => void): number
+  /** The partition's next pause is a short one. */
+  none(partition: number): void
+  end(): void
+}
+
+function createPauses(): Pauses {
+  const faults = new Map<number, number>()
+  const timers = new Map<number, NodeJS.Timeout>()
+  return {
+    after(partition, resume) {
+      const count = (faults.get(partition) ?? 0) + 1
+      faults.set(partition, count)
+      clearTimeout(timers.get(partition))
+      timers.set(partition, setTimeout(resume, pauseMs(count)))
+      return pauseMs(count)
+    },
+    none: (partition) => void faults.delete(partition),
+    end() {
+      for (const timer of timers.values()) clearTimeout(timer)
+    },
+  }
+}
+
+/** Headers of one name stand together: that is how kafkajs hands them over. A time that is no date of ours is the nearest that is. */
+function messageOf({ offset, key, value, headers = {}, timestamp }: KafkaMessage): Message {
+  return {
+    offset: BigInt(offset),
+    key,
+    value,
+    headers: Object.entries(headers).flatMap(([name, values]) => [values].flat().map((one) => [name, Buffer.from(one ?? '')] as const)),
+    sentAt: new Date(Math.min(Math.max(Number(timestamp), 0), LAST_DATE_MS)),
+  }
+}

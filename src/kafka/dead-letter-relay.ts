@@ -1,0 +1,57 @@
+/**
+ * Dead letters to the topic for them, where other tools look: bytes and headers as they came, and after them what is known of the fault.
+ * The table stays the place where they are kept and worked on.
+ */
+import { type DeadLetter, markPublished, refusePublishing, unpublishedLetters } from '../db/dead-letters.ts'
+import type { Pool } from '../db/pool.ts'
+import type { Message } from './client.ts'
+import { createRelay, type Relay, type RelayTerms } from './relay.ts'
+
+/** Letters may have a megabyte each. */
+const BATCH_ROWS = 20
+
+export function createDeadLetterRelay({ pool, ...terms }: RelayTerms & { pool: Pool }): Relay {
+  return createRelay({
+    batchRows: BATCH_ROWS,
+    ...terms,
+    name: 'dead-letter-relay',
+    source: {
+      async readUnsent(limit) {
+        const letters = await unpublishedLetters(pool, limit)
+        return letters.map((letter) => ({ id: letter.id, orderId: letter.orderId, message: messageOf(letter) }))
+      },
+      markSent: (ids) => markPublished(pool, ids),
+      setAside: (id, reason) => refusePublishing(pool, id, reason),
+    },
+  })
+}
+
+/**
+ * Headers are named and written as Spring Kafka's `DeadLetterPublishingRecoverer` does it (numbers in big-endian binary), which is what
+ * most tools for such topics read; Kafka Connect has none for the time. A letter that died twice has them twice: the last ones count.
+ */
+function messageOf({ key, value, headers, fault, reason, topic, partition, offset, sentAt }: DeadLetter): Message {
+  const named: Record<string, Buffer[]> = {}
+  const added: [string, Buffer][] = [
+    ['kafka_dlt-exception-fqcn', Buffer.from(fault)],
+    ['kafka_dlt-exception-message', Buffer.from(reason)],
+    ['kafka_dlt-original-topic', Buffer.from(topic)],
+    ['kafka_dlt-original-partition', int32(partition)],
+    ['kafka_dlt-original-offset', int64(offset)],
+    ['kafka_dlt-original-timestamp', int64(BigInt(sentAt.getTime()))],
+  ]
+  for (const [name, bytes] of [...headers, ...added]) (named[name] ??= []).push(bytes)
+  return { key, value, headers: named }
+}
+
+function int32(number: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32BE(number)
+  return bytes
+}
+
+function int64(number: bigint): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigInt64BE(number)
+  return bytes
+}

@@ -1,0 +1,99 @@
+/**
+ * Payments on their way in: messages of the payment topic become rows of the inbox and jobs, and only then their offset is committed.
+ * Stopped between any two of the three, it does them again, and each of them knows what it has done before.
+ */
+import { type Message, type ReadMessage, type Receipt, receive, type WaitingEvent } from '../db/payment-events.ts'
+import { alone, isRefusal, type Pool, sqlState } from '../db/pool.ts'
+import type { PaymentQueue } from '../queues/payment.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import type { Kafka } from './client.ts'
+import type { Batch } from './consumer.ts'
+import { readPaymentMessage, unreadable } from './payment-message.ts'
+
+export interface PaymentBridgeOptions {
+  pool: Pool
+  queue: Pick<PaymentQueue, 'add'>
+  kafka: Pick<Kafka, 'consumer'>
+  topic: string
+  /** The consumer group. */
+  group: string
+  logger: Logger
+  metrics: Pick<Metrics, 'paymentEvents'>
+  /** Taken in one transaction, messages and bytes. */
+  chunkRows?: number
+  chunkBytes?: number
+}
+
+export interface PaymentBridge {
+  /** Never throws: what is away is waited for. */
+  start(): void
+  /** Takes nothing more, finishes what it has begun within 3 s, and leaves the group. */
+  stop(): Promise<void>
+  /** Whether it is a member of its group. */
+  joined(): boolean
+}
+
+export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridge {
+  const { pool, queue, kafka, topic, group, logger, metrics, chunkRows = 500, chunkBytes = 1024 * 1024 } = options
+
+  async function takeBatch(batch: Batch): Promise<void> {
+    for (const chunk of toChunks(batch.messages, { chunkRows, chunkBytes })) {
+      if (!batch.isOurs()) return
+      const waiting = await receiveChunk(batch, chunk.map(readPaymentMessage))
+      await queue.add(waiting)
+      await batch.done(chunk.at(-1)!.offset)
+    }
+  }
+
+  /** A message that PostgreSQL refuses goes to the dead letters, where nothing of it but its bytes is written. */
+  async function receiveChunk(source: { topic: string; partition: number }, chunk: readonly ReadMessage[]): Promise<WaitingEvent[]> {
+    const waiting: WaitingEvent[] = []
+    const take = async (some: ReadMessage[]): Promise<Receipt[]> => {
+      const received = await receive(pool, source, some)
+      waiting.push(...received.waiting)
+      count(some, received.receipts)
+      return received.receipts
+    }
+    const results = await alone([...chunk], take).catch((error: Error) => {
+      if (chunk.length > 1) throw error
+      return [error]
+    })
+    for (const [i, result] of results.entries()) {
+      if (!(result instanceof Error)) continue
+      if (!isRefusal(result)) throw result
+      const message = chunk[i]!
+      logger.error({ ...source, offset: String(message.offset), sqlState: sqlState(result) }, 'PostgreSQL refuses a payment message')
+      await take([unreadable(message, `PostgreSQL refuses it: ${sqlState(result)}`)])
+    }
+    return waiting
+  }
+
+  function count(messages: readonly ReadMessage[], receipts: readonly Receipt[]): void {
+    for (const [i, result] of receipts.entries()) {
+      const message = messages[i]!
+      metrics.paymentEvents.inc({ type: message.read === 'event' ? message.event.type : 'other', result })
+    }
+  }
+
+  return kafka.consumer({ topic, group, onBatch: takeBatch })
+}
+
+function* toChunks(
+  messages: readonly Message[],
+  { chunkRows, chunkBytes }: { chunkRows: number; chunkBytes: number },
+): Generator<Message[]> {
+  let chunk: Message[] = []
+  let bytes = 0
+  for (const message of messages) {
+    const own = (message.key?.length ?? 0) + (message.value?.length ?? 0)
+    if (chunk.length > 0 && (chunk.length === chunkRows || bytes + own > chunkBytes)) {
+      yield chunk
+      chunk = []
+      bytes = 0
+    }
+    chunk.push(message)
+    bytes += own
+  }
+  if (chunk.length > 0) yield chunk
+}

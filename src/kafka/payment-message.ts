@@ -1,0 +1,120 @@
+/** What a message of the payment topic says. Pure: bytes in, an event or the reason why there is none out. */
+import { createHash } from 'node:crypto'
+import type { Message, ReadMessage } from '../db/payment-events.ts'
+import { MAX_INTEGER, type PaymentEvent } from '../model.ts'
+
+/** Characters; longer ones are no ids of any payment provider. They are kept and indexed. */
+const MOST_NAME = 255
+const MOST_CURRENCY = 16
+/** What a failed payment says is only kept: a longer reason is cut. */
+const MOST_REASON = 500
+
+/** What is wrong with a message, in words that quote nothing of it: they are shown, logged and sent on. */
+class Unreadable extends Error {}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
+/**
+ * Takes the flat form and the envelope (wire contract, "Kafka"); a key is not needed.
+ * @returns `passed-by` for types that mean nothing to an order. Never throws
+ */
+export function readPaymentMessage(message: Message): ReadMessage {
+  try {
+    const fields = fieldsOf(message.value)
+    if (typeof fields.type !== 'string') throw new Unreadable(`type is ${kindOf(fields.type)}, no string`)
+    if (fields.type !== 'payment.succeeded' && fields.type !== 'payment.failed') return { ...message, read: 'passed-by' }
+    const event = eventOf(fields.type, fields)
+    return { ...message, read: 'event', event, identity: identityOf(event) }
+  } catch (error) {
+    // Whatever it is, it lies in this message, and the others go on.
+    return unreadable(message, error instanceof Unreadable ? error.message : 'the reader failed')
+  }
+}
+
+/** For a message that somebody else found to be none that can be kept as an event. */
+export function unreadable(message: Message, reason: string): ReadMessage {
+  const { offset, key, value, headers, sentAt } = message
+  return { offset, key, value, headers, sentAt, read: 'unreadable', reason, bytesHash: hashOf([base64(key), base64(value)]) }
+}
+
+/** The event's own fields, in an envelope those of `data` before those around it. */
+function fieldsOf(value: Buffer | null): Record<string, unknown> {
+  if (value === null) throw new Unreadable('there is no value')
+  if (value.length === 0) throw new Unreadable('the value is empty')
+  const outer = parse(decode(value))
+  if (!isObject(outer)) throw new Unreadable(`the value is ${kindOf(outer)}, no object`)
+  const { data, ...around } = outer
+  if (data === undefined || data === null) return around
+  if (!isObject(data)) throw new Unreadable(`data is ${kindOf(data)}, no object`)
+  const { type, order_id: orderId } = around
+  return { ...around, ...data, type, order_id: orderId ?? data.order_id }
+}
+
+function decode(value: Buffer): string {
+  try {
+    return utf8.decode(value)
+  } catch {
+    throw new Unreadable('the value is not UTF-8')
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new Unreadable('the value is not JSON')
+  }
+}
+
+function eventOf(type: PaymentEvent['type'], fields: Record<string, unknown>): PaymentEvent {
+  const { order_id: orderId, amount_cents: amountCents = null } = fields
+  if (typeof orderId !== 'number' || !Number.isInteger(orderId) || orderId < 1 || orderId > MAX_INTEGER)
+    throw new Unreadable(`order_id is no integer from 1 to ${MAX_INTEGER}`)
+  if (amountCents !== null && (typeof amountCents !== 'number' || !Number.isSafeInteger(amountCents) || amountCents < 0))
+    throw new Unreadable('amount_cents is no integer from 0 to 2^53 - 1')
+  const reason = stringOf('reason', fields.reason)?.slice(0, MOST_REASON).toWellFormed()
+  const code = stringOf('code', asText('code', fields.code))?.slice(0, MOST_REASON).toWellFormed()
+  return {
+    type,
+    orderId,
+    amountCents,
+    currency: stringOf('currency', fields.currency, MOST_CURRENCY),
+    provider: stringOf('provider', fields.provider, MOST_NAME),
+    paymentId: stringOf('payment_id', asText('payment_id', fields.payment_id), MOST_NAME),
+    details: type === 'payment.failed' ? { ...(reason && { reason }), ...(code && { code }) } : {},
+  }
+}
+
+/** Numbers that JavaScript cannot count exactly could make one id of two. */
+function asText(name: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value
+  if (!Number.isSafeInteger(value)) throw new Unreadable(`${name} is a number that cannot be read exactly`)
+  return String(value)
+}
+
+/** An empty string says as little as none: with an empty id, all payments would be one. */
+function stringOf(name: string, value: unknown, most = Number.POSITIVE_INFINITY): string | null {
+  if (value === undefined || value === null || value === '') return null
+  if (typeof value !== 'string') throw new Unreadable(`${name} is ${kindOf(value)}, no string`)
+  if (value.length > most) throw new Unreadable(`${name} is longer than ${most} characters`)
+  // PostgreSQL keeps neither.
+  if (value.includes('\0') || !value.isWellFormed()) throw new Unreadable(`${name} has a NUL or half a surrogate pair in it`)
+  return value
+}
+
+/** Whichever form it came in, and whatever else the message says: one payment, one identity. */
+function identityOf({ type, provider, paymentId, orderId, amountCents, currency }: PaymentEvent): string {
+  return hashOf(paymentId === null ? [type, 'order', orderId, amountCents, currency] : [type, 'payment', provider, paymentId])
+}
+
+const hashOf = (parts: readonly (string | number | null)[]) => createHash('sha256').update(JSON.stringify(parts)).digest('hex')
+const base64 = (bytes: Buffer | null) => bytes?.toString('base64') ?? null
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+function kindOf(value: unknown): string {
+  if (value === undefined) return 'missing'
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
+}

@@ -1,0 +1,216 @@
+/**
+ * Brings rows of a table to Kafka: every row at least once, those of one key in their order, from one process at a time.
+ *
+ * A row is marked after the acknowledgement, and a process that was frozen within a send may finish it after another has taken over:
+ * then it comes twice, and an older row can follow a newer one.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from '../telemetry/logger.ts'
+import { bell } from './bell.ts'
+import { faultOfMessage, type Kafka, type Producer } from './client.ts'
+import { createLeadership } from './leadership.ts'
+import { lastOf, toSends, type Unsent } from './sends.ts'
+
+/** A table of rows that wait for Kafka. */
+export interface RelaySource<Row extends Unsent> {
+  /** The oldest unsent rows, in the order in which they are to be sent; ids rise along it. */
+  readUnsent(limit: number): Promise<Row[]>
+  /** Kafka has acknowledged these. May be said again. */
+  markSent(ids: readonly number[]): Promise<void>
+  /** This row can never be sent; the others go on without it. */
+  setAside(id: number, reason: string): Promise<void>
+}
+
+export interface RelayTerms {
+  /** For the session that holds the lock and listens; the pool's connections carry no such state. */
+  dsn: string
+  kafka: Pick<Kafka, 'connectProducer' | 'ensureTopic'>
+  topic: string
+  logger: Logger
+  /** How often the table is read where nobody rings: the net under notifications that get lost with their session. */
+  pollMs?: number
+  /** How long it gathers after it was woken: at 300 checkouts a second, a send and a mark for fifteen events, not for each. */
+  gatherMs?: number
+  /** Rows read at a time. kafkajs does not collect: 1,000 in a send are 130 times as fast as 1, and 500 nearly as good. */
+  batchRows?: number
+  /** How long `stop` lets a send go on, before it is cut off and left to the next relay. */
+  stopMs?: number
+}
+
+export interface RelayOptions<Row extends Unsent> extends RelayTerms {
+  /** Names the lock: one at a time leads of those with this name. */
+  name: string
+  source: RelaySource<Row>
+  /** The channel that is rung by whoever writes a row. */
+  channel?: string
+  /** Called with what Kafka has acknowledged. */
+  onSent?: (rows: readonly Row[]) => void
+  /** Called whenever the lock is taken or lost. */
+  onChange?: (leads: boolean) => void
+}
+
+export interface Relay {
+  /** Never throws: what is away is asked again, every 0.1 to 5 s. */
+  start(): void
+  /** Lets the running send end, gives the lock up and ends every connection of its own. */
+  stop(): Promise<void>
+  /** There may be something to send. Cheap, and heard once however often it is called. */
+  wake(): void
+  /** Whether this one sends. */
+  leads(): boolean
+  /**
+   * Sends the oldest unsent rows; one run at a time, also with the relay's own.
+   * @returns how many rows are done with, sent or set aside; 0 where nothing waits or another one leads
+   * @throws where PostgreSQL or Kafka is away; the rows stay unsent
+   */
+  relayOnce(): Promise<number>
+}
+
+export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Relay {
+  const { name, source, channel, onSent, onChange, dsn, kafka, topic, logger } = options
+  const { pollMs = 1000, gatherMs = 50, batchRows = 500, stopMs = 5000 } = options
+  const doorbell = bell()
+  const stopping = new AbortController()
+  const cutOff = new AbortController()
+  const leadership = createLeadership({
+    dsn,
+    name,
+    logger,
+    async onTaken(session) {
+      if (channel === undefined) return
+      session.on('notification', () => doorbell.ring())
+      await session.query(`listen ${channel}`)
+    },
+    onChange(leads) {
+      onChange?.(leads)
+      // What was written while nobody listened rings no bell.
+      if (leads) doorbell.ring()
+    },
+  })
+
+  let producer: Producer | undefined
+  /** Rows up to this id were in a send that was rejected: they go one by one, so that one that is itself the fault is set aside alone. */
+  let aloneUpTo = 0
+  /** Acknowledged, but not marked yet: PostgreSQL went away in between. They are marked before anything is read, and not sent again. */
+  let acknowledged: number[] = []
+  let running: Promise<unknown> = Promise.resolve()
+  let loop: Promise<void> | undefined
+
+  /** Makes the topic on the way, where it is missing: a send to a topic that is not there takes seconds to be rejected. */
+  async function openProducer(): Promise<Producer> {
+    const opened = await kafka.connectProducer(cutOff.signal)
+    await kafka
+      .ensureTopic(topic, cutOff.signal)
+      .catch((error) => logger.warn({ err: error, topic }, 'could not make sure that the topic is there'))
+    return opened
+  }
+
+  async function closeProducer(): Promise<void> {
+    const closing = producer
+    producer = undefined
+    await closing?.close()
+  }
+
+  /** @returns what the send was rejected with, undefined where it was acknowledged */
+  async function send(by: Producer, rows: readonly Row[]): Promise<Error | undefined> {
+    try {
+      await by.send(
+        topic,
+        rows.map(({ message }) => message),
+      )
+    } catch (error) {
+      return error as Error
+    }
+    acknowledged = rows.map(({ id }) => id)
+    onSent?.(rows)
+    return undefined
+  }
+
+  async function markAcknowledged(): Promise<void> {
+    if (acknowledged.length === 0) return
+    await source.markSent(acknowledged)
+    acknowledged = []
+  }
+
+  async function relay(): Promise<number> {
+    await markAcknowledged()
+    if (!leadership.leads()) return 0
+    const sends = toSends(await source.readUnsent(batchRows), aloneUpTo)
+    let done = 0
+    for (let rows = sends.shift(); rows; rows = sends.shift()) {
+      producer ??= await openProducer()
+      // Asked before each send: who was frozen since the last one finds out here.
+      if (stopping.signal.aborted || !leadership.leads()) return done
+      const rejection = await send(producer, rows)
+      if (rejection) {
+        // This producer would drop messages that it says are acknowledged: only a new one may go on, and with the same rows.
+        await closeProducer()
+        const last = lastOf(rows)
+        aloneUpTo = Math.max(aloneUpTo, last.id)
+        const fault = faultOfMessage(rejection)
+        if (!fault) throw rejection
+        if (rows.length > 1) {
+          sends.unshift(...toSends(rows, aloneUpTo))
+          continue
+        }
+        await source.setAside(last.id, fault)
+        logger.error({ err: rejection, relay: name, id: last.id, orderId: last.orderId }, 'a message cannot be sent and is set aside')
+      }
+      await markAcknowledged()
+      done += rows.length
+    }
+    return done
+  }
+
+  function relayOnce(): Promise<number> {
+    const next = running.then(relay, relay)
+    running = next
+    return next
+  }
+
+  async function run(): Promise<void> {
+    let backoffMs = 100
+    while (!stopping.signal.aborted) {
+      try {
+        while ((await relayOnce()) > 0) backoffMs = 100
+        backoffMs = 100
+        await doorbell.heard(pollMs)
+        await sleep(gatherMs, undefined, { signal: stopping.signal })
+      } catch (error) {
+        if (stopping.signal.aborted) return
+        logger.warn({ err: error, relay: name, againInMs: backoffMs }, 'messages wait for Kafka')
+        // No bell is heard meanwhile: each checkout would ask again what has just failed.
+        await sleep(backoffMs, undefined, { signal: stopping.signal }).catch(() => {})
+        backoffMs = Math.min(backoffMs * 2, 5000)
+      }
+    }
+  }
+
+  return {
+    start() {
+      leadership.start()
+      loop ??= run()
+    },
+
+    async stop() {
+      stopping.abort()
+      doorbell.ring()
+      const ended = Promise.allSettled([loop, running])
+      await settledWithin(ended, stopMs)
+      cutOff.abort()
+      await settledWithin(ended, stopMs)
+      await closeProducer()
+      await leadership.stop()
+    },
+
+    wake: doorbell.ring,
+    leads: leadership.leads,
+    relayOnce,
+  }
+}
+
+async function settledWithin(work: Promise<unknown>, ms: number): Promise<void> {
+  const enough = new AbortController()
+  await Promise.race([work, sleep(ms, undefined, { signal: enough.signal }).catch(() => {})])
+  enough.abort()
+}

@@ -1,0 +1,31 @@
+/** The operators' command as a process of its own. It ends with the test at the latest. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+
+export interface Said {
+  code: number | null
+  out: string
+  err: string
+}
+
+export interface Running {
+  said: Promise<Said>
+  kill(): void
+}
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+
+/** What `bin/order-admin` runs, with nothing in its environment but this. */
+export function startAdmin(args: readonly string[], env: Record<string, string>): Running {
+  const child = spawn(process.execPath, ['src/order-admin.ts', ...args], { cwd: root, env: { PATH: process.env.PATH, ...env } })
+  const said = Promise.all([once(child, 'close'), text(child.stdout), text(child.stderr)]).then(([[code], out, err]) => ({
+    code: code as number | null,
+    out,
+    err,
+  }))
+  return { said, kill: () => void child.kill('SIGKILL') }
+}
+
+export const admin = (args: readonly string[], env: Record<string, string>): Promise<Said> => startAdmin(args, env).said

@@ -1,0 +1,354 @@
+import { createHash } from 'node:crypto'
+import test from 'ava'
+import {
+  countLetters,
+  discardLetter,
+  listLetters,
+  markPublished,
+  readLetter,
+  refusePublishing,
+  replayEvent,
+  replayMessage,
+  unpublishedLetters,
+} from '../../src/db/dead-letters.ts'
+import {
+  applied,
+  bury,
+  leavePayment,
+  type ReadMessage,
+  readBridgeBooks,
+  receive,
+  resumePayment,
+  strandedPayments,
+} from '../../src/db/payment-events.ts'
+import { connectPool, type Pool } from '../../src/db/pool.ts'
+import type { PaymentEvent } from '../../src/model.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
+import { createDatabase, query } from '../support/database.ts'
+
+let database: Awaited<ReturnType<typeof createDatabase>>
+let pool: Pool
+test.before(async () => {
+  database = await createDatabase()
+  pool = await connectPool(database.dsn, { size: 6, logger: createLogger('silent') })
+})
+test.after.always(async () => {
+  await pool?.end()
+  await database?.drop()
+})
+/** Whatever a test does, the bridge's books balance at any moment that one can see. */
+test.afterEach.always(async (t) => {
+  const { consumed, applied: ended, duplicate, dead, waiting, passedBy } = await readBridgeBooks(pool)
+  t.is(consumed, ended + duplicate + dead + waiting + passedBy)
+})
+
+const source = { topic: 'payment.events', partition: 0 }
+let offsets = 0n
+let orders = 1000
+
+const hash = (text: string) => createHash('sha256').update(text).digest('hex')
+
+function event(changes: Partial<PaymentEvent> = {}, identity?: string): ReadMessage {
+  orders += 1
+  const told: PaymentEvent = {
+    type: 'payment.succeeded',
+    orderId: orders,
+    amountCents: 2000,
+    currency: 'USD',
+    provider: null,
+    paymentId: null,
+    details: {},
+    ...changes,
+  }
+  const value = Buffer.from(JSON.stringify(told))
+  return { ...asOnTopic(value), read: 'event', event: told, identity: identity ?? hash(String(value)) }
+}
+
+function asOnTopic(value: Buffer | null) {
+  offsets += 1n
+  return { offset: offsets, key: Buffer.from('7'), value, headers: [['trace', Buffer.from([0, 255])]] as const, sentAt: new Date() }
+}
+const unreadable = (bytes: Buffer, reason = 'no JSON'): ReadMessage => ({
+  ...asOnTopic(bytes),
+  read: 'unreadable',
+  reason,
+  bytesHash: createHash('sha256').update(bytes).digest('hex'),
+})
+const passedBy = (): ReadMessage => ({ ...asOnTopic(Buffer.from('{}')), read: 'passed-by' })
+
+/** The same message as the topic would give it again at another offset. */
+const again = (one: ReadMessage): ReadMessage => ({ ...one, offset: ++offsets })
+
+test.serial('a new event waits for its job, with an attempt of its own', async (t) => {
+  const [one, two] = [event(), event()]
+  const { receipts, waiting } = await receive(pool, source, [one, two])
+  t.deepEqual(receipts, ['received', 'received'])
+  t.is(waiting.length, 2)
+  t.not(waiting[0]!.attempt, waiting[1]!.attempt)
+  t.true(waiting.every(({ attempt }) => attempt !== null))
+})
+
+test.serial('a failed payment is kept, and nobody has to drive it', async (t) => {
+  const { receipts, waiting } = await receive(pool, source, [event({ type: 'payment.failed', details: { reason: 'card', code: '51' } })])
+  t.deepEqual(receipts, ['noted'])
+  t.deepEqual(waiting, [])
+})
+
+test.serial('the same event again is a duplicate; one that still waits is given a job again, under a new attempt', async (t) => {
+  const one = event()
+  const first = await receive(pool, source, [one])
+  const second = await receive(pool, source, [one])
+  const third = await receive(pool, source, [again(one)])
+  t.deepEqual([second.receipts, third.receipts], [['duplicate'], ['duplicate']])
+  t.deepEqual(second.waiting, [{ ...first.waiting[0]!, attempt: null }])
+})
+
+test.serial('one that comes twice in a batch is received once', async (t) => {
+  const one = event()
+  const { receipts, waiting } = await receive(pool, source, [one, again(one), passedBy(), again(one)])
+  t.deepEqual(receipts, ['received', 'duplicate', 'passed-by', 'duplicate'])
+  t.is(waiting.length, 1)
+})
+
+test.serial('of two bridges that receive one batch at once each event is received by one of them', async (t) => {
+  const batch = Array.from({ length: 40 }, () => event())
+  const batches = [batch, batch.toReversed(), batch, batch.toReversed()]
+  const received = await Promise.all(batches.map((one, partition) => receive(pool, { ...source, partition }, one)))
+  const times = received.flatMap(({ receipts }) => receipts).filter((receipt) => receipt === 'received').length
+  t.is(times, 40)
+})
+
+test.serial('an event with the identity of another one and other content is a dead letter, once', async (t) => {
+  const one = event()
+  if (one.read !== 'event') throw new Error('an event')
+  const other: ReadMessage = { ...again(one), read: 'event', identity: one.identity, event: { ...one.event, amountCents: 1 } }
+  t.deepEqual((await receive(pool, source, [one, other])).receipts, ['received', 'dead'])
+  t.deepEqual((await receive(pool, source, [one, other])).receipts, ['duplicate', 'duplicate'])
+  const [letter] = (await listLetters(pool, { all: false, limit: 100 })).filter(({ fault }) => fault === 'other-content')
+  t.like(letter, { eventId: undefined, offset: other.offset, state: 'WAITING', times: 1 })
+})
+
+test.serial('what cannot be read lies among the dead letters with its bytes, once', async (t) => {
+  const bytes = Buffer.from([0x7b, 0x00, 0xff, 0xfe])
+  const poison = unreadable(bytes)
+  t.deepEqual((await receive(pool, source, [poison])).receipts, ['dead'])
+  t.deepEqual((await receive(pool, source, [poison])).receipts, ['duplicate'])
+  const letter = (await listLetters(pool, { all: false, limit: 1000 })).find(({ offset }) => offset === poison.offset)!
+  t.deepEqual(letter.value, bytes)
+  t.deepEqual(letter.headers, poison.headers)
+  t.like(letter, { fault: 'unreadable', reason: 'no JSON', key: Buffer.from('7') })
+})
+
+test.serial('a topic that was made anew begins at 0 again: other bytes at a known offset are another letter', async (t) => {
+  const poison = unreadable(Buffer.from('first'))
+  const other = { ...unreadable(Buffer.from('second')), offset: poison.offset }
+  t.deepEqual((await receive(pool, source, [poison])).receipts, ['dead'])
+  t.deepEqual((await receive(pool, source, [other])).receipts, ['dead'])
+})
+
+test.serial('a message without a value, and one of no meaning to orders', async (t) => {
+  const empty: ReadMessage = { ...asOnTopic(null), key: null, read: 'unreadable', reason: 'no value', bytesHash: hash('') }
+  t.deepEqual((await receive(pool, source, [empty, passedBy()])).receipts, ['dead', 'passed-by'])
+})
+
+test.serial('a value that PostgreSQL refuses leaves nothing of its batch behind', async (t) => {
+  const before = await readBridgeBooks(pool)
+  const batch = [event(), event({ provider: 'a\0b' }), unreadable(Buffer.from('poison'))]
+  await t.throwsAsync(receive(pool, source, batch))
+  t.deepEqual(await readBridgeBooks(pool), before)
+  t.deepEqual((await receive(pool, source, [batch[0]!, batch[2]!])).receipts, ['received', 'dead'])
+})
+
+async function newEvent() {
+  const { waiting: events } = await receive(pool, source, [event()])
+  const { eventId, attempt } = events[0]!
+  return { eventId, attempt: attempt! }
+}
+const state = async (eventId: number) => {
+  const [row] = await query<{ state: string; attempt: number; commit_call: string; last_error: string | null }>(
+    database.dsn,
+    'select state, attempt, commit_call, last_error from order_service.payment_events where id = $1',
+    [eventId],
+  )
+  return row!
+}
+const letterOf = async (eventId: number) => {
+  const letter = (await listLetters(pool, { all: true, limit: 1000 })).find((one) => one.eventId === eventId)
+  if (!letter) throw new Error(`no letter of event ${eventId}`)
+  return letter
+}
+
+test.serial('an attempt that was taken over writes nothing any more', async (t) => {
+  const old = await newEvent()
+  const attempt = (await resumePayment(pool, old.eventId))!
+  t.true(attempt > old.attempt)
+  await leavePayment(pool, old, { error: 'late', commitCall: 'settled' })
+  await applied(pool, old, 'already-paid')
+  t.false(await bury(pool, old, 'cancelled', 'late'))
+  t.deepEqual(await state(old.eventId), { state: 'WAITING', attempt, commit_call: 'unknown', last_error: null })
+  await applied(pool, { eventId: old.eventId, attempt }, 'already-paid')
+  t.is(await resumePayment(pool, old.eventId), undefined, 'it waits no longer')
+})
+
+test.serial('of many that take an event over at once each has a number of its own, and one the last', async (t) => {
+  const { eventId } = await newEvent()
+  const attempts = await Promise.all(Array.from({ length: 6 }, () => resumePayment(pool, eventId)))
+  t.is(new Set(attempts).size, 6)
+  t.is((await state(eventId)).attempt, Math.max(...attempts.map((attempt) => attempt!)))
+})
+
+test.serial('two events of one order never share an attempt: each of their calls is a doubt of its own', async (t) => {
+  const orderId = 1
+  await query(database.dsn, `insert into public.orders (id, user_email, total_cents) values (${orderId}, 'a@example.com', 2000)`)
+  await query(
+    database.dsn,
+    `insert into public.order_items (order_id, product_id, qty, unit_price_cents, title_snapshot)
+     values (${orderId}, 2, 1, 500, ''), (${orderId}, 1, 1, 500, ''), (${orderId}, 1, 2, 500, ''), (${orderId}, 9, 1, 500, '')`,
+  )
+  await query(database.dsn, 'insert into order_service.products (product_id, drift, predicted_stock) values (1, 0, 100), (2, 0, 100)')
+  const { waiting: events } = await receive(pool, source, [event({ orderId, paymentId: 'a' }), event({ orderId, paymentId: 'b' })])
+  await Promise.all(events.map(({ eventId }) => resumePayment(pool, eventId)))
+  const doubts = await query(
+    database.dsn,
+    'select attempt, product_id, qty, verb from order_service.doubts where order_id = $1 order by attempt, product_id',
+    [orderId],
+  )
+  t.deepEqual(
+    doubts,
+    events.flatMap(({ attempt }) => [
+      { attempt, product_id: 1, qty: 3, verb: 'commit' },
+      { attempt, product_id: 2, qty: 1, verb: 'commit' },
+    ]),
+    'a product that was never met was never asked for',
+  )
+  const settled = await resumePayment(pool, events[0]!.eventId)
+  await leavePayment(pool, { eventId: events[0]!.eventId, attempt: settled! }, { error: 'refused', commitCall: 'settled' })
+  await resumePayment(pool, events[0]!.eventId)
+  const rows = await query(database.dsn, 'select from order_service.doubts where attempt = $1', [settled])
+  t.is(rows.length, 0, 'a call that was answered is none')
+})
+
+test.serial('a buried event is a dead letter; replayed it waits again, with a new grace and no call in doubt', async (t) => {
+  const first = await newEvent()
+  t.true(await bury(pool, first, 'unknown-order', 'there is no order'))
+  t.false(await bury(pool, first, 'unknown-order', 'there is no order'))
+  const letter = await letterOf(first.eventId)
+  t.like(letter, { fault: 'unknown-order', state: 'WAITING', times: 1 })
+  await query(database.dsn, `update order_service.payment_events set waiting_since = now() - interval '1 h' where id = $1`, [first.eventId])
+
+  const replays = await Promise.all(Array.from({ length: 4 }, () => replayEvent(pool, { id: letter.id, eventId: first.eventId })))
+
+  t.is(replays.filter(Boolean).length, 1, 'of four people at once')
+  const [row] = await query<{ young: boolean }>(
+    database.dsn,
+    `select waiting_since > now() - interval '1 min' as young from order_service.payment_events where id = $1`,
+    [first.eventId],
+  )
+  t.true(row!.young)
+  t.like(await state(first.eventId), { state: 'WAITING', commit_call: 'settled' })
+  t.false(await bury(pool, first, 'cancelled', 'whoever drove it before'))
+
+  const attempt = (await resumePayment(pool, first.eventId))!
+  t.true(await bury(pool, { eventId: first.eventId, attempt }, 'cancelled', 'again'))
+  t.like(await letterOf(first.eventId), { id: letter.id, fault: 'cancelled', reason: 'again', state: 'WAITING', times: 2 })
+})
+
+test.serial('a discarded letter keeps its bytes and the reason, and is not replayed any more', async (t) => {
+  const first = await newEvent()
+  await bury(pool, first, 'second-payment', 'paid before')
+  const { id } = await letterOf(first.eventId)
+  const discards = await Promise.all(['refunded', 'also refunded'].map((note) => discardLetter(pool, id, note)))
+  t.is(discards.filter(Boolean).length, 1)
+  t.false(await replayEvent(pool, { id, eventId: first.eventId }))
+  const letter = (await readLetter(pool, id))!
+  t.is(letter.state, 'DISCARDED')
+  t.regex(letter.note!, /refunded/)
+  t.true(letter.value!.length > 0)
+  t.is((await state(first.eventId)).state, 'DEAD')
+})
+
+async function unreadLetter(): Promise<{ id: number; message: ReadMessage }> {
+  const one = unreadable(Buffer.from(`poison ${offsets}`))
+  await receive(pool, source, [one])
+  const letter = (await listLetters(pool, { all: true, limit: 1000 })).find(({ offset }) => offset === one.offset)!
+  return { id: letter.id, message: one }
+}
+const asEvent = ({ message: { offset, key, value, headers, sentAt } }: { message: ReadMessage }, like: ReadMessage): ReadMessage =>
+  Object.assign({}, like, { offset, key, value, headers, sentAt })
+
+test.serial('unread messages that can be read now become what they would have been, and each is counted once', async (t) => {
+  const known = event()
+  await receive(pool, source, [known])
+  const cases: [string, ReadMessage][] = [
+    ['received', event()],
+    ['noted', event({ type: 'payment.failed' })],
+    ['duplicate', known],
+    ['passed-by', passedBy()],
+  ]
+  for (const [became, like] of cases) {
+    const letter = await unreadLetter()
+    const before = await readBridgeBooks(pool)
+    const read = await Promise.all(
+      [1, 2, 3].map(async () => replayMessage(pool, (await readLetter(pool, letter.id))!, asEvent(letter, like))),
+    )
+    t.deepEqual(
+      read.flatMap((one) => (one ? [one.became] : [])),
+      [became],
+      'once, by whoever was first',
+    )
+    t.is((await readLetter(pool, letter.id))!.state, 'REPLAYED')
+    const after = await readBridgeBooks(pool)
+    t.is(after.consumed, before.consumed)
+    t.is(after.dead, before.dead - 1)
+    t.is((await receive(pool, source, [letter.message])).receipts[0], 'duplicate', 'the topic may give it once more')
+  }
+})
+
+test.serial('unread messages that still cannot be taken in stay, and say why', async (t) => {
+  const letter = await unreadLetter()
+  const reader = async (message: ReadMessage) => replayMessage(pool, (await readLetter(pool, letter.id))!, message)
+  t.like(await reader(asEvent(letter, unreadable(Buffer.from('x'), 'still no JSON'))), { became: 'dead', reason: 'still no JSON' })
+  const known = event()
+  await receive(pool, source, [known])
+  if (known.read !== 'event') throw new Error('an event')
+  const other = { ...known, event: { ...known.event, amountCents: 3 } }
+  t.like(await reader(asEvent(letter, other)), { became: 'dead', fault: 'other-content' })
+  t.like(await readLetter(pool, letter.id), { state: 'WAITING', fault: 'other-content', times: 3 })
+})
+
+test.serial('a replay that PostgreSQL refuses changes nothing', async (t) => {
+  const letter = await unreadLetter()
+  await t.throwsAsync(replayMessage(pool, (await readLetter(pool, letter.id))!, asEvent(letter, event({ provider: 'a\0b' }))))
+  t.like(await readLetter(pool, letter.id), { state: 'WAITING', times: 1 })
+})
+
+test.serial('each letter is published once, one that no broker takes never, and one that died again once more', async (t) => {
+  const first = await newEvent()
+  await bury(pool, first, 'cancelled', 'no order')
+  const [letter, large] = [await letterOf(first.eventId), await unreadLetter()]
+  const isUnpublished = async (id: number) => (await unpublishedLetters(pool, 1000)).some((one) => one.id === id)
+  t.true((await isUnpublished(letter.id)) && (await isUnpublished(large.id)))
+  const before = await countLetters(pool)
+
+  await markPublished(pool, [letter.id])
+  await refusePublishing(pool, large.id, 'too large')
+
+  t.false((await isUnpublished(letter.id)) || (await isUnpublished(large.id)))
+  t.deepEqual(await countLetters(pool), { waiting: before.waiting, unpublished: before.unpublished - 2 })
+  await replayEvent(pool, { id: letter.id, eventId: first.eventId })
+  const attempt = (await resumePayment(pool, first.eventId))!
+  await bury(pool, { eventId: first.eventId, attempt }, 'cancelled', 'no order')
+  t.true(await isUnpublished(letter.id))
+})
+
+test.serial('events that no job has touched for a while are stranded, those that wait properly are not', async (t) => {
+  const [lost, driven] = [await newEvent(), await newEvent()]
+  const old = `update order_service.payment_events set touched_at = now() - interval '2 min' where id = any($1)`
+  await query(database.dsn, old, [[lost.eventId, driven.eventId]])
+  await leavePayment(pool, driven, { error: 'there is no order', commitCall: 'settled' })
+  const stranded = await strandedPayments(pool, 60_000, 1000)
+  t.deepEqual(
+    stranded.map(({ eventId, attempt }) => ({ eventId, attempt })),
+    [{ eventId: lost.eventId, attempt: null }],
+  )
+})

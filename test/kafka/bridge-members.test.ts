@@ -1,0 +1,186 @@
+/** Bridges that come, go, and die between any two of their writes: inbox, jobs, offset. */
+import test, { type ExecutionContext } from 'ava'
+import { Redis } from 'ioredis'
+import { connectPool } from '../../src/db/pool.ts'
+import type { Batch } from '../../src/kafka/consumer.ts'
+import { createKafka, type Kafka } from '../../src/kafka/client.ts'
+import { createPaymentBridge, type PaymentBridge } from '../../src/kafka/payment-bridge.ts'
+import { createPaymentQueue, type PaymentQueue } from '../../src/queues/payment.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
+import { allPaid, booksInTheEnd, bridgeBooks, placeOrders } from '../support/payment-books.ts'
+import { paymentOf } from '../support/payments.ts'
+import { startProcess } from '../support/service-process.ts'
+import { openShop, type Shop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+
+const logger = createLogger('silent')
+let shop: Shop
+test.beforeEach(async () => {
+  shop = await openShop({ roles: ['web', 'worker'] })
+})
+test.afterEach.always(() => shop?.close())
+
+const flat = (order: number) => paymentOf(order, { amount_cents: 1000, currency: 'USD' })
+
+async function parts(t: ExecutionContext): Promise<{ queue: PaymentQueue; kafka: Kafka; open: (parts?: Partial<Parts>) => PaymentBridge }> {
+  const pool = await connectPool(shop.dsn, { size: 4, logger })
+  const redis = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
+  const queue = createPaymentQueue(redis, shop.prefix)
+  const kafka = createKafka({ brokers: [process.env.KAFKA_BOOTSTRAP!], clientId: 'bridge-test', logger })
+  const bridges: PaymentBridge[] = []
+  t.teardown(async () => {
+    await Promise.all(bridges.map((bridge) => bridge.stop()))
+    await queue.close()
+    redis.disconnect()
+    await pool.end()
+  })
+  return {
+    queue,
+    kafka,
+    open(others = {}) {
+      const terms = { pool, queue, kafka, topic: shop.paymentTopic, group: shop.group, logger, metrics: createMetrics(), chunkRows: 10 }
+      const bridge = createPaymentBridge({ ...terms, ...others })
+      bridges.push(bridge)
+      bridge.start()
+      return bridge
+    },
+  }
+}
+type Parts = Pick<Parameters<typeof createPaymentBridge>[0], 'queue' | 'kafka'>
+
+/** The same Kafka, with another ending of each chunk. */
+const endingWith = (kafka: Kafka, done: (batch: Batch, offset: bigint) => Promise<void>): Kafka => ({
+  ...kafka,
+  consumer: (options) =>
+    kafka.consumer({ ...options, onBatch: (batch) => options.onBatch({ ...batch, done: (offset) => done(batch, offset) }) }),
+})
+
+for (const [where, dying] of [
+  ['between the inbox and the jobs', ({ kafka }, reached) => ({ kafka, queue: { add: () => reached() } })],
+  ['between the jobs and the offset', ({ kafka, queue }, reached) => ({ queue, kafka: endingWith(kafka, reached) })],
+  [
+    'after the offset of its first chunk',
+    ({ kafka, queue }, reached) => ({
+      queue,
+      kafka: endingWith(kafka, async (batch, offset) => {
+        await batch.done(offset)
+        await reached()
+      }),
+    }),
+  ],
+] as [string, (parts: { queue: PaymentQueue; kafka: Kafka }, reached: () => Promise<never>) => Parts][]) {
+  test.serial(`a bridge that stands still ${where} is followed by one that does the rest`, async (t) => {
+    const { open, ...real } = await parts(t)
+    const id = shop.catalog.product({ stock: 100 })
+    const orders = await placeOrders(shop, 40, id)
+    await shop.publish(orders.map((order) => ({ ...flat(order), partition: 1 })))
+    let stands = false
+    const first = open(
+      dying(real, () => {
+        stands = true
+        return new Promise(() => {})
+      }),
+    )
+    await until(
+      () => stands,
+      (yes) => yes,
+    )
+    await first.stop()
+    open()
+
+    await allPaid(shop, orders)
+    const books = await bridgeBooks(shop, { consumed: 40 })
+    t.like(books, { applied: 40, dead: 0 })
+    t.is(books.duplicate, where.startsWith('after') ? 0 : 10)
+    t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 60, reserved: 0 })
+    t.is(shop.catalog.journal({ call: 'commit' }).length, 40)
+  })
+}
+
+test.serial('the offset is never ahead of the inbox and the jobs', async (t) => {
+  const { open, kafka, queue } = await parts(t)
+  const orders = await placeOrders(shop, 30, shop.catalog.product({ stock: 100 }))
+  const seen = { faults: 0 }
+  const committed = async () => (await kafka.lag({ topic: shop.paymentTopic, group: shop.group })).find(({ partition }) => partition === 2)
+  open({
+    queue: {
+      async add(events) {
+        if (seen.faults++ < 3) throw new Error('Redis is away')
+        await queue.add(events)
+      },
+    },
+  })
+  await shop.publish(orders.map((order) => ({ ...flat(order), partition: 2 })))
+  while (seen.faults < 3) t.is((await committed())?.messages, 30)
+
+  await allPaid(shop, orders)
+  await until(committed, (lag) => lag?.messages === 0)
+  t.like(await bridgeBooks(shop, { consumed: 30 }), { applied: 30, dead: 0 })
+})
+
+test.serial('two bridges under load, one replaced again and again: nothing is lost, nothing is applied twice', async (t) => {
+  const id = shop.catalog.product({ stock: 1000 })
+  const orders = await placeOrders(shop, 200, id)
+  const { open, kafka } = await parts(t)
+  const bridges = [open(), open()]
+  const state = { replacing: true }
+  const replaced = (async () => {
+    for (let round = 0; round < 3; round++) {
+      for (const bridge of bridges) await until(bridge.joined, (joined) => joined)
+      await bridges.shift()!.stop()
+      bridges.push(open())
+    }
+    state.replacing = false
+  })()
+  for (let i = 0; state.replacing || i < orders.length; i++) await shop.publish([flat(orders[i % orders.length]!)])
+  await replaced
+
+  await allPaid(shop, orders)
+  await until(
+    () => kafka.lag({ topic: shop.paymentTopic, group: shop.group }),
+    (lags) => lags.every(({ messages }) => messages === 0),
+  )
+  const books = await bridgeBooks(shop, { consumed: 200 })
+  t.like(books, { applied: 200, dead: 0 })
+  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 800, reserved: 0 })
+  t.is(shop.catalog.journal({ call: 'commit' }).length, 200)
+})
+
+test.serial('a bridge that is killed under load is followed by another one, one that is asked to end does so with 0', async (t) => {
+  const id = shop.catalog.product({ stock: 1000 })
+  const orders = await placeOrders(shop, 100, id)
+  const killed = await startProcess(t, ['bridge'], shop.env)
+  await killed.logged('started')
+  const streaming = (async () => {
+    for (const order of orders) await shop.publish([flat(order)])
+  })()
+  await until(
+    () => shop.query('select from order_service.payment_events'),
+    (rows) => rows.length > 5,
+  )
+  process.kill(killed.pid, 'SIGKILL')
+  await killed.exited
+  await streaming
+  const next = await startProcess(t, ['bridge'], shop.env)
+
+  await allPaid(shop, orders)
+  t.like(await bridgeBooks(shop, { consumed: 100 }), { applied: 100, dead: 0 })
+  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 900, reserved: 0 })
+  const began = performance.now()
+  t.is(await next.stop(), 0)
+  t.true(performance.now() - began < 15_000)
+  t.false(JSON.stringify(next.log).includes('@example.com'))
+})
+
+test.serial('a group whose topic is not there yet waits for it, and a stop does not wait for a broker that is away', async (t) => {
+  const nowhere = createKafka({ brokers: ['127.0.0.1:9'], clientId: 'bridge-test', logger })
+  const { open } = await parts(t)
+  const lost = open({ kafka: nowhere })
+  t.false(lost.joined())
+  await lost.stop()
+  const bridge = open()
+  await until(bridge.joined, (joined) => joined)
+  await bridge.stop()
+  t.false(bridge.joined())
+})

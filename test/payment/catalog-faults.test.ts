@@ -1,0 +1,105 @@
+/** Every way in which Catalog fails a payment, down to its books. */
+import test from 'ava'
+import type { CatalogFault } from '../support/neighbours/index.ts'
+import { openShop, type Shop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+import { openTill, paymentOf, type Till } from './till.ts'
+
+let shop: Shop
+let till: Till
+test.before(async () => {
+  // A short time-out, so that a Catalog that hangs does not hang the tests.
+  shop = await openShop({ roles: ['web', 'worker'], env: { CALL_TIMEOUT_MS: '400' } })
+  till = await openTill(shop)
+})
+test.after.always(async () => {
+  await till?.close()
+  await shop?.close()
+})
+
+/** An order of two products: of one it has all that is held, of the other somebody else holds three. */
+async function ordered() {
+  const [alone, shared] = [shop.catalog.product({ stock: 10 }), shop.catalog.product({ stock: 10 })]
+  await till.buys({ product_id: shared, qty: 3 })
+  return { alone, shared, order: await till.buys({ product_id: alone, qty: 2 }, { product_id: shared, qty: 1 }) }
+}
+
+const passing: [string, Omit<CatalogFault, 'call' | 'productId'>, number][] = [
+  ['answers 500 before it acts', { fault: 'error' }, 1],
+  ['answers 500 after it acted', { fault: 'error', actFirst: true }, 2],
+  ['answers 503', { fault: 'error', status: 503 }, 1],
+  ['answers 401', { fault: 'refuse', status: 401 }, 1],
+  ['answers 429', { fault: 'refuse', status: 429 }, 1],
+  ['hangs', { fault: 'hang' }, 1],
+  ['acts and drops its answer', { fault: 'drop' }, 2],
+  ['resets the connection', { fault: 'reset' }, 1],
+  ['acts after we gave the call up', { fault: 'late', ms: 500 }, 2],
+  ['acts long after we gave the call up', { fault: 'late', ms: 3000 }, 2],
+  ['answers only after we gave the call up', { fault: 'slow', ms: 600, actFirst: true }, 2],
+  ['is slow, and still in time', { fault: 'slow', ms: 150 }, 1],
+]
+for (const [what, fault, applied] of passing) {
+  test(`a Catalog that ${what} costs time: the order is PAID once, and its pieces are taken once`, async (t) => {
+    const { alone, shared, order } = await ordered()
+    const told = shop.catalog.fault({ call: 'commit', productId: alone, times: 1, ...fault })
+
+    const eventId = await till.paid(paymentOf(order))
+
+    t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid', fault: null })
+    t.is(told.fired(), 1)
+    const commits = () => shop.catalog.journal({ call: 'commit', productId: alone }).filter((one) => one.applied && one.items.length === 2)
+    await until(commits, ({ length }) => length === applied)
+    await till.booksAre(alone, { in_stock: 8, reserved: 0 })
+    await till.booksAre(shared, { in_stock: 9, reserved: 3 })
+    t.is(commits().length, applied)
+    t.is(till.commits(alone, 2).net, 1)
+    t.is(till.commits(shared, 1).net, 1)
+    t.is(shop.catalog.inFlightMost(alone), 1)
+  })
+}
+
+test('a Catalog that fails five times in a row, after it acted, costs more time', async (t) => {
+  const { alone, shared, order } = await ordered()
+  shop.catalog.fault({ call: 'commit', productId: alone, times: 5, fault: 'error', actFirst: true })
+  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(alone, { in_stock: 8, reserved: 0 })
+  await till.booksAre(shared, { in_stock: 9, reserved: 3 })
+})
+
+for (const status of [404, 409, 422]) {
+  test(`a Catalog that refuses the commit with ${status} leaves a dead letter, and the order as it is`, async (t) => {
+    const { alone, shared, order } = await ordered()
+    const detail = `Inventory missing for product_id ${alone}`
+    shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status, detail })
+
+    const row = await till.ended(await till.paid(paymentOf(order)))
+
+    t.like(row, { state: 'DEAD', fault: 'catalog-refused', reason: `catalog commit: ${detail} (${status})` })
+    t.is(await till.statusOf(order), 'CREATED')
+    await till.booksAre(alone, { in_stock: 10, reserved: 2 })
+    await till.booksAre(shared, { in_stock: 10, reserved: 4 })
+  })
+}
+
+test('while our key is refused the payment is repeated, with the reason at hand, and goes through once it is right', async (t) => {
+  const { alone, order } = await ordered()
+  const told = shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
+  const eventId = await till.paid(paymentOf(order))
+  t.is((await till.tried(eventId)).last_error, 'catalog commit: Invalid internal key (401)')
+  t.is(await till.statusOf(order), 'CREATED')
+  told.remove()
+  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(alone, { in_stock: 8, reserved: 0 })
+})
+
+test.serial('a Catalog that is away is waited for', async (t) => {
+  const { alone, shared, order } = await ordered()
+  await shop.catalog.down()
+  const eventId = await till.paid(paymentOf(order))
+  await till.tried(eventId)
+  await shop.catalog.up()
+  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(alone, { in_stock: 8, reserved: 0 })
+  await till.booksAre(shared, { in_stock: 9, reserved: 3 })
+  t.deepEqual(till.commits(alone, 2), { applied: 1, net: 1 })
+})

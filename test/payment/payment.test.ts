@@ -1,0 +1,289 @@
+import test from 'ava'
+import { strandedPayments } from '../../src/db/payment-events.ts'
+import { createPayments } from '../../src/db/payments.ts'
+import { createStockLedger } from '../../src/db/stock-ledger.ts'
+import { paymentJobId } from '../../src/queues/payment.ts'
+import { openShop, type Shop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+import { openTill, paymentOf, type Till } from './till.ts'
+
+let shop: Shop
+let till: Till
+test.before(async () => {
+  shop = await openShop({ roles: ['web', 'worker'], env: { CALL_TIMEOUT_MS: '600' } })
+  till = await openTill(shop)
+})
+test.after.always(async () => {
+  await till?.close()
+  await shop?.close()
+})
+
+const product = (stock = 10) => shop.catalog.product({ stock })
+
+test('a payment commits the stock of its order at Catalog, and the order is PAID', async (t) => {
+  const [shoes, socks] = [product(), product(50)]
+  const order = await till.buys({ product_id: shoes, qty: 2 }, { product_id: socks, qty: 3 }, { product_id: shoes, qty: 1 })
+
+  const eventId = await till.paid(paymentOf(order))
+
+  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid', fault: null })
+  t.is(await till.statusOf(order), 'PAID')
+  await till.booksAre(shoes, { in_stock: 7, reserved: 0 })
+  await till.booksAre(socks, { in_stock: 47, reserved: 0 })
+  t.deepEqual(till.commits(shoes, 3), { applied: 1, net: 1 })
+  await until(
+    () => till.payments.queue.getJob(paymentJobId(eventId)),
+    (job) => job === undefined,
+  )
+})
+
+test('holds of others stay where they are', async (t) => {
+  const id = product()
+  await till.buys({ product_id: id, qty: 4 })
+  const order = await till.buys({ product_id: id, qty: 2 })
+  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(id, { in_stock: 8, reserved: 4 })
+})
+
+test('the orders of a crowd are paid at once, each once', async (t) => {
+  const id = product(1000)
+  const orders = await Promise.all(Array.from({ length: 20 }, (_, i) => till.buys({ product_id: id, qty: 1 + (i % 3) })))
+  const events = await Promise.all(orders.map((order) => till.paid(paymentOf(order))))
+  for (const eventId of events) t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(id, { in_stock: 1000 - 39, reserved: 0 })
+  t.is(shop.catalog.inFlightMost(id), 1)
+})
+
+test('one event that two workers drive at once is applied once', async (t) => {
+  const id = product()
+  const order = await till.buys({ product_id: id, qty: 2 })
+  const slow = shop.catalog.fault({ call: 'commit', productId: id, fault: 'slow', ms: 400, times: 1 })
+  const one = await till.written(paymentOf(order))
+  await till.payments.add([one])
+  await until(slow.fired, (times) => times === 1)
+  // As Redis forgets a job that is under way: the same event, with a job beside the one that runs.
+  t.is(await till.redis.del(till.payments.queue.toKey(paymentJobId(one.eventId))), 1)
+  await till.payments.add([{ ...one, attempt: null }])
+
+  t.like(await till.ended(one.eventId), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+  t.is(till.commits(id, 2).net, 1)
+  t.is(shop.catalog.inFlightMost(id), 1)
+})
+
+test('of two messages of one payment at once one commits, and the other finds the order paid', async (t) => {
+  const id = product()
+  const order = await till.buys({ product_id: id, qty: 2 })
+  const events = await Promise.all([till.paid(paymentOf(order)), till.paid(paymentOf(order, { provider: 'card', paymentId: 'p-1' }))])
+  const results = await Promise.all(events.map(async (eventId) => (await till.ended(eventId)).result))
+  t.deepEqual(results.sort(), ['already-paid', 'paid'])
+  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+  t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
+})
+
+test('of two messages of one payment at once one commits, also where the first commit acts and gets no answer', async (t) => {
+  const id = product()
+  const order = await till.buys({ product_id: id, qty: 2 })
+  shop.catalog.fault({ call: 'commit', productId: id, fault: 'drop', times: 1 })
+  const events = await Promise.all([till.paid(paymentOf(order)), till.paid(paymentOf(order, { provider: 'card', paymentId: 'p-1' }))])
+  const results = await Promise.all(events.map(async (eventId) => (await till.ended(eventId)).result))
+  t.deepEqual(results.sort(), ['already-paid', 'paid'])
+  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+  t.is(till.commits(id, 2).net, 1)
+})
+
+test('a second payment of a PAID order is a dead letter', async (t) => {
+  const id = product()
+  const order = await till.buys({ product_id: id, qty: 2 })
+  await till.ended(await till.paid(paymentOf(order, { paymentId: 'p-1' })))
+  const second = await till.ended(await till.paid(paymentOf(order, { paymentId: 'p-2' })))
+  t.like(second, { state: 'DEAD', fault: 'second-payment' })
+  t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
+})
+
+test('an order that the service before made is paid, with the product met first', async (t) => {
+  const id = shop.catalog.product({ stock: 10, reserved: 5 })
+  const order = await till.olderOrder([{ productId: id, qty: 2 }])
+  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  t.is(await till.statusOf(order), 'PAID')
+  await till.booksAre(id, { in_stock: 8, reserved: 3 })
+})
+
+test('an order of the service before whose hold has leaked is paid, and Catalog has no piece too many', async (t) => {
+  const id = product()
+  const order = await till.olderOrder([{ productId: id, qty: 2 }])
+  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+})
+
+test('an order that the service before has marked PAID stays so, with nothing asked of Catalog', async (t) => {
+  const id = product()
+  const order = await till.olderOrder([{ productId: id, qty: 2 }], 'PAID')
+  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'already-paid' })
+  t.deepEqual(shop.catalog.journal({ productId: id }), [])
+})
+
+test('an order without items is paid all the same', async (t) => {
+  const order = await till.olderOrder([])
+  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+})
+
+test('a payment that comes before its order waits for it', async (t) => {
+  const id = product()
+  const customer = await shop.customer().wants({ product_id: id, qty: 2 })
+  const slow = shop.shipping.fault({ fault: 'slow', ms: 500, times: 1 })
+  const answer = customer.checkout()
+  const [row] = await until(
+    () =>
+      shop.query<{ order_id: number; total_cents: number }>(
+        `select order_id, total_cents::int from order_service.checkouts where user_email = $1 and state = 'OPEN'`,
+        [customer.email],
+      ),
+    (rows) => rows.length === 1,
+  )
+  const eventId = await till.paid(paymentOf({ orderId: row!.order_id, totalCents: row!.total_cents }))
+  t.regex((await till.tried(eventId)).last_error!, /there is no order|is still OPEN/)
+  t.is((await answer).status, 200)
+  slow.remove()
+  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+})
+
+test('a payment whose order does not come within the grace is a dead letter', async (t) => {
+  const eventId = await till.paid(paymentOf({ orderId: 2_000_000_000, totalCents: 100 }))
+  t.is((await till.tried(eventId)).last_error, 'there is no order 2000000000')
+  await shop.query(`update order_service.payment_events set waiting_since = now() - interval '11 min' where id = $1`, [eventId])
+  t.like(await till.ended(eventId), { fault: 'unknown-order', reason: 'there is no order 2000000000 after 600 s' })
+})
+
+test('a payment of a checkout that became no order is a dead letter', async (t) => {
+  const customer = await shop.customer().wants({ product_id: product(1), qty: 2 })
+  const answer = await customer.checkout()
+  t.is(answer.status, 409)
+  const orderId = Number(answer.headers.get('order-id'))
+  t.like(await till.ended(await till.paid(paymentOf({ orderId, totalCents: 2000 }))), { state: 'DEAD', fault: 'cancelled' })
+})
+
+for (const [what, changes] of [
+  ['another amount', { amountCents: 1 }],
+  ['no amount', { amountCents: null }],
+  ['another currency', { currency: 'EUR' }],
+] as const) {
+  test(`a payment with ${what} is a dead letter, and neither order nor stock are touched`, async (t) => {
+    const id = product()
+    const order = await till.buys({ product_id: id, qty: 2 })
+    t.like(await till.ended(await till.paid(paymentOf(order, changes))), { state: 'DEAD', fault: 'wrong-amount' })
+    t.is(await till.statusOf(order), 'CREATED')
+    await till.booksAre(id, { in_stock: 10, reserved: 2 })
+  })
+}
+
+/** A worker that stopped when Catalog had committed: what it sends is here, what it would put on record is not. */
+async function committed(order: { orderId: number }, productId: number, qty: number): Promise<void> {
+  const response = await fetch(`${shop.catalogBase}/catalog/v1/inventory/commit`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'x-internal-key': 'devkey', 'idempotency-key': `order:${order.orderId}:commit` },
+    body: JSON.stringify({ items: [{ product_id: productId, qty }] }),
+  })
+  if (response.status !== 200) throw new Error(`Catalog says ${response.status}`)
+}
+
+test('a worker stops between commit and record: the next one mends and commits, and the record of the first is refused', async (t) => {
+  const id = product()
+  const order = await till.buys({ product_id: id, qty: 2 })
+  const one = await till.written(paymentOf(order))
+  const [{ epoch }] = (await shop.query<{ epoch: number }>('select epoch from order_service.products where product_id = $1', [id])) as [
+    { epoch: number },
+  ]
+  await committed(order, id, 2)
+
+  await till.payments.add([{ ...one, attempt: null }])
+  t.like(await till.ended(one.eventId), { state: 'APPLIED', result: 'paid' })
+
+  const payments = createPayments(till.pool, { emitPaid: false, relay: undefined })
+  t.false(await payments.markPaid({ eventId: one.eventId, attempt: one.attempt! }, [{ productId: id, qty: 2, epoch }]))
+  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+  t.deepEqual(till.commits(id, 2), { applied: 2, net: 1 })
+})
+
+test('a product was mended between commit and record: the record is refused, changes nothing, and the next one pays', async (t) => {
+  const id = product()
+  const order = await till.buys({ product_id: id, qty: 2 })
+  const one = await till.written(paymentOf(order))
+  const attempt = { eventId: one.eventId, attempt: one.attempt! }
+  const payments = createPayments(till.pool, { emitPaid: false, relay: undefined })
+  const payable = (await payments.read(attempt))!
+  await committed(order, id, 2)
+  await createStockLedger(till.pool).raiseEpoch(id)
+
+  const products = payable.order!.products.map(({ productId, qty, epoch }) => ({ productId, qty, epoch: epoch! }))
+  t.false(await payments.markPaid(attempt, products))
+
+  t.like(await till.event(one.eventId), { state: 'WAITING', result: null })
+  t.is(await till.statusOf(order), 'CREATED')
+  await till.payments.add([{ ...one, attempt: null }])
+  t.like(await till.ended(one.eventId), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+  t.is(till.commits(id, 2).net, 1)
+})
+
+test('an attempt that was taken over is told so, also in one batch with the one that did', async (t) => {
+  const id = product()
+  const order = await till.buys({ product_id: id, qty: 2 })
+  const old = await till.written(paymentOf(order))
+  const [{ attempt }] = (await shop.query<{ attempt: number }>(
+    `update order_service.payment_events set attempt = nextval('order_service.payment_attempts') where id = $1 returning attempt`,
+    [old.eventId],
+  )) as [{ attempt: number }]
+  const payments = createPayments(till.pool, { emitPaid: false, relay: undefined })
+  const both = [
+    { eventId: old.eventId, attempt: old.attempt! },
+    { eventId: old.eventId, attempt },
+  ]
+  const [before, now] = await Promise.all(both.map((one) => payments.read(one)))
+  t.is(before, undefined)
+  t.deepEqual(await Promise.all(both.map((one) => payments.isPayable(one))), [false, true])
+  const products = now!.order!.products.map(({ productId, qty, epoch }) => ({ productId, qty, epoch: epoch! }))
+  t.deepEqual(await Promise.all(both.map((one) => payments.markPaid(one, products))), [false, true])
+  const [row] = await shop.query('select predicted_stock::int from order_service.products where product_id = $1', [id])
+  t.deepEqual(row, { predicted_stock: 8 })
+})
+
+test('two events of one order in one batch pay it once, two orders of one product lower it by both', async (t) => {
+  const id = product()
+  const [order, other] = [await till.buys({ product_id: id, qty: 2 }), await till.buys({ product_id: id, qty: 3 })]
+  const messages = [paymentOf(order, { paymentId: 'a' }), paymentOf(order, { paymentId: 'b' }), paymentOf(other)]
+  const attempts = []
+  for (const message of messages) {
+    const { eventId, attempt } = await till.written(message)
+    attempts.push({ eventId, attempt: attempt! })
+  }
+  const payments = createPayments(till.pool, { emitPaid: false, relay: undefined })
+  const [{ epoch }] = (await shop.query<{ epoch: number }>('select epoch from order_service.products where product_id = $1', [id])) as [
+    { epoch: number },
+  ]
+  const paid = await Promise.all(attempts.map((attempt, i) => payments.markPaid(attempt, [{ productId: id, qty: i === 2 ? 3 : 2, epoch }])))
+  t.deepEqual(paid, [true, false, true])
+  const [row] = await shop.query('select predicted_stock::int from order_service.products where product_id = $1', [id])
+  t.deepEqual(row, { predicted_stock: 5 })
+})
+
+test.serial('payments whose jobs are lost are found in PostgreSQL, and paid', async (t) => {
+  const id = product()
+  const orders = [await till.buys({ product_id: id, qty: 2 }), await till.buys({ product_id: id, qty: 1 })]
+  await till.payments.queue.pause()
+  const events = await Promise.all(orders.map((order) => till.paid(paymentOf(order))))
+  await till.payments.queue.obliterate({ force: true })
+  await till.payments.queue.resume()
+
+  const stranded = await strandedPayments(till.pool, 0, 100)
+  t.deepEqual(
+    stranded.map(({ eventId }) => eventId),
+    [...events].sort((a, b) => a - b),
+  )
+  await till.payments.add(stranded)
+
+  for (const eventId of events) t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await till.booksAre(id, { in_stock: 7, reserved: 0 })
+  t.is(till.commits(id, 1).net, 3)
+})

@@ -1,6 +1,7 @@
 /** Starts what is named and ends it again: the one place that makes things. Any of the processes may live in one Node process, or each in its own. */
 import type { Server } from 'node:http'
 import { createApp, createOpsApp, type Service as CustomerService } from '../api/app.ts'
+import type { OperatorParts } from '../api/operators/routes.ts'
 import type { Check } from '../api/ops.ts'
 import { close, listen, portOf } from '../api/server.ts'
 import type { Config } from '../config.ts'
@@ -9,7 +10,7 @@ import type { Logger } from '../telemetry/logger.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { connect, type Role } from './connect.ts'
 import { watchGauges } from './gauges.ts'
-import { customerService } from './web.ts'
+import { customerService, operatorParts } from './web.ts'
 import { startWorker } from './worker.ts'
 
 export interface RunningService {
@@ -31,10 +32,13 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const closers: (() => Promise<unknown>)[] = []
   const checks: Check[] = []
   let customers: CustomerService | undefined
+  let operators: OperatorParts | undefined
   let isStarted = false
 
   const ops = { logger, metrics, checks, stopping: () => stopping.signal.aborted }
-  const app = roles.has('web') ? createApp({ ...ops, config, service: () => customers }) : createOpsApp(ops, () => isStarted)
+  const app = roles.has('web')
+    ? createApp({ ...ops, config, service: () => customers, operators: () => operators })
+    : createOpsApp(ops, () => isStarted)
   const port = roles.has('web') ? config.PORT : config.METRICS_PORT
   const server: Server | undefined = port === undefined ? undefined : await listen(app, { host: config.HOST, port })
 
@@ -45,6 +49,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
     if (replies) closers.push(() => replies.close())
     if (roles.has('worker')) await startWorker(base, replies)
+    if (roles.has('web')) operators = operatorParts(base)
     if (replies) customers = customerService(base, replies, roles.has('worker'))
     isStarted = true
     logger.info({ roles: [...roles], port: server && portOf(server) }, 'started')

@@ -78,6 +78,7 @@ export async function openShop({ roles = everything, env: extra = {}, neighbours
     TOPIC_ORDER_EVENTS: topic,
     CATALOG_BASE: neighbours.catalogBase,
     SHIPPING_BASE: neighbours.shippingBase,
+    AUTH_BASE: neighbours.authBase,
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'silent',
     ...extra,
   }

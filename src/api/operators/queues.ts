@@ -24,6 +24,9 @@ const allowed = new Set([
 
 const refused = { allow: false, status: 403, message: 'Jobs are only woken here: retry, promote, pause, resume.' } as const
 
+/** In numbers that can be found again in the log. */
+const time = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' } as const
+
 /** @param queues in the order in which they are shown; guarding the board is its caller's business */
 export function queueBoard(queues: readonly Queue[]): Middleware {
   const adapter = new KoaAdapter().setBasePath(QUEUES)
@@ -34,6 +37,8 @@ export function queueBoard(queues: readonly Queue[]): Middleware {
       uiConfig: {
         boardTitle: 'Order service',
         hideDocsLink: true,
+        jobDetails: { defaultTab: 'Logs' },
+        dateFormats: { short: time, common: { day: 'numeric', month: 'short', ...time } },
         miscLinks: [{ text: 'Sign out', url: `${HOME}/sign-out` }],
       },
       handlerHooks: { before: ({ method, route }) => (method === 'get' || allowed.has(route) ? undefined : refused) },

@@ -6,7 +6,7 @@ import { Router } from '@koa/router'
 import Koa from 'koa'
 import { sql } from 'slonik'
 import { z } from 'zod'
-import { customersOnly } from '../src/api/auth.ts'
+import { customersOnly, tokenReader } from '../src/api/auth.ts'
 import { readBody, readCheckoutRequest } from '../src/api/checkout-request.ts'
 import { answer, refusals } from '../src/api/refusal.ts'
 import { requestLog } from '../src/api/request-log.ts'
@@ -41,7 +41,7 @@ const shipping = createShipping(
 const orderRow = z.object({ id: z.int() })
 
 const router = new Router({ prefix: '/order/v1/orders' })
-router.post('/checkout', customersOnly(config), readBody(), async (ctx) => {
+router.post('/checkout', customersOnly(tokenReader(config)), readBody(), async (ctx) => {
   const email: string = ctx.state.customer
   const { address } = readCheckoutRequest(ctx.request.body)
   const cart = await carts.read(email)

@@ -42,6 +42,7 @@ const environment = z.object({
 
   CATALOG_BASE: base('http://catalog:8000').default('http://catalog:8000'),
   SHIPPING_BASE: base('http://shipping:8000').default('http://shipping:8000'),
+  AUTH_BASE: base('http://auth:8000').default('http://auth:8000'),
   SVC_INTERNAL_KEY: z.string().min(1).default('devkey'),
   // More calls at a time gain nothing at either of them: Catalog serves 360/s at 16 and 280/s at 64; Shipping breaks at 128 (wire contract).
   CATALOG_CONCURRENCY: positive.default(16),

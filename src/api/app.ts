@@ -5,9 +5,10 @@ import type { Config } from '../config.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { admission } from './admission.ts'
-import { customersOnly } from './auth.ts'
+import { customersOnly, tokenReader } from './auth.ts'
 import { type CheckoutParts, checkoutHandler, UNKNOWN } from './checkout.ts'
 import { readBody } from './checkout-request.ts'
+import { type OperatorParts, operatorRoutes } from './operators/routes.ts'
 import { type Check, opsRoutes } from './ops.ts'
 import { type OrderParts, orderHandler } from './orders.ts'
 import { Refusal, refusals, RETRY_SOON } from './refusal.ts'
@@ -32,11 +33,14 @@ export interface AppOptions extends OpsOptions {
   config: Pick<Config, 'jwtKey' | 'JWT_ALGORITHM' | 'CHECKOUT_BUDGET_MS' | 'MAX_IN_FLIGHT' | 'MAX_IN_FLIGHT_PER_CUSTOMER'>
   /** undefined until everything is there: until then customers get a 503 and readiness says `starting`. */
   service: () => Service | undefined
+  /** undefined until everything is there. */
+  operators: () => OperatorParts | undefined
 }
 
-/** Everything: customers' routes, health, readiness, metrics. Connects to nothing. */
+/** Everything: customers' routes, operators' pages, health, readiness, metrics. Connects to nothing. */
 export function createApp(options: AppOptions): Koa {
-  const { config, service } = options
+  const { config, service, operators, logger } = options
+  const readToken = tokenReader(config)
   const parts = () => service()!
   const started: Middleware = (ctx, next) => {
     if (service()) return next()
@@ -53,9 +57,9 @@ export function createApp(options: AppOptions): Koa {
     mostBehindMs: config.CHECKOUT_BUDGET_MS / 2,
     behindMs: () => parts().queueBehindMs(),
   })
-  customers.post('/checkout', started, customersOnly(config), admitted, readBody(), checkoutHandler(parts, config.CHECKOUT_BUDGET_MS))
+  customers.post('/checkout', started, customersOnly(readToken), admitted, readBody(), checkoutHandler(parts, config.CHECKOUT_BUDGET_MS))
   customers.get('/:id', started, orderHandler(parts))
-  return around(options, () => service() !== undefined, [customers])
+  return around(options, () => service() !== undefined, [customers, operatorRoutes(operators, readToken, logger)])
 }
 
 /** For processes that serve no customers: health, readiness and metrics alone. @param started whether the process does its work */

@@ -1,4 +1,4 @@
-/** Who the customer is: Auth's access token, and nothing else. */
+/** Who somebody is: Auth's access token, and nothing else. */
 import type { KeyObject } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import koaJwt from 'koa-jwt'
@@ -9,34 +9,56 @@ import { Refusal } from './refusal.ts'
 /** `orders.user_email varchar(255)` */
 const MAX_EMAIL = 255
 
+/** What a verified access token says. `exp` is in epoch seconds. */
+export interface Claims {
+  sub: string
+  role: unknown
+  exp: number
+}
+
 /**
- * Lets a request through whose `Authorization: Bearer` carries an access token, and puts its `sub`, exactly as it stands, into `ctx.state.customer`.
- * All else is a 401: also a token without an end (Auth issues none; it could never be taken back) and one whose `sub` no order can
- * carry (it names no customer; the body, which a 422 would blame, is not at fault).
+ * Reads the given access token, or, without one, that of `Authorization: Bearer`.
+ * Throws a 401 for all that is no access token of ours: also for a token without an end (Auth issues none; it could never be taken back)
+ * and for one whose `sub` no order can carry (it names no customer; the body, which a 422 would blame, is not at fault).
  */
-export function customersOnly({ jwtKey, JWT_ALGORITHM }: { jwtKey: KeyObject; JWT_ALGORITHM: string }): Middleware {
+export type ReadToken = (ctx: Context, token?: string) => Promise<Claims>
+
+export function tokenReader({ jwtKey, JWT_ALGORITHM }: { jwtKey: KeyObject; JWT_ALGORITHM: string }): ReadToken {
   const verify = koaJwt({
     secret: jwtKey as unknown as string, // its types know no KeyObject; with a string every request imports the key anew (31 us, not 7.5)
     algorithms: [JWT_ALGORITHM], // without it a token names its own
     key: 'claims',
     passthrough: true,
+    getToken: (ctx) => ctx.state.givenToken ?? null,
   })
-  return async (ctx, next) => {
+  return async (ctx, token) => {
+    ctx.state.givenToken = token
     await verify(ctx, async () => {})
-    ctx.state.customer = customerOf(ctx)
-    return next()
+    return claimsOf(ctx)
   }
 }
 
-function customerOf(ctx: Context): string {
+/** Whether the request says itself who it is from. */
+export const bearsToken = (ctx: Context): boolean => /^\s*bearer\b/i.test(ctx.get('Authorization'))
+
+function claimsOf(ctx: Context): Claims {
   const refuse = (detail: string) => new Refusal(401, detail, { headers: { 'WWW-Authenticate': 'Bearer' } })
-  const { claims } = ctx.state as { claims?: unknown }
+  const { claims, givenToken } = ctx.state as { claims?: unknown; givenToken?: string }
   if (typeof claims !== 'object' || claims === null) {
-    throw refuse(/^bearer\s+\S/i.test(ctx.get('Authorization')) ? 'Invalid or expired token' : 'Not authenticated')
+    const given = givenToken !== undefined || /^bearer\s+\S/i.test(ctx.get('Authorization'))
+    throw refuse(given ? 'Invalid or expired token' : 'Not authenticated')
   }
-  const { type, sub, exp } = claims as Record<string, unknown>
+  const { type, sub, exp, role } = claims as Record<string, unknown>
   if (type !== 'access') throw refuse('Not an access token')
   if (typeof exp !== 'number') throw refuse('The token never expires')
   if (typeof sub !== 'string' || sub === '' || !lengthWithin(sub, MAX_EMAIL) || !storable(sub)) throw refuse('The token names no customer')
-  return sub
+  return { sub, role, exp }
+}
+
+/** Lets a request through whose `Authorization: Bearer` carries an access token, and puts its `sub`, exactly as it stands, into `ctx.state.customer`. */
+export function customersOnly(readToken: ReadToken): Middleware {
+  return async (ctx, next) => {
+    ctx.state.customer = (await readToken(ctx)).sub
+    return next()
+  }
 }

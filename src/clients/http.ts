@@ -128,13 +128,16 @@ function json(text: string): unknown {
   }
 }
 
-/** The `detail` of an error answer, as FastAPI writes it: a string, or a list of objects with `msg`; at most 500 characters. */
+/** Neighbours quote what they were sent, and a detail goes into jobs, logs and answers. */
+const withoutEmails = (text: string) => text.replace(/[^\s"'<>(),;]+@[^\s"'<>(),;]+/g, '***')
+
+/** The `detail` of an error answer, as FastAPI writes it: a string, or a list of objects with `msg`; at most 500 characters, emails hidden. */
 export function detailOf({ status, body }: Answer): string {
   const detail = (body as { detail?: unknown } | null | undefined)?.detail
-  if (typeof detail === 'string') return detail.slice(0, 500)
+  if (typeof detail === 'string') return withoutEmails(detail.slice(0, 500))
   if (Array.isArray(detail)) {
     const messages = detail.map((entry) => (entry as { msg?: unknown } | null)?.msg).filter((msg) => typeof msg === 'string')
-    if (messages.length > 0) return messages.join('; ').slice(0, 500)
+    if (messages.length > 0) return withoutEmails(messages.join('; ').slice(0, 500))
   }
   return `status ${status}`
 }

@@ -1,6 +1,7 @@
 /** Starts what is named and ends it again: the one place that makes things. Any of the processes may live in one Node process, or each in its own. */
 import type { Server } from 'node:http'
 import { createApp, createOpsApp, type Service as CustomerService } from '../api/app.ts'
+import type { OperatorParts } from '../api/operators/routes.ts'
 import type { Check } from '../api/ops.ts'
 import { close, listen, portOf } from '../api/server.ts'
 import type { Config } from '../config.ts'
@@ -10,7 +11,7 @@ import { createMetrics } from '../telemetry/metrics.ts'
 import { startBridge } from './bridge.ts'
 import { connect, type Role } from './connect.ts'
 import { watchGauges } from './gauges.ts'
-import { customerService } from './web.ts'
+import { customerService, operatorParts } from './web.ts'
 import { startWorker } from './worker.ts'
 
 export interface RunningService {
@@ -32,10 +33,13 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const closers: (() => Promise<unknown>)[] = []
   const checks: Check[] = []
   let customers: CustomerService | undefined
+  let operators: OperatorParts | undefined
   let isStarted = false
 
   const ops = { logger, metrics, checks, stopping: () => stopping.signal.aborted }
-  const app = roles.has('web') ? createApp({ ...ops, config, service: () => customers }) : createOpsApp(ops, () => isStarted)
+  const app = roles.has('web')
+    ? createApp({ ...ops, config, service: () => customers, operators: () => operators })
+    : createOpsApp(ops, () => isStarted)
   const port = roles.has('web') ? config.PORT : config.METRICS_PORT
   const server: Server | undefined = port === undefined ? undefined : await listen(app, { host: config.HOST, port })
 
@@ -47,6 +51,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
     if (replies) closers.push(() => replies.close())
     if (roles.has('worker')) await startWorker(base, replies)
+    if (roles.has('web')) operators = operatorParts(base)
     // Last, and so the first to end: it brings work to the others.
     if (roles.has('bridge')) startBridge(base, checks)
     if (replies) customers = customerService(base, replies, roles.has('worker'))

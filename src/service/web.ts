@@ -1,6 +1,10 @@
-/** What the customers' routes need, put together. */
+/** What the customers' routes and the operators' pages need, put together. */
 import type { Service as CustomerService } from '../api/app.ts'
+import { type OperatorParts } from '../api/operators/routes.ts'
+import { createSignInTries } from '../api/operators/tries.ts'
+import { createAuth } from '../clients/auth.ts'
 import { createCarts } from '../clients/cart.ts'
+import { createNeighbour } from '../clients/http.ts'
 import { createIntents } from '../db/intents.ts'
 import { readOrder } from '../db/orders.ts'
 import type { Replies } from '../queues/replies.ts'
@@ -45,5 +49,26 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
     queue: checkoutQueue,
     replies,
     readOrder: (orderId) => readOrder(pool, orderId),
+  }
+}
+
+/** Signing in is rare: one person waits for another where many do it at once. */
+const AUTH_CONCURRENCY = 4
+
+export function operatorParts({ config, redis, checkoutQueue, paymentQueue, stockQueue, metrics, closers }: Base): OperatorParts {
+  const auth = createNeighbour({
+    name: 'auth',
+    base: config.AUTH_BASE,
+    headers: {},
+    concurrency: AUTH_CONCURRENCY,
+    timeoutMs: config.CALL_TIMEOUT_MS,
+    metrics,
+  })
+  closers.push(() => auth.close())
+  return {
+    auth: createAuth(auth),
+    authTimeoutMs: config.CALL_TIMEOUT_MS,
+    tries: createSignInTries(redis, config.REDIS_PREFIX, config.jwtKey),
+    queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
   }
 }

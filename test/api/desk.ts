@@ -169,7 +169,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
   const logger = createLogger('info')
   // What would be printed is kept instead: tests ask what is in it.
   const keep = (line: object) => void logged.push(JSON.stringify(line))
-  Object.assign(logger, { info: keep, error: keep, debug: () => {} })
+  Object.assign(logger, { info: keep, warn: keep, error: keep, debug: () => {} })
   const koa = createApp({
     config: {
       jwtKey: createSecretKey(SECRET, 'utf8'),
@@ -182,6 +182,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     metrics: createMetrics(),
     checks: [],
     service: () => changed,
+    operators: () => undefined,
     ...app,
   })
   desk.server = await listen(koa, { host: '127.0.0.1', port: 0 })

@@ -94,6 +94,7 @@ export async function openShop({ roles = customersOnly, env: extra = {}, neighbo
     KAFKA_GROUP: group,
     CATALOG_BASE: neighbours.catalogBase,
     SHIPPING_BASE: neighbours.shippingBase,
+    AUTH_BASE: neighbours.authBase,
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'silent',
     ...extra,
   }

@@ -23,6 +23,10 @@ export interface Auth {
   base: string
   /** A token as Auth would issue it, or as it never would. */
   token(terms: TokenTerms): string
+  /** Every login gets this from now on: an answer of ours, or none. Without an argument Auth is itself again. */
+  instead(answer?: { status: number; body: unknown } | 'hang'): void
+  /** The bodies of all logins, as they came. */
+  readonly logins: readonly unknown[]
   /** Refuses connections and cuts the open ones. */
   down(): Promise<void>
   /** Is back, at the same port. */
@@ -66,6 +70,9 @@ export async function openAuth({ jwtSecret, port }: { jwtSecret: string; port?: 
     return jwt.sign(payload, signedWith, { algorithm })
   }
 
+  let told: { status: number; body: unknown } | 'hang' | undefined
+  const logins: unknown[] = []
+
   function login(body: unknown): Answer {
     const { email, password: given } = (body ?? {}) as Record<string, unknown>
     if (typeof email !== 'string' || !email.includes('@')) return unprocessable(['email'], 'value is not a valid email address')
@@ -81,9 +88,16 @@ export async function openAuth({ jwtSecret, port }: { jwtSecret: string; port?: 
 
   const door = await openDoor((req, res) => {
     const exchange = new Exchange(res, () => undefined)
-    if (req.method === 'POST' && req.url === '/auth/login') return readJson(req, (body) => exchange.answer(login(body)))
+    if (req.method === 'POST' && req.url === '/auth/login') {
+      return readJson(req, (body) => {
+        logins.push(body)
+        if (told === 'hang') return
+        exchange.answer(told ? json(told.status, told.body) : login(body))
+      })
+    }
     exchange.answer(refusal(404, 'Not Found'))
   }, port)
 
-  return { base: door.base, token, down: door.down, up: door.up, stop: door.down }
+  const instead = (answer?: typeof told) => void (told = answer)
+  return { base: door.base, token, instead, logins, down: door.down, up: door.up, stop: door.down }
 }

@@ -28,7 +28,7 @@ try {
     const service = await start({
       command: [process.execPath, '--watch', '--watch-preserve-output', 'src/main.ts'],
       directory: checkout,
-      env: { ...env, CATALOG_BASE: catalog, SHIPPING_BASE: shipping },
+      env: { ...env, CATALOG_BASE: catalog, SHIPPING_BASE: shipping, AUTH_BASE: auth },
       graceMs: 16_000, // the service itself takes up to 15 s to finish what runs
     })
     await Promise.race([service.exited, stopped])

@@ -1,0 +1,54 @@
+/** The queues, as Bull Board shows them: jobs by state, their progress, log lines and reasons of failure. */
+import { createBullBoard } from '@bull-board/api'
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
+import { KoaAdapter } from '@bull-board/koa'
+import type { Queue } from 'bullmq'
+import type { Middleware } from 'koa'
+import { HOME } from './layout.ts'
+import { boardPolicy } from './protection.ts'
+
+export const QUEUES = `${HOME}/queues`
+
+/**
+ * What may be done there: a job is a wake-up, and these wake or let sleep. To add, copy or edit one is more: a copy of a running checkout
+ * is a first attempt like it, and Shipping would get a second shipment, which breaks it. To remove one that has not ended leaves its checkout without a driver.
+ */
+const allowed = new Set([
+  '/api/queues/:queueName/:jobId/retry',
+  '/api/queues/:queueName/retry/:queueStatus',
+  '/api/queues/:queueName/:jobId/promote',
+  '/api/queues/:queueName/promote',
+  '/api/queues/:queueName/pause',
+  '/api/queues/:queueName/resume',
+])
+
+const refused = { allow: false, status: 403, message: 'Jobs are only woken here: retry, promote, pause, resume.' } as const
+
+/** In numbers that can be found again in the log. */
+const time = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' } as const
+
+/** @param queues in the order in which they are shown; guarding the board is its caller's business */
+export function queueBoard(queues: readonly Queue[]): Middleware {
+  const adapter = new KoaAdapter().setBasePath(QUEUES)
+  createBullBoard({
+    queues: queues.map((queue) => new BullMQAdapter(queue)),
+    serverAdapter: adapter,
+    options: {
+      uiConfig: {
+        boardTitle: 'Order service',
+        hideDocsLink: true,
+        jobDetails: { defaultTab: 'Logs' },
+        dateFormats: { short: time, common: { day: 'numeric', month: 'short', ...time } },
+        miscLinks: [{ text: 'Sign out', url: `${HOME}/sign-out` }],
+      },
+      handlerHooks: { before: ({ method, route }) => (method === 'get' || allowed.has(route) ? undefined : refused) },
+    },
+  })
+  const board: Middleware = adapter.registerPlugin()
+  return async (ctx, next) => {
+    const route = ctx._matchedRoute
+    ctx.set('Content-Security-Policy', boardPolicy)
+    await board(ctx, next)
+    ctx._matchedRoute = route // its own routes lie below ours
+  }
+}

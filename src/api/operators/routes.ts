@@ -1,0 +1,53 @@
+/** The operators' pages, below /order/admin: what is open to all, and what needs a session. */
+import { readFileSync } from 'node:fs'
+import { Router } from '@koa/router'
+import type { Queue } from 'bullmq'
+import type { Middleware } from 'koa'
+import type { Logger } from '../../telemetry/logger.ts'
+import type { ReadToken } from '../auth.ts'
+import { Refusal, RETRY_SOON } from '../refusal.ts'
+import { HOME, refusalPages } from './layout.ts'
+import { pageHeaders, sameOriginOnly } from './protection.ts'
+import { QUEUES, queueBoard } from './queues.ts'
+import { operatorsOnly } from './session.ts'
+import { readForm, showSignIn, showSignOut, signIn, type SignInParts, signOut } from './sign-in.ts'
+
+export interface OperatorParts extends SignInParts {
+  /** All that are shown. */
+  queues: readonly Queue[]
+}
+
+const style = readFileSync(new URL('style.css', import.meta.url), 'utf8')
+
+/** @param parts undefined until everything is there: until then operators get a 503 */
+export function operatorRoutes(parts: () => OperatorParts | undefined, readToken: ReadToken, logger: Logger): Router {
+  const present = (): OperatorParts => {
+    const here = parts()
+    if (!here) throw new Refusal(503, 'The service is starting', { headers: RETRY_SOON })
+    return here
+  }
+  // With each route and not by `router.use`, which would put its own pattern in the place of the route's.
+  const open = [pageHeaders(), refusalPages(), sameOriginOnly()]
+  const guarded = [...open, operatorsOnly(readToken)]
+
+  const router = new Router({ prefix: HOME })
+  router.get('/style.css', ...open, (ctx) => {
+    ctx.type = 'css'
+    ctx.body = style
+  })
+  router.get('/sign-in', ...open, showSignIn)
+  router.post('/sign-in', ...open, readForm(), signIn(present, readToken, logger))
+  router.get('/sign-out', ...guarded, showSignOut)
+  router.post('/sign-out', ...open, signOut)
+
+  router.get('/', ...guarded, (ctx) => {
+    ctx.status = 303
+    ctx.redirect(QUEUES)
+  })
+  let board: Middleware | undefined
+  router.all('/queues{/*path}', ...guarded, (ctx, next) => {
+    board ??= queueBoard(present().queues)
+    return board(ctx, next)
+  })
+  return router
+}

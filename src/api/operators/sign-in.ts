@@ -1,0 +1,116 @@
+/** Signing in with email and password, which Auth checks, and out again. */
+import type { Context, Middleware } from 'koa'
+import bodyParser from 'koa-bodyparser'
+import { type Auth, type Login } from '../../clients/auth.ts'
+import type { Logger } from '../../telemetry/logger.ts'
+import type { ReadToken } from '../auth.ts'
+import { Refusal } from '../refusal.ts'
+import { within } from '../wait.ts'
+import { html } from './html.ts'
+import { HOME, page } from './layout.ts'
+import { callerAddress } from './protection.ts'
+import { beginSession, endSession, pathWithin, SIGN_IN } from './session.ts'
+import type { SignInTries } from './tries.ts'
+
+export interface SignInParts {
+  auth: Auth
+  tries: SignInTries
+  /** How long Auth may take, in ms. */
+  authTimeoutMs: number
+}
+
+const MAX_FORM = '8kb'
+
+/** Nothing that was typed is shown again. */
+function signInPage(ctx: Context, status: number, next: string, message?: string): void {
+  const lost =
+    ctx.method === 'GET' &&
+    ctx.get('Sec-Fetch-Site') === 'cross-site' &&
+    html`<p>You followed a link from another site, and browsers leave your session out then. If you have one, <a href="${next}">go on here</a>.</p>`
+  const form = html`
+      ${message !== undefined && html`<p class="fault" role="alert" id="fault">${message}</p>`}
+      ${lost}
+      <form method="post" action="${SIGN_IN}">
+        <input type="hidden" name="next" value="${next}">
+        <label for="email">Email</label>
+        <input id="email" name="email" type="email" autocomplete="username" required autofocus${message !== undefined && html` aria-describedby="fault"`}>
+        <label for="password">Password</label>
+        <input id="password" name="password" type="password" autocomplete="current-password" required>
+        <button>Sign in</button>
+      </form>
+      <p class="note">For operators of the shop, with their account at Auth.</p>`
+  page(ctx, status, 'Sign in', form, { signedIn: false })
+}
+
+export const showSignIn: Middleware = (ctx) => signInPage(ctx, 200, pathWithin(String(ctx.query.next ?? '')))
+
+/** Reads what a form sends. Throws a 400 or 413 without a word of what is in it. */
+export function readForm(): Middleware {
+  return bodyParser({
+    enableTypes: ['form'],
+    formLimit: MAX_FORM,
+    onerror: (error) => {
+      throw new Refusal((error as { status?: number }).status === 413 ? 413 : 400, 'The form cannot be read')
+    },
+  })
+}
+
+/** Begins a session and goes on to the page that was asked for, or shows the page again with the reason and its status. */
+export function signIn(parts: () => SignInParts, readToken: ReadToken, logger: Logger): Middleware {
+  return async (ctx) => {
+    const { email, password, next: asked } = ctx.request.body as Record<string, unknown>
+    const next = pathWithin(typeof asked === 'string' ? asked : '')
+    if (typeof email !== 'string' || typeof password !== 'string' || email === '' || password === '') {
+      return signInPage(ctx, 400, next, 'Enter your email and your password.')
+    }
+    const { auth, tries, authTimeoutMs } = parts()
+    const who = [callerAddress(ctx), email] as const
+    const waitS = await tries.take(...who)
+    if (waitS > 0) {
+      ctx.set('Retry-After', String(waitS))
+      return signInPage(ctx, 429, next, `Too many tries. Try again in ${inWords(waitS)}.`)
+    }
+    const away = async (error: unknown) => {
+      logger.warn({ err: error, requestId: ctx.state.requestId }, 'Auth did not say whether a sign-in is right')
+      await tries.giveBack(...who)
+    }
+    let login: Login
+    try {
+      login = await within(authTimeoutMs, auth.login(email, password))
+    } catch (error) {
+      await away(error)
+      return signInPage(ctx, 503, next, 'Auth cannot be reached or takes too long. Nobody can sign in at the moment; try again soon.')
+    }
+    if (login.login === 'refused') return signInPage(ctx, 401, next, 'Email or password is wrong.')
+    let begun: boolean
+    try {
+      begun = await beginSession(ctx, readToken, login.accessToken)
+    } catch (error) {
+      await away(error)
+      return signInPage(ctx, 503, next, 'Auth sent a token that this service does not accept. Do both have the same JWT_SECRET?')
+    }
+    if (!begun) return signInPage(ctx, 403, next, 'This account is not an operator.')
+    await tries.forget(...who)
+    ctx.status = 303
+    ctx.redirect(next)
+  }
+}
+
+const inWords = (seconds: number) => (seconds < 60 ? `${seconds} s` : `${Math.ceil(seconds / 60)} min`)
+
+export const showSignOut: Middleware = (ctx) =>
+  page(
+    ctx,
+    200,
+    'Sign out',
+    html`<form method="post" action="${HOME}/sign-out"><p>This ends your session in this browser.</p><button>Sign out</button></form>`,
+    {
+      signedIn: true,
+    },
+  )
+
+export const signOut: Middleware = (ctx) => {
+  endSession(ctx)
+  ctx.status = 303
+  ctx.redirect(SIGN_IN)
+}

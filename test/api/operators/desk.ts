@@ -1,0 +1,92 @@
+/** The operators' pages on a port of their own, before a real Auth, real queues and a real Redis. */
+import { createSecretKey, randomUUID } from 'node:crypto'
+import type { ExecutionContext } from 'ava'
+import fetch, { type RequestInit } from 'node-fetch'
+import { createSignInTries } from '../../../src/api/operators/tries.ts'
+import { createAuth } from '../../../src/clients/auth.ts'
+import { createNeighbour } from '../../../src/clients/http.ts'
+import { createCheckoutQueue } from '../../../src/queues/checkout.ts'
+import { connectFailFast, ready } from '../../../src/queues/redis.ts'
+import { createStockQueue } from '../../../src/queues/stock.ts'
+import { createLogger } from '../../../src/telemetry/logger.ts'
+import { createMetrics } from '../../../src/telemetry/metrics.ts'
+import { adminEmail, openAuth, password } from '../../support/neighbours/auth.ts'
+import { open, SECRET } from '../desk.ts'
+
+export { adminEmail, password }
+
+/** What a browser says of a page that its user opens. */
+const browser = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' }
+
+export interface Seen {
+  status: number
+  text: string
+  headers: { get(name: string): string | null; raw(): Record<string, string[]> }
+}
+
+/** Asks once: redirects are looked at, not followed. */
+export async function ask(url: string, init: RequestInit = {}): Promise<Seen> {
+  const answer = await fetch(url, { redirect: 'manual', ...init })
+  return { status: answer.status, headers: answer.headers, text: await answer.text() }
+}
+
+/** `name=value` of the session's cookie, as a browser sends it back. */
+export const cookieOf = ({ headers }: Seen): string => (headers.get('set-cookie') ?? '').split(';')[0]!
+
+/** Where a redirect leads, as it stands. */
+export const target = ({ headers }: Seen): string | null => headers.get('location')
+
+export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000, redisUrl = process.env.REDIS_URL! } = {}) {
+  const logger = createLogger('silent')
+  const prefix = `{operators-${randomUUID().slice(0, 8)}}`
+  const redis = connectFailFast(redisUrl, logger)
+  const stub = await openAuth({ jwtSecret: SECRET })
+  const neighbour = createNeighbour({
+    name: 'auth',
+    base: stub.base,
+    headers: {},
+    concurrency: 4,
+    timeoutMs: authTimeoutMs,
+    metrics: createMetrics(),
+  })
+  if (redisUrl === process.env.REDIS_URL) await ready(redis)
+  const checkoutQueue = createCheckoutQueue(redis, prefix)
+  const stockQueue = createStockQueue(redis, prefix)
+  const parts = {
+    auth: createAuth(neighbour),
+    authTimeoutMs,
+    tries: createSignInTries(redis, prefix, createSecretKey(SECRET, 'utf8')),
+    queues: [checkoutQueue.queue, stockQueue.queue],
+  }
+  const desk = await open(t, { app: { operators: () => parts } })
+  t.teardown(async () => {
+    await stub.stop()
+    await neighbour.close()
+    await Promise.all([checkoutQueue.close(), stockQueue.close()])
+    redis.disconnect()
+  })
+
+  const operators = {
+    url: desk.url,
+    logged: desk.logged,
+    auth: stub,
+    checkoutQueue,
+    stockQueue,
+    /** As a program asks. */
+    ask: (path: string, init?: RequestInit) => ask(desk.url + path, init),
+    /** As a person opens a page. */
+    visit: (path: string, headers: Record<string, string> = {}) => ask(desk.url + path, { headers: { ...browser, ...headers } }),
+    /** As a person sends a form of ours. */
+    post: (path: string, fields: Record<string, string> = {}, headers: Record<string, string> = {}) =>
+      ask(desk.url + path, {
+        method: 'POST',
+        body: new URLSearchParams(fields),
+        headers: { ...browser, origin: desk.url, 'sec-fetch-site': 'same-origin', ...headers },
+      }),
+    signIn: (fields: Record<string, string> = {}, headers: Record<string, string> = {}) =>
+      operators.post('/order/admin/sign-in', { email: adminEmail, password, ...fields }, headers),
+    /** The cookie of somebody who has signed in. */
+    session: async () => ({ cookie: cookieOf(await operators.signIn()) }),
+  }
+  return operators
+}

@@ -1,0 +1,150 @@
+import test from 'ava'
+import { Worker } from 'bullmq'
+import { connectPatient } from '../../../src/queues/redis.ts'
+import { createLogger } from '../../../src/telemetry/logger.ts'
+import { openShop } from '../../support/shop.ts'
+import { until } from '../../support/until.ts'
+import { ask, openOperators } from './desk.ts'
+
+const api = '/order/admin/queues/api/queues'
+
+const task = (orderId: number) => ({
+  orderId,
+  products: [{ productId: 1, qty: 2, epoch: null }],
+  deadline: Date.now() + 60_000,
+  replyTo: '{order}:replies:1',
+})
+
+interface Shown {
+  name: string
+  counts: Record<string, number>
+  jobs: Record<string, unknown>[]
+}
+
+test('the board finds its own parts behind a gateway that strips nothing', async (t) => {
+  const operators = await openOperators(t)
+  const session = await operators.session()
+  const board = await operators.visit('/order/admin/queues', session)
+  t.regex(board.text, /<base href="\/order\/admin\/queues\/" \/>/)
+  t.notRegex(board.text, /<script(?![^>]*(src="static|type="application\/json))/)
+  for (const [, path] of board.text.matchAll(/(?:src|href)="(static[^"]+)"/g)) {
+    const part = await operators.visit(`/order/admin/queues/${path}`, session)
+    t.is(part.status, 200, path)
+    t.true(part.text.length > 0)
+  }
+  t.is((await operators.visit('/order/admin/queues/queue/stock/product-1', session)).status, 200)
+  t.is((await operators.visit('/order/admin/queues/api/nothing', session)).status, 404)
+})
+
+test('requests are logged by one pattern, whatever lies below', async (t) => {
+  const operators = await openOperators(t)
+  const session = await operators.session()
+  await operators.visit('/order/admin', session)
+  await operators.visit('/order/admin/queues', session)
+  await operators.visit('/order/admin/queues')
+  await operators.visit(`${api}?activeQueue=checkout`, session)
+  const routes = operators.logged.map((line) => (JSON.parse(line) as { route: string }).route)
+  const board = '/order/admin/queues{/*path}'
+  t.deepEqual(routes, ['/order/admin/sign-in', '/order/admin', board, board, board])
+})
+
+test('all queues that it is given are shown, and every job of them', async (t) => {
+  const operators = await openOperators(t)
+  await operators.checkoutQueue.add(task(7))
+  const { text } = await operators.visit(`${api}?activeQueue=checkout`, await operators.session())
+  const { queues } = JSON.parse(text) as { queues: Shown[] }
+  t.deepEqual(
+    queues.map(({ name, counts }) => [name, counts.waiting]),
+    [
+      ['checkout', 1],
+      ['stock', 0],
+    ],
+  )
+  t.is(queues[0]!.jobs[0]!.id, 'checkout-7')
+})
+
+test('a job that failed is shown with its reason, and runs again when an operator says so', async (t) => {
+  const operators = await openOperators(t)
+  const { queue } = operators.stockQueue
+  const connection = connectPatient(process.env.REDIS_URL!, createLogger('silent'))
+  let runs = 0
+  const worker = new Worker(
+    'stock',
+    async (job) => {
+      runs += 1
+      if (runs > 1) return
+      job.opts.attempts = 1
+      throw new Error('catalog look: status 500')
+    },
+    { connection, prefix: queue.opts.prefix! },
+  )
+  try {
+    await operators.stockQueue.wake([3])
+    const failed = async () =>
+      JSON.parse((await operators.visit(`${api}?activeQueue=stock&status=failed`, session)).text).queues[1] as Shown
+    const session = await operators.session()
+    const { jobs } = await until(failed, ({ jobs: shown }) => shown.length === 1)
+    t.like(jobs[0], { id: 'product-3', name: 'mend', failedReason: 'catalog look: status 500' })
+
+    const headers = { ...session, 'sec-fetch-site': 'same-origin' }
+    t.is((await operators.ask(`${api}/stock/product-3/retry`, { method: 'PUT', headers })).status, 204)
+    await until(failed, ({ jobs: shown }) => shown.length === 0 && runs === 2)
+    t.pass()
+  } finally {
+    await worker.close()
+    connection.disconnect()
+  }
+})
+
+test('jobs are only woken there: what could make a second shipment or lose a checkout is refused', async (t) => {
+  const operators = await openOperators(t)
+  await operators.checkoutQueue.addAgain({ ...task(7), tries: 1 }, 60_000)
+  const headers = { ...(await operators.session()), 'sec-fetch-site': 'same-origin', 'content-type': 'application/json' }
+  for (const [method, path, body] of [
+    ['POST', 'checkout/add', { name: 'checkout', data: { checkouts: [task(7)] } }],
+    ['PATCH', 'checkout/checkout-7/update-data', { jobData: {} }],
+    ['PATCH', 'checkout/checkout-7/delay', { delay: 1 }],
+    ['PATCH', 'checkout/checkout-7/priority', { priority: 1 }],
+    ['PUT', 'checkout/checkout-7/clean', {}],
+    ['PUT', 'checkout/clean/delayed', {}],
+    ['PUT', 'checkout/empty', {}],
+    ['PUT', 'checkout/obliterate', { force: true }],
+    ['PUT', 'checkout/concurrency', { concurrency: 1 }],
+    ['PUT', 'checkout/rate-limit', { max: 1, duration: 1000 }],
+  ] as const) {
+    const answer = await operators.ask(`${api}/${path}`, { method, headers, body: JSON.stringify(body) })
+    t.is(answer.status, 403, path)
+    t.regex(JSON.parse(answer.text).message, /Jobs are only woken here/)
+  }
+  t.deepEqual(await operators.checkoutQueue.queue.getJobCounts('waiting', 'delayed'), { waiting: 0, delayed: 1 })
+
+  t.is((await operators.ask(`${api}/checkout/checkout-7/promote`, { method: 'PUT', headers })).status, 204)
+  t.deepEqual(await operators.checkoutQueue.queue.getJobCounts('waiting', 'delayed'), { waiting: 1, delayed: 0 })
+})
+
+test('of a checkout that Catalog holds up one sees which step, what was said and how often, and nobody’s email', async (t) => {
+  const shop = await openShop({ env: { CHECKOUT_BUDGET_MS: '60000' } })
+  try {
+    const shoes = shop.catalog.product({ stock: 10 })
+    const customer = await shop.customer().wants({ product_id: shoes, qty: 2 })
+    const fault = shop.catalog.fault({ fault: 'error', status: 500, call: 'reserve' })
+    const answer = customer.checkout()
+    answer.catch(() => {}) // whatever the test finds, it is awaited below
+
+    const headers = { authorization: `Bearer ${shop.auth.token({ sub: 'admin@example.com', role: 'admin' })}` }
+    const get = async (path: string) => JSON.parse((await ask(`${shop.url}${api}${path}`, { headers })).text)
+    const shown = async () => ((await get('?activeQueue=checkout&status=delayed')) as { queues: Shown[] }).queues[0]!.jobs
+    const [job] = await until(shown, ([first]) => (first?.progress as { attempt?: number } | undefined)?.attempt === 3)
+    const orderId = Number(String(job!.id).replace('checkout-', ''))
+    t.like(job, { name: 'checkout', failedReason: 'catalog reserve: status 500' })
+    t.like(job!.progress, { orderId, step: 'reserve-stock' })
+    const log = (await get(`/checkout/checkout-${orderId}/logs`)) as string[]
+    t.true(log.includes(`order ${orderId}, attempt 1, reserve-stock: catalog reserve: status 500`))
+    t.notRegex(JSON.stringify([job, log]), /@example\.com|Demo Street|eyJ/)
+
+    fault.remove()
+    t.is((await answer).status, 200)
+  } finally {
+    await shop.close()
+  }
+})

@@ -179,7 +179,7 @@ test.serial('wrong configuration is one line a fault, all at once, without any s
 
 test.serial('a process that nobody knows, or release beside others, ends with exit code 64', async (t) => {
   const env = environment('postgresql://postgres@127.0.0.1:1/nothing')
-  for (const args of [['bridge'], ['web', 'clerk'], ['release', 'web']]) {
+  for (const args of [['shop'], ['web', 'clerk'], ['release', 'web']]) {
     t.is(await (await startProcess(t, args, env)).exited, 64, args.join(' '))
   }
 })

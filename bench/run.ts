@@ -15,6 +15,7 @@ import { openCart } from '../test/support/neighbours/cart.ts'
 import { freePort } from '../test/support/services/ports.ts'
 import { demoAddress } from '../test/support/shop.ts'
 import { until } from '../test/support/until.ts'
+import { type Cpu, openCpu } from './cpu.ts'
 
 const { values: options } = parseArgs({
   options: {
@@ -36,9 +37,16 @@ interface Figures {
   broken: number
 }
 
+/** A process of the service, or of its twin. */
+interface Server {
+  url: string
+  pid: number
+}
+
 const run = promisify(execFile)
 const directory = mkdtempSync(join(tmpdir(), 'order-bench-'))
 const database = await createDatabase()
+const cpu = await openCpu({ dsn: database.dsn, redisUrl: process.env.REDIS_URL! })
 const children: ChildProcess[] = []
 
 /** Starts a process of ours that ends with us. */
@@ -48,26 +56,31 @@ function start(args: string[], env: Record<string, string> = {}): ChildProcess {
   return child
 }
 
-async function startServer(script: string): Promise<string> {
+async function startServer(script: string): Promise<Server> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  start([script], { ...environment, PORT: String(port) }).stdout!.resume()
+  const child = start([script], { ...environment, PORT: String(port) })
+  child.stdout!.resume()
   const answers = async () =>
     fetch(`${url}/order/ready`).then(
       (response) => response.status !== 503,
       () => false,
     )
   await until(answers, (ready) => ready)
-  return url
+  return { url, pid: child.pid! }
 }
 
-async function wrk(url: string, connections: number, seconds: number): Promise<Figures> {
+/** @returns what wrk saw, and the CPU time that each process spent meanwhile, in us a checkout */
+async function wrk({ url, pid }: Server, connections: number, seconds: number): Promise<Figures & { cpu: Cpu }> {
   const from = String(Math.floor(Math.random() * CUSTOMERS))
   const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '15s', '-s', 'bench/checkout.lua', url]
+  const before = cpu(pid)
   const { stdout } = await run('wrk', [...args, '--', tokens, JSON.stringify(demoAddress), from])
   const figures = JSON.parse(stdout.trim().split('\n').at(-1)!) as Figures
   if (figures.notOk > 0 || figures.broken > 0) throw new Error(`not every checkout succeeded: ${JSON.stringify(figures)}`)
-  return figures
+  const after = cpu(pid)
+  const spent = (name: keyof Cpu) => (after[name] - before[name]) / figures.requests
+  return { ...figures, cpu: { node: spent('node'), postgres: spent('postgres'), redis: spent('redis') } }
 }
 
 const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!
@@ -108,19 +121,21 @@ try {
   const ours = await startServer('src/main.ts')
   const inline = await startServer('bench/inline.ts')
   process.stderr.write('warming up\n')
-  for (const url of [ours, inline, ours, inline]) await wrk(url, 32, 5)
+  for (const server of [ours, inline, ours, inline]) await wrk(server, 32, 5)
 
   for (const connections of options.connections.split(',').map(Number)) {
-    const figures = { ours: [] as Figures[], inline: [] as Figures[] }
+    const figures = { ours: [] as Awaited<ReturnType<typeof wrk>>[], inline: [] as Awaited<ReturnType<typeof wrk>>[] }
     for (let round = 0; round < Number(options.rounds); round += 1) {
       figures.inline.push(await wrk(inline, connections, Number(options.seconds)))
       figures.ours.push(await wrk(ours, connections, Number(options.seconds)))
     }
-    const of = (name: 'ours' | 'inline', pick: (one: Figures) => number) => median(figures[name].map(pick))
+    const of = (name: 'ours' | 'inline', pick: (one: Figures & { cpu: Cpu }) => number) => median(figures[name].map(pick))
     const rate = (name: 'ours' | 'inline') => of(name, (one) => one.requests / one.seconds)
+    const cpuOf = (name: 'ours' | 'inline') =>
+      (['node', 'postgres', 'redis'] as const).map((process) => `${process} ${of(name, (one) => one.cpu[process]).toFixed(0)}`).join(' ')
     const row = (name: 'ours' | 'inline') =>
       `${String(connections).padStart(4)} connections  ${name.padEnd(6)}  ${rate(name).toFixed(0).padStart(6)}/s` +
-      `  p50 ${of(name, (one) => one.p50Ms).toFixed(2)} ms  p99 ${of(name, (one) => one.p99Ms).toFixed(2)} ms`
+      `  p50 ${of(name, (one) => one.p50Ms).toFixed(2)} ms  p99 ${of(name, (one) => one.p99Ms).toFixed(2)} ms  CPU us a checkout: ${cpuOf(name)}`
     console.log(row('inline'))
     console.log(row('ours'))
     console.log(

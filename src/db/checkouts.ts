@@ -12,6 +12,9 @@ import type { Address, Outcome, ProductQty, RecoveryPoint, Rejection, StepName }
 import { productsOf } from '../model.ts'
 import { alone, type Pool } from './pool.ts'
 
+/** Products with the epochs that they had when a call was made about them. */
+export type Epochs = readonly { productId: number; epoch: number }[]
+
 /** One driving of a checkout: its writes hold only while nobody has begun another one. */
 export interface Attempt {
   orderId: number
@@ -68,9 +71,13 @@ export interface Checkouts {
    */
   resume(orderId: number): Promise<Resumed | undefined>
   /** Puts the hold on record. @returns false where it may not count: ended, taken over, or a product mended since its epoch was read */
-  recordReserved(attempt: Attempt, products: { productId: number; epoch: number }[]): Promise<boolean>
-  /** OPEN -> CREATED with order, items and event, or nothing. @returns undefined where it was cancelled, taken over or is past its deadline */
-  complete(attempt: Attempt): Promise<Extract<Outcome, { state: 'CREATED' }> | undefined>
+  recordReserved(attempt: Attempt, hold: Epochs): Promise<boolean>
+  /**
+   * OPEN -> CREATED with order, items and event, or nothing.
+   * @param hold the products of a hold that is not on record yet: it is put there along with the order
+   * @returns undefined where it was cancelled, taken over or is past its deadline, or where the hold may not count
+   */
+  complete(attempt: Attempt, hold?: Epochs): Promise<Extract<Outcome, { state: 'CREATED' }> | undefined>
   /** OPEN -> REJECTED or CANCELLED by the attempt that drives it, which knows of no call without an answer. @returns undefined where it is not its own to end */
   end(attempt: Attempt, state: 'REJECTED' | 'CANCELLED', rejection: Rejection): Promise<Ended | undefined>
   /** OPEN -> CANCELLED by anyone else, or what it has become meanwhile. */
@@ -131,7 +138,11 @@ interface Ending extends Rejection {
 }
 
 interface Reserved extends Attempt {
-  products: { productId: number; epoch: number }[]
+  hold: Epochs
+}
+
+interface Completion extends Attempt {
+  hold: Epochs | undefined
 }
 
 /** The relay of this process: where it is the one that sends, it is woken by a call, since a NOTIFY costs 20 to 60 % of commits. */
@@ -143,7 +154,7 @@ export interface RelayHere {
 export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
   const batched = <In, Out>(run: (batch: In[]) => Promise<Out[]>) => batcher((batch: In[]) => alone(batch, run))
   const record = batched((batch: Reserved[]) => recordReserved(pool, batch))
-  const complete = batched(async (batch: Attempt[]) => {
+  const complete = batched(async (batch: Completion[]) => {
     const notify = !relay?.leads()
     const rows = await completeAll(pool, batch, notify)
     if (!notify) relay?.wake()
@@ -182,11 +193,11 @@ export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
       return { userEmail: row.user_email, address: row.address }
     },
     resume: (id) => resume(pool, id),
-    async recordReserved(attempt, products) {
-      return (await record({ ...attempt, products })) !== undefined
+    async recordReserved({ orderId: id, attempt }, hold) {
+      return (await record({ orderId: id, attempt, hold })) !== undefined
     },
-    async complete(attempt) {
-      const row = await complete(attempt)
+    async complete({ orderId: id, attempt }, hold) {
+      const row = await complete({ orderId: id, attempt, hold })
       return row && { state: 'CREATED', orderId: row.order_id, totalCents: row.total_cents, currency: row.currency }
     },
     async end(attempt, state, rejection) {
@@ -238,8 +249,8 @@ async function resume(pool: Pool, id: number): Promise<Resumed | undefined> {
 }
 
 async function recordReserved(pool: Pool, batch: Reserved[]) {
-  const wanted = batch.flatMap(({ orderId: order_id, attempt, products }) =>
-    products.map(({ productId: product_id, epoch }) => ({ order_id, attempt, product_id, epoch })),
+  const wanted = batch.flatMap(({ orderId: order_id, attempt, hold }) =>
+    hold.map(({ productId: product_id, epoch }) => ({ order_id, attempt, product_id, epoch })),
   )
   const rows = await pool.any(sql.prepared('record-reserved', orderId)`
     with wanted as materialized (
@@ -264,22 +275,36 @@ async function recordReserved(pool: Pool, batch: Reserved[]) {
 }
 
 /** The order's row before the outbox id: events of one order get rising ids. */
-async function completeAll(pool: Pool, batch: Attempt[], notify: boolean) {
-  const input = JSON.stringify(batch.map(({ orderId: order_id, attempt }) => ({ order_id, attempt, event_id: uuidv7() })))
+async function completeAll(pool: Pool, batch: Completion[], notify: boolean) {
+  const input = JSON.stringify(
+    batch.map(({ orderId: order_id, attempt, hold }) => ({ order_id, attempt, event_id: uuidv7(), holds: hold !== undefined })),
+  )
+  const holds = batch.flatMap(({ orderId: order_id, hold = [] }) =>
+    hold.map(({ productId: product_id, epoch }) => ({ order_id, product_id, epoch })),
+  )
   const rows = await pool.any(sql.prepared('complete', createdRow)`
     with inp as materialized (
-      select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, event_id uuid)
+      select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, event_id uuid, holds boolean)
+    ), hold as materialized (
+      select * from jsonb_to_recordset(${JSON.stringify(holds)}::jsonb) as t (order_id int, product_id int, epoch int)
     ), lock as materialized (
       select order_id, state, attempt, recovery_point, deadline_at from order_service.checkouts
       where order_id = any(${idsOf(batch)}) order by order_id for update
+    ), stock as materialized (  -- against whoever raises an epoch at this moment
+      select product_id, epoch from order_service.products
+      where (select count(*) from lock) > 0 and product_id = any(array(select product_id from hold))
+      order by product_id for share
+    ), mended as (
+      select h.order_id from hold h left join stock s using (product_id) where s.epoch is distinct from h.epoch
     ), won as (
       update order_service.checkouts
-      set state = 'CREATED', updated_at = now(),
+      set state = 'CREATED', recovery_point = 'reserve-stock', reserve_call = 'settled', updated_at = now(),
         -- A double click joins an open checkout; the same cart after it is another order.
         idempotency_key = case when starts_with(idempotency_key, 'cart ') then null else idempotency_key end
       where order_id = any(array(
         select order_id from lock l join inp i using (order_id)
-        where l.state = 'OPEN' and l.attempt = i.attempt and l.recovery_point = 'reserve-stock' and l.deadline_at > clock_timestamp()))
+        where l.state = 'OPEN' and l.attempt = i.attempt and l.deadline_at > clock_timestamp()
+          and (l.recovery_point = 'reserve-stock' or i.holds) and order_id not in (select order_id from mended)))
       returning order_id, user_email, total_cents, currency, lines
     ), orders as (
       insert into public.orders (id, user_email, status, total_cents, currency)

@@ -2,6 +2,7 @@
 import type { Attempt, Delivery, ShipmentCall } from '../db/checkouts.ts'
 import type { ProductAtIntent } from '../db/intents.ts'
 import type { Outcome, RecoveryPoint, Rejection } from '../model.ts'
+import type { ReserveRecord } from './reserve-record.ts'
 
 export interface CheckoutRun extends Attempt {
   products: readonly ProductAtIntent[]
@@ -12,8 +13,8 @@ export interface CheckoutRun extends Attempt {
   reserveCall: 'settled' | 'unknown'
   /** What became of the calls for a shipment, those of the attempts before included. */
   shipmentCall: ShipmentCall
-  /** The record of the reserve: written while Shipping is asked, awaited before anything is decided. */
-  recorded: Promise<void>
+  /** Of the reserve that this attempt made: to be on record before anything is decided. undefined: there is none, or it has been recorded before. */
+  record: ReserveRecord | undefined
   /** Read while Catalog is asked. */
   delivery: Promise<Delivery>
   /** Set by the last step. */

@@ -98,11 +98,11 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
         metrics.checkouts.inc({ outcome: 'CREATED' })
         return void (await answer(task, run.outcome))
       }
-      await run.recorded.catch(() => {}) // whether there is a hold to give up
+      await run.record?.written().catch(() => {}) // whether there is a hold to give up
       const ended = await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', refused.rejection)
       await answer(task, ended ? giveUp(ended) : await checkouts.readOutcome(run.orderId))
     } catch (error) {
-      await run.recorded.catch(() => {})
+      await run.record?.written().catch(() => {})
       const again = await afterFault(task.tries + job.attemptsMade + 1, run, progress, error as Error)
       const { orderId, attempt } = run
       logger.warn({ err: error, orderId, attempt, step: progress.step, repeated: again !== 'over' }, 'checkout step failed')
@@ -118,7 +118,7 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
   async function begin(job: Job, { orderId, products, deadline, tries }: CheckoutTask): Promise<CheckoutRun | undefined> {
     const delivery = checkouts.readDelivery(orderId)
     delivery.catch(() => {}) // read while Catalog is asked; whoever needs it meets its failure
-    const common = { orderId, deadline, delivery, recorded: Promise.resolve(), reserveCall: 'unknown' as const }
+    const common = { orderId, deadline, delivery, record: undefined, reserveCall: 'unknown' as const }
     if (job.attemptsStarted <= 1 && tries === 0) {
       return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent' }
     }

@@ -5,11 +5,10 @@
 import type { Checkouts } from '../db/checkouts.ts'
 import type { StepName } from '../model.ts'
 import { LeaseTimeout } from '../stock/leases.ts'
-import { callStock, type StockCallDone, StockFault, type StockParts } from '../stock/stock-call.ts'
+import { callStock, StockFault, type StockParts } from '../stock/stock-call.ts'
 import { type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
+import { CATALOG_UNREACHABLE, recordOf } from './reserve-record.ts'
 import type { Step } from './saga.ts'
-
-const unreachable = { status: 503, detail: 'Catalog is unreachable' }
 
 export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<StepName, CheckoutRun> {
   return {
@@ -32,32 +31,19 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<Step
         if (error instanceof LeaseTimeout) {
           throw new StepFault(error.message, { status: 503, detail: 'Too many customers for this product, try again' })
         }
-        if (error instanceof StockFault) throw new StepFault(error.message, unreachable, { unreachable: !error.sent, cause: error })
+        if (error instanceof StockFault) throw new StepFault(error.message, CATALOG_UNREACHABLE, { unreachable: !error.sent, cause: error })
         throw error
       })
       if (result.answer === 'done') {
-        run.recorded = record(run, result)
-        // Awaited later, beside the shipment's call: until then its failure is nobody's.
-        run.recorded.catch(() => {})
+        run.record = recordOf(run, result, checkouts)
         return
       }
       run.reserveCall = 'settled'
       if (result.answer === 'unwanted') throw new Overtaken('ended, or taken over, while it waited for stock')
       if (result.status === 409 || result.status === 404) return { status: result.status, detail: result.detail }
-      if (result.status === 429) throw new StepFault(`catalog reserve: ${result.detail}`, unreachable)
+      if (result.status === 429) throw new StepFault(`catalog reserve: ${result.detail}`, CATALOG_UNREACHABLE)
       // A bad key or a body that Catalog does not understand: no repeat helps, and it is not the customer's fault.
       return { status: 503, detail: `Catalog refused the reservation (${result.status})` }
     },
-  }
-  async function record(run: CheckoutRun, reserved: StockCallDone): Promise<void> {
-    try {
-      await reserved.record((epochs) => checkouts.recordReserved(run, epochs))
-    } catch (error) {
-      const { settled, message } = error as StockFault
-      run.reserveCall = settled ? 'settled' : 'unknown'
-      throw new StepFault(message, unreachable, { cause: error })
-    }
-    run.reserveCall = 'settled'
-    run.recoveryPoint = 'reserve-stock'
   }
 }

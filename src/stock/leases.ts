@@ -25,6 +25,8 @@ export interface Lease {
   expiredOnRecord(): void
   /** Whether others came first: what was read before may have changed. */
   waited: boolean
+  /** Whether somebody in this process waits for one of its products. */
+  wanted(): boolean
   /** Makes sure that the lease lasts another `ms`. @returns false where it is lost, and nothing may be sent under it */
   keep(ms: number): Promise<boolean>
   /** To be called when the call's outcome is on record, or in doubt on record. Without it the lease runs out, which says the same. */
@@ -179,6 +181,7 @@ export async function createLeases({ redis, subscriber, prefix, marker, metrics 
         plan()
       },
       waited: waiter.tries > 1,
+      wanted: () => waiter.productIds.some((productId) => queues.has(productId)),
       async keep(ms) {
         const now = performance.now()
         if (until - now >= ms) return true

@@ -33,6 +33,8 @@ export type StockCallResult = StockCallDone | { answer: 'refused'; status: numbe
 
 export interface StockCallDone {
   answer: 'done'
+  /** Whether others want the products, as far as can be seen: they wait until it is on record. */
+  contested(): boolean
   /**
    * @param write puts the outcome on record under the epochs that the products had when the call was made; false where it may not count
    * @throws StockFault where it did not count: the call is in doubt then, and mended
@@ -102,6 +104,7 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
 
   return {
     answer: 'done',
+    contested: () => lease.waited || lease.wanted(),
     async record(write) {
       let counts: boolean
       try {

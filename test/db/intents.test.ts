@@ -67,6 +67,30 @@ test('a reserve goes on record once: not under an epoch that was raised, nor for
   await query(database.dsn, 'delete from order_service.doubts')
 })
 
+test('a hold goes on record along with its order: not under an epoch that was raised, and an order needs the one or the other', async (t) => {
+  const checkouts = createCheckouts(pool)
+  const { epochs, ...attempt } = await begun()
+  t.is(await checkouts.complete(attempt), undefined)
+  t.is(await checkouts.complete(attempt, [{ productId: 1, epoch: epochs[0]!.epoch + 1 }]), undefined)
+  t.is(await checkouts.complete({ ...attempt, attempt: 2 }, epochs), undefined)
+  t.like(await checkouts.complete(attempt, epochs), { state: 'CREATED' })
+  t.deepEqual(
+    await query(database.dsn, 'select state, recovery_point, reserve_call from order_service.checkouts where order_id = $1', [
+      attempt.orderId,
+    ]),
+    [{ state: 'CREATED', recovery_point: 'reserve-stock', reserve_call: 'settled' }],
+  )
+  const [mended, other] = await Promise.all([begun(), begun()])
+  const results = await Promise.all([
+    checkouts.complete({ orderId: mended.orderId, attempt: 1 }, [{ productId: 1, epoch: epochs[0]!.epoch - 1 }]),
+    checkouts.complete({ orderId: other.orderId, attempt: 1 }, epochs),
+  ])
+  t.deepEqual(
+    results.map((result) => result?.orderId),
+    [undefined, other.orderId],
+  )
+})
+
 test('of completing and cancelling exactly one wins, and a cancelled hold is the mender’s', async (t) => {
   const checkouts = createCheckouts(pool)
   const results = await Promise.all(

@@ -158,7 +158,8 @@ export function leasesAtOnce(expired: DoubtfulCall[] = []) {
         expiredOnRecord() {
           told.onRecord = true
         },
-        waited: false,
+        waited: false as const,
+        wanted: () => false,
         keep: async () => true,
         runOut() {
           told.ranOut = true

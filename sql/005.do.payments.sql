@@ -1,3 +1,7 @@
+-- A doubt locked its product's row against the statements that change it, and with such locks on an older version of a row PostgreSQL lets two
+-- statements that lock their rows in one order wait for each other all the same. Doubts are written by a join with products, which lose no row.
+alter table order_service.doubts drop constraint doubts_product_id_fkey;
+
 -- Drawn for every driving of a payment event: no two events of one order ever have the same number, so that each of their calls is
 -- a doubt of its own (doubts_one_a_call).
 create sequence order_service.payment_attempts as integer;

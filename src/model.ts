@@ -91,6 +91,14 @@ export interface PaymentEvent {
   details: { reason?: string; code?: string }
 }
 
+/** The states of a payment event in the inbox, as {@link checkoutStates}. The checks in `sql/` and docs/payments.md say the same. */
+export const paymentStates = {
+  WAITING: { means: 'received, or replayed: a job drives it until it comes to an end', next: ['APPLIED', 'DEAD'] },
+  APPLIED: { means: 'it paid its order, told of a payment that had done so, or is a failed one and only kept', next: [] },
+  DEAD: { means: 'it lies among the dead letters, for a person', next: ['WAITING'] },
+} as const satisfies Record<string, { means: string; next: readonly string[] }>
+export type PaymentState = keyof typeof paymentStates
+
 /** How a payment event was applied: it paid the order, told of a payment that had done so, or (a failed one) is only kept. */
 export type PaymentResult = 'paid' | 'already-paid' | 'noted'
 

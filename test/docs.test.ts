@@ -1,7 +1,7 @@
 /** What the pages promise about variables, metrics and states stands in the code too, and the other way round. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import test from 'ava'
-import { checkoutStates } from '../src/model.ts'
+import { checkoutStates, deadLetterFaults, paymentStates } from '../src/model.ts'
 
 const read = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
 const readme = read('README.md')
@@ -23,7 +23,7 @@ test('the table of configuration has every variable with its default, and no oth
   const inCode = parts.map((part) => {
     const name = part.slice(0, part.indexOf(':'))
     const [, value] = /\.default\('?(.*?)'?\)/.exec(part) ?? []
-    return [name, value ?? 'none']
+    return [name, value?.replace(/(?<=\d)_(?=\d)/g, '') ?? 'none']
   })
   const inReadme = rowsUnder(readme, 'Configuration').map(([name, value]) => [name, value])
   t.true(inCode.length > 20)
@@ -37,27 +37,39 @@ test('the table of metrics has every metric, and no other', (t) => {
   t.deepEqual(inReadme.sort(), [...inCode].sort())
 })
 
-test('the diagram and the table of states say what the model says', (t) => {
-  const page = read('docs/states.md')
-  const arrows = [...page.matchAll(/^ +(\w+) --> (\w+)$/gm)].map(([, from, to]) => `${from} to ${to}`)
-  const allowed = Object.entries(checkoutStates).flatMap(([state, { next }]) => next.map((following) => `${state} to ${following}`))
-  t.deepEqual(arrows.sort(), allowed.sort())
+const tables: { page: string; heading: string; states: Record<string, { means: string; next: readonly string[] }>; migration: string }[] = [
+  { page: 'docs/states.md', heading: 'States of a checkout', states: checkoutStates, migration: 'sql/002.do.checkouts.sql' },
+  { page: 'docs/payments.md', heading: 'States of a payment event', states: paymentStates, migration: 'sql/005.do.payments.sql' },
+]
+for (const { page, heading, states, migration } of tables) {
+  test(`the diagram and the table of ${page} say what the model says`, (t) => {
+    const text = read(page)
+    const arrows = [...text.matchAll(/^ +(\w+) --> (\w+)/gm)].map(([, from, to]) => `${from} to ${to}`)
+    const allowed = Object.entries(states).flatMap(([state, { next }]) => next.map((following) => `${state} to ${following}`))
+    t.deepEqual(arrows.sort(), allowed.sort())
 
-  const means = rowsUnder(page, 'States of a checkout').map(([state, meaning]) => [state, meaning])
-  t.deepEqual(
-    means,
-    Object.entries(checkoutStates).map(([state, meant]) => [state, meant.means]),
-  )
-})
+    const means = rowsUnder(text, heading).map(([state, meaning]) => [state, meaning])
+    t.deepEqual(
+      means,
+      Object.entries(states).map(([state, meant]) => [state, meant.means]),
+    )
+  })
 
-test('the CHECK of the table has the states of the model', (t) => {
-  const [, list = ''] = /check \(state in \(([^)]+)\)\)/.exec(read('sql/002.do.checkouts.sql')) ?? []
-  t.deepEqual(list.replaceAll("'", '').split(', '), Object.keys(checkoutStates))
+  test(`the CHECK in ${migration} has the states of the model`, (t) => {
+    const [, list = ''] = /check \(state in \(([^)]+)\)\)/.exec(read(migration)) ?? []
+    t.deepEqual(list.replaceAll("'", '').split(', '), Object.keys(states))
+  })
+}
+
+test('the table of dead letters has every fault, with what the command says of it', (t) => {
+  const rows = rowsUnder(read('docs/payments.md'), 'Dead letters').map(([fault, helps]) => [fault, helps])
+  t.deepEqual(rows, Object.entries(deadLetterFaults))
 })
 
 test('pages that are pointed to are there', (t) => {
   const pages = [
     'README.md',
+    'docs/payments.md',
     'docs/states.md',
     'docs/stock.md',
     'docs/rescue.md',

@@ -232,6 +232,7 @@ async function resume(pool: Pool, id: number): Promise<Resumed | undefined> {
       join order_service.products p using (product_id)  -- one without a row was never asked for
       where was.recovery_point = 'intent' and was.reserve_call = 'unknown'
       group by p.product_id, was.order_id, was.attempt
+      order by p.product_id  -- two that write down one call do not wait for each other
       on conflict do nothing
     )
     update order_service.checkouts c

@@ -1,7 +1,7 @@
 /** The inbox: payment events on their way to their orders. Received by the bridge, driven by jobs, each verb a statement or a transaction. */
 import { sql } from 'slonik'
 import { z } from 'zod'
-import type { DeadLetterFault, PaymentEvent, PaymentResult } from '../model.ts'
+import { type DeadLetterFault, type PaymentEvent, type PaymentResult, type PaymentState, paymentStates } from '../model.ts'
 import type { Pool, Transaction } from './pool.ts'
 
 /** A message as the topic has it. Bytes are as they came; `headers` in the order in which they came. */
@@ -40,7 +40,7 @@ const idRow = z.object({ id: z.int() })
 const eventRow = z.object({
   id: z.int(),
   identity: z.string(),
-  state: z.enum(['WAITING', 'APPLIED', 'DEAD']),
+  state: z.enum(Object.keys(paymentStates) as PaymentState[]),
   type: z.string(),
   order_id: z.int(),
   amount_cents: z.int().nullable(),
@@ -232,7 +232,7 @@ export async function resumePayment(pool: Pool, eventId: number): Promise<number
       join order_service.products p using (product_id)  -- one without a row was never asked for
       where was.commit_call = 'unknown'
       group by p.product_id, was.order_id, was.attempt
-      order by p.product_id  -- a doubt locks its product's row against the statements that change it
+      order by p.product_id  -- two that write down one call do not wait for each other
       on conflict do nothing
     )
     update order_service.payment_events e
@@ -321,7 +321,7 @@ export async function readBridgeBooks(pool: Pool): Promise<BridgeBooks> {
 export interface EventState {
   eventId: number
   orderId: number
-  state: 'WAITING' | 'APPLIED' | 'DEAD'
+  state: PaymentState
   result: PaymentResult | undefined
   /** Why it has not come to an end yet, or is dead. */
   lastError: string | undefined
@@ -330,7 +330,7 @@ export interface EventState {
 const stateRow = z.object({
   id: z.int(),
   order_id: z.int(),
-  state: z.enum(['WAITING', 'APPLIED', 'DEAD']),
+  state: z.enum(Object.keys(paymentStates) as PaymentState[]),
   result: z.enum(['paid', 'already-paid', 'noted']).nullable(),
   last_error: z.string().nullable(),
 })

@@ -161,13 +161,13 @@ async function payAll(pool: Pool, batch: Paid[], { emitPaid, notify }: { emitPai
       select * from jsonb_to_recordset(${JSON.stringify(wanted)}::jsonb) as t (event_id bigint, attempt int, product_id int, qty int, epoch int)
     ), event as materialized (
       select id, order_id, attempt, state from order_service.payment_events
-      where id = any(${idsOf(batch)}) order by id for no key update
+      where id = any(${idsOf(batch)}) order by id for update
     ), ordered as materialized (
-      select id, status from public.orders where id = any(array(select order_id from event)) order by id for no key update
-    ), stock as materialized (  -- whoever writes down a doubt of a product need not wait for it
+      select id, status from public.orders where id = any(array(select order_id from event)) order by id for update
+    ), stock as materialized (
       select product_id, epoch from order_service.products
       where (select count(*) from ordered) > 0 and product_id = any(array(select product_id from wanted))
-      order by product_id for no key update
+      order by product_id for update
     ), counted as materialized (
       select distinct on (e.order_id) e.id as event_id, e.attempt, e.order_id, i.message_id
       from event e join inp i on i.event_id = e.id and i.attempt = e.attempt join ordered o on o.id = e.order_id

@@ -134,6 +134,7 @@ export function createStockLedger(pool: Pool) {
         select product_id, verb, qty, order_id, attempt
         from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, product_id int, verb text, qty int)
         join order_service.products using (product_id)  -- one without a row was never asked for
+        order by product_id  -- two that write down one call do not wait for each other
         on conflict do nothing`)
     },
 

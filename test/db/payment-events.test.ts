@@ -300,7 +300,8 @@ test.serial('unread messages that can be read now become what they would have be
     const after = await readBridgeBooks(pool)
     t.is(after.consumed, before.consumed)
     t.is(after.dead, before.dead - 1)
-    t.is((await receive(pool, source, [letter.message])).receipts[0], 'duplicate', 'the topic may give it once more')
+    const once = (await receive(pool, source, [asEvent(letter, like)])).receipts[0]
+    t.is(once, became === 'passed-by' ? became : 'duplicate', 'the topic may give it once more')
   }
 })
 

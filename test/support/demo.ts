@@ -1,9 +1,13 @@
-/** A customer's way from the login to the order read back, on the real servers, shown step by step. Exits 1 where a step is not as it should be. */
-import { isDeepStrictEqual } from 'node:util'
+/** A customer's way from the login to the paid order, on the real servers, shown step by step. Exits 1 where a step is not as it should be. */
+import { execFile } from 'node:child_process'
+import { isDeepStrictEqual, promisify } from 'node:util'
 import { Kafka, logLevel } from 'kafkajs'
 import fetch from 'node-fetch'
 import { password } from './neighbours/auth.ts'
-import { demoAddress, openShop, type Shop } from './shop.ts'
+import { paymentOf } from './payments.ts'
+import { checkout } from './services/state.ts'
+import { demoAddress, everything, openShop, type Shop } from './shop.ts'
+import { until } from './until.ts'
 
 /** An event that is not there by then is missing. */
 const EVENT_MS = 20_000
@@ -68,6 +72,16 @@ async function consume(topic: string): Promise<{ next(): Promise<Seen>; stop(): 
     },
     stop: () => consumer.disconnect(),
   }
+}
+
+/** Runs what `bin/order-admin` runs, and shows what it says. */
+async function orderAdmin(shop: Shop, ...args: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(process.execPath, ['src/order-admin.ts', ...args], {
+    cwd: checkout,
+    env: { ...process.env, ...shop.env },
+  })
+  show(`$ bin/order-admin ${args.join(' ')}\n${stdout.trimEnd()}`)
+  return stdout
 }
 
 async function journey(shop: Shop, consumer: Awaited<ReturnType<typeof consume>>): Promise<void> {
@@ -139,11 +153,40 @@ async function journey(shop: Shop, consumer: Awaited<ReturnType<typeof consume>>
   const again = await ask('POST', `${shop.url}/order/v1/orders/checkout`, demoAddress, { authorization, 'idempotency-key': 'demo-1' })
   expect('the second answer', again, answer)
   expect('what Catalog holds', shop.catalog.books(shoes), { in_stock: 10, reserved: 2 })
+
+  step('Payment announces on Kafka that the order was paid')
+  const payment = paymentOf(orderId, { amount_cents: 28_968, currency: 'USD' })
+  show(`topic ${shop.paymentTopic}, key ${payment.key}\n${payment.value}`)
+  await shop.publish([payment])
+  const statusNow = async () => (await shop.get(`/order/v1/orders/${orderId}`)).body.status
+  await until(statusNow, (now) => now === 'PAID', EVENT_MS).catch(() => {}) // the next step says what it is instead
+
+  step('The order is PAID')
+  const paid = await ask('GET', `${shop.url}/order/v1/orders/${orderId}`)
+  expect('the order', paid.body, { ...order.body, status: 'PAID' })
+
+  step('Catalog has taken the pieces out of its stock, and holds none of them any more')
+  for (const [product, left] of [
+    [shoes, 8],
+    [socks, 47],
+  ] as const) {
+    const books = await ask('GET', `${shop.catalogBase}/catalog/v1/products/${product}`)
+    expect(`what Catalog says of product ${product}`, books.body.inventory, { in_stock: left, reserved: 0 })
+  }
+
+  step('A message that cannot be read stops nothing: it becomes a dead letter, for a person')
+  const poison = '{"type": "payment.succeeded", "order_id": '
+  show(`topic ${shop.paymentTopic}\n${poison}`)
+  await shop.publish([{ value: poison }])
+  const letters = () => shop.query('select from order_service.dead_letters')
+  await until(letters, (rows) => rows.length > 0, EVENT_MS).catch(() => {})
+  const list = await orderAdmin(shop, 'dead-letters', 'list')
+  expect('whether it is listed, with why', /unreadable .*the value is not JSON/.test(list), true)
 }
 
 async function demo(): Promise<void> {
   console.log('The order service and its neighbours (Auth, Cart, Catalog, Shipping) start')
-  const shop = await openShop({ env: { LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn' } })
+  const shop = await openShop({ roles: everything, env: { LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn' } })
   try {
     const consumer = await consume(shop.topic)
     await journey(shop, consumer).finally(() => consumer.stop())

@@ -147,11 +147,17 @@ test('an Auth that is away is a 503, and its return is noticed', async (t) => {
   t.is((await operators.signIn()).status, 303)
 })
 
-test('an Auth that does not answer is a 503 when its time is over', async (t) => {
-  const operators = await openOperators(t, { authTimeoutMs: 100 })
+test('an Auth that does not answer is a 503 when its time is over, also for those who wait behind others', async (t) => {
+  const timeoutMs = 1000
+  const operators = await openOperators(t, { authTimeoutMs: timeoutMs })
   operators.auth.instead('hang')
-  const answers = await Promise.all(Array.from({ length: 6 }, () => operators.signIn())) // more than it is asked at a time
+  const answers = await Promise.all(
+    // Three times as many as it is asked at a time: one after the other, the last would be told two time-outs after the first.
+    Array.from({ length: 12 }, async (_, at) => ({ ...(await operators.signIn({ email: `a${at}@example.com` })), at: performance.now() })),
+  )
   t.deepEqual([...new Set(answers.map(({ status }) => status))], [503])
+  const times = answers.map(({ at }) => at)
+  t.true(Math.max(...times) - Math.min(...times) < timeoutMs)
 })
 
 test('a guesser is stopped at ten tries for one account, whatever the address', async (t) => {

@@ -6,7 +6,7 @@ import { createSignInTries } from '../../../src/api/operators/tries.ts'
 import { createAuth } from '../../../src/clients/auth.ts'
 import { createNeighbour } from '../../../src/clients/http.ts'
 import { createCheckoutQueue } from '../../../src/queues/checkout.ts'
-import { connectFailFast, ready } from '../../../src/queues/redis.ts'
+import { connectFailFast, connectPatient, ready } from '../../../src/queues/redis.ts'
 import { createStockQueue } from '../../../src/queues/stock.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { createMetrics } from '../../../src/telemetry/metrics.ts'
@@ -50,8 +50,9 @@ export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000,
     metrics: createMetrics(),
   })
   if (redisUrl === process.env.REDIS_URL) await ready(redis)
-  const checkoutQueue = createCheckoutQueue(redis, prefix)
-  const stockQueue = createStockQueue(redis, prefix)
+  const patient = connectPatient(process.env.REDIS_URL!, logger) // however slow the machine is at the moment
+  const checkoutQueue = createCheckoutQueue(patient, prefix)
+  const stockQueue = createStockQueue(patient, prefix)
   const parts = {
     auth: createAuth(neighbour),
     authTimeoutMs,
@@ -64,6 +65,7 @@ export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000,
     await neighbour.close()
     await Promise.all([checkoutQueue.close(), stockQueue.close()])
     redis.disconnect()
+    patient.disconnect()
   })
 
   const operators = {

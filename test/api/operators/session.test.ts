@@ -1,8 +1,8 @@
-import test from 'ava'
-import { operatorRoutes } from '../../../src/api/operators/routes.ts'
-import { tokenReader } from '../../../src/api/auth.ts'
-import { createLogger } from '../../../src/telemetry/logger.ts'
 import { createSecretKey } from 'node:crypto'
+import test from 'ava'
+import { tokenReader } from '../../../src/api/auth.ts'
+import { operatorRoutes } from '../../../src/api/operators/routes.ts'
+import { createLogger } from '../../../src/telemetry/logger.ts'
 import { SECRET, token } from '../desk.ts'
 import { cookieOf, openOperators, target } from './desk.ts'
 
@@ -11,45 +11,45 @@ const past = Math.floor(Date.now() / 1000) - 10
 const cookie = (value: string) => ({ cookie: `order_operator=${value}` })
 const bearer = (value: string) => ({ authorization: `Bearer ${value}` })
 
-for (const path of [
-  '/order/admin',
-  '/order/admin/',
-  '/order/admin/queues',
-  '/order/admin/queues/queue/checkout?status=failed',
-  '/order/admin/sign-out',
-]) {
-  test(`a person without a session who opens ${path} is sent to sign in`, async (t) => {
-    const operators = await openOperators(t)
+test('a person without a session is sent to sign in, whatever the page', async (t) => {
+  const operators = await openOperators(t)
+  for (const path of [
+    '/order/admin',
+    '/order/admin/',
+    '/order/admin/queues',
+    '/order/admin/queues/queue/checkout?status=failed',
+    '/order/admin/sign-out',
+  ]) {
     const answer = await operators.visit(path)
-    t.is(answer.status, 303)
+    t.is(answer.status, 303, path)
     t.is(target(answer), `/order/admin/sign-in?next=${encodeURIComponent(path)}`)
-  })
-}
+  }
+})
 
-for (const path of ['/order/admin', '/order/admin/queues', '/order/admin/queues/api/queues', '/order/admin/queues/static/favicon.ico']) {
-  test(`a program without a token that asks for ${path} gets a 401`, async (t) => {
-    const operators = await openOperators(t)
+test('a program without a token gets a 401, whatever the page', async (t) => {
+  const operators = await openOperators(t)
+  for (const path of ['/order/admin', '/order/admin/queues', '/order/admin/queues/api/queues', '/order/admin/queues/static/favicon.ico']) {
     const answer = await operators.ask(path)
-    t.is(answer.status, 401)
+    t.is(answer.status, 401, path)
     t.deepEqual(JSON.parse(answer.text), { detail: 'Not authenticated' })
     t.is(answer.headers.get('www-authenticate'), 'Bearer')
-  })
-}
+  }
+})
 
-for (const path of [
-  '/ORDER/admin/queues',
-  '/order/ADMIN/queues/api/queues',
-  '/order/admin//queues',
-  '/order/admin/queues/',
-  '/order/admin/%71ueues',
-  '/order/admin/sign-in/../queues',
-]) {
-  test(`no spelling opens a page without a session: ${path}`, async (t) => {
-    const operators = await openOperators(t)
-    t.true([401, 404].includes((await operators.ask(path)).status))
-    t.true([303, 404].includes((await operators.visit(path)).status))
-  })
-}
+test('no spelling opens a page without a session', async (t) => {
+  const operators = await openOperators(t)
+  for (const path of [
+    '/ORDER/admin/queues',
+    '/order/ADMIN/queues/api/queues',
+    '/order/admin//queues',
+    '/order/admin/queues/',
+    '/order/admin/%71ueues',
+    '/order/admin/sign-in/../queues',
+  ]) {
+    t.true([401, 404].includes((await operators.ask(path)).status), path)
+    t.true([303, 404].includes((await operators.visit(path)).status), path)
+  }
+})
 
 test('nothing but signing in, signing out and the style is open to all', async (t) => {
   const operators = await openOperators(t)
@@ -83,14 +83,14 @@ const bad: Record<string, string> = {
   rubbish: 'rubbish',
 }
 
-for (const [what, value] of Object.entries(bad)) {
-  test(`${what} opens nothing, in a cookie or as a bearer token`, async (t) => {
-    const operators = await openOperators(t)
-    t.is((await operators.visit('/order/admin/queues', cookie(value))).status, 303)
-    t.is((await operators.ask('/order/admin/queues', { headers: cookie(value) })).status, 401)
-    t.is((await operators.ask('/order/admin/queues', { headers: bearer(value) })).status, 401)
-  })
-}
+test('no bad token opens anything, in a cookie or as a bearer token', async (t) => {
+  const operators = await openOperators(t)
+  for (const [what, value] of Object.entries(bad)) {
+    t.is((await operators.visit('/order/admin/queues', cookie(value))).status, 303, what)
+    t.is((await operators.ask('/order/admin/queues', { headers: cookie(value) })).status, 401, what)
+    t.is((await operators.ask('/order/admin/queues', { headers: bearer(value) })).status, 401, what)
+  }
+})
 
 test('a bearer token of an operator opens all pages', async (t) => {
   const operators = await openOperators(t)

@@ -53,7 +53,7 @@ const environment = z.object({
 
   CHECKOUT_BUDGET_MS: positive.default(8000),
   // An order may be paid before its checkout has answered, hardly ten minutes before.
-  PAYMENT_GRACE_MS: positive.default(600_000),
+  PAYMENT_GRACE_MS: positive.default(600000),
   PAYMENT_AMOUNT_CHECK: z.enum(['strict', 'off'], { error: 'is not one of strict, off' }).default('strict'),
   EMIT_ORDER_PAID: flag.default(false),
   WORKER_CONCURRENCY: positive.default(512),

@@ -57,7 +57,7 @@ const environment = z.object({
   MAX_IN_FLIGHT: positive.default(1000),
   MAX_IN_FLIGHT_PER_CUSTOMER: positive.default(32),
   // An order may be paid before its checkout has answered, hardly ten minutes before.
-  PAYMENT_GRACE_MS: positive.default(600_000),
+  PAYMENT_GRACE_MS: positive.default(600000),
   PAYMENT_AMOUNT_CHECK: z.enum(['strict', 'off'], { error: 'is not one of strict, off' }).default('strict'),
   EMIT_ORDER_PAID: flag.default(false),
   WORKER_CONCURRENCY: positive.default(512),

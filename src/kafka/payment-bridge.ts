@@ -13,7 +13,7 @@ import { readPaymentMessage, unreadable } from './payment-message.ts'
 
 export interface PaymentBridgeOptions {
   pool: Pool
-  queue: Pick<PaymentQueue, 'add'>
+  queue: Pick<PaymentQueue, 'addTogether' | 'addAgain'>
   kafka: Pick<Kafka, 'consumer'>
   topic: string
   /** The consumer group. */
@@ -34,6 +34,9 @@ export interface PaymentBridge {
   joined(): boolean
 }
 
+/** An event that was received before most likely has its job, and is over by then. Driven twice at once, Catalog would have to be mended. */
+const KNOWN_PAUSE_MS = 2000
+
 export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridge {
   const { pool, queue, kafka, topic, group, logger, metrics, chunkRows = 500, chunkBytes = 1024 * 1024 } = options
 
@@ -41,7 +44,11 @@ export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridg
     for (const chunk of toChunks(batch.messages, { chunkRows, chunkBytes })) {
       if (!batch.isOurs()) return
       const waiting = await receiveChunk(batch, chunk.map(readPaymentMessage))
-      await queue.add(waiting)
+      await queue.addTogether(waiting.filter(({ attempt }) => attempt !== null))
+      await queue.addAgain(
+        waiting.filter(({ attempt }) => attempt === null),
+        KNOWN_PAUSE_MS,
+      )
       await batch.done(chunk.at(-1)!.offset)
     }
   }

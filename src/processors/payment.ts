@@ -3,11 +3,12 @@
  * It is repeated for as long as a fault lasts; each repeat takes a number of its own from PostgreSQL.
  */
 import { DelayedError, type Job } from 'bullmq'
+import pLimit from 'p-limit'
 import { applied, bury, leavePayment, type PaymentAttempt, resumePayment } from '../db/payment-events.ts'
 import type { Payable, Payments } from '../db/payments.ts'
 import type { Pool } from '../db/pool.ts'
 import type { DeadLetterFault } from '../model.ts'
-import { paymentPayload } from '../queues/payment.ts'
+import { paymentBackoffMs, paymentPayload, type PaymentTask } from '../queues/payment.ts'
 import { callStock, StockFault, type StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -17,8 +18,12 @@ export interface PaymentParts extends VerdictTerms {
   pool: Pool
   payments: Payments
   stock: StockParts
+  /** A job of its own for a payment that has to be driven again. */
+  addAgain(payments: readonly PaymentTask[], delayMs: number): Promise<void>
   logger: Logger
   metrics: Metrics
+  /** So many of those that share jobs are driven at a time. */
+  atOnce: number
   /** Beyond so many that wait for leases, a job is put back for a moment: it takes no one's place. */
   mostWaiting: number
 }
@@ -38,29 +43,55 @@ interface Again {
   why: string
 }
 
+/** What has to follow: a pause of its own, or, after a fault, BullMQ's. */
+type Next = { pauseMs: number } | { fault: Error }
+
 /** @returns BullMQ's processor: throws to be called again with BullMQ's pause, or puts the job back with a pause of its own */
 export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: string) => Promise<void> {
-  const { pool, payments, stock, logger, metrics, mostWaiting } = parts
+  const { pool, payments, stock, addAgain, logger, metrics, atOnce, mostWaiting } = parts
+  const turn = pLimit(atOnce)
 
   return async (job, token) => {
-    const task = paymentPayload.parse(job.data)
+    const tasks = paymentPayload.parse(job.data).payments
+    if (tasks.length === 1) return alone(job, token, tasks[0]!)
+    // All of them, before the job may be run again: a second run would take over from attempts that are still at work.
+    const ends = await Promise.allSettled(tasks.map((task) => turn(() => apart(job, task))))
+    const failed = ends.find((end) => end.status === 'rejected')
+    if (failed) throw failed.reason
+  }
+
+  async function alone(job: Job, token: string | undefined, task: PaymentTask): Promise<void> {
+    const next = await tryOnce(job, task)
+    if (!next) return
+    if ('fault' in next) throw next.fault
+    await job.moveToDelayed(Date.now() + next.pauseMs, token)
+    throw new DelayedError()
+  }
+
+  /** One of several in a job: if it has to be driven again, that is another job. */
+  async function apart(job: Job, task: PaymentTask): Promise<void> {
+    const next = await tryOnce(job, task)
+    if (next) await addAgain([{ ...task, attempt: null }], 'fault' in next ? paymentBackoffMs(1) : next.pauseMs)
+  }
+
+  /** @returns undefined where it is over. @throws what PostgreSQL throws where it cannot be told */
+  async function tryOnce(job: Job, task: PaymentTask): Promise<Next | undefined> {
     const { eventId, orderId } = task
     const isFirst = task.attempt !== null && job.attemptsStarted <= 1
     const attempt = isFirst ? task.attempt! : await resumePayment(pool, eventId)
-    if (attempt === undefined) return
+    if (attempt === undefined) return undefined
     const driven = { eventId, attempt }
     let again: Again | undefined
     try {
       again = await drive(driven, orderId, isFirst, job.attemptsStarted - 1)
     } catch (error) {
       await afterFault(job, driven, orderId, error as Error)
-      throw error
+      return { fault: error as Error }
     }
-    if (!again) return
+    if (!again) return undefined
     await leavePayment(pool, driven, { error: again.why, commitCall: 'settled' })
     await show(job, orderId, again.why)
-    await job.moveToDelayed(Date.now() + again.pauseMs, token)
-    throw new DelayedError()
+    return again
   }
 
   async function drive(driven: PaymentAttempt, orderId: number, isFirst: boolean, looks: number): Promise<Again | undefined> {

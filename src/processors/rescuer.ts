@@ -16,7 +16,7 @@ export interface RescuerParts {
   pool: Pool
   checkouts: Pick<Checkouts, 'cancel'>
   checkoutQueue: Pick<CheckoutQueue, 'rescue' | 'oldestWaitingMs'>
-  paymentQueue: Pick<PaymentQueue, 'rescue'>
+  paymentQueue: Pick<PaymentQueue, 'rescue' | 'oldestWaitingMs'>
   /** Attempts at work in this process, with the time when each began (`performance.now()`). */
   underWay: ReadonlyMap<Attempt, number>
   wakeMender(productIds: readonly number[]): void
@@ -79,11 +79,10 @@ export function createRescuer(parts: RescuerParts): () => Promise<number> {
 
   async function driveOnPayments(): Promise<number> {
     const stranded = await strandedPayments(pool, PAYMENT_UNTOUCHED_MS, AT_ONCE)
+    if (stranded.length === 0 || (await paymentQueue.oldestWaitingMs()) > BEHIND_MS) return 0
     for (const event of stranded) await paymentQueue.rescue(event)
-    if (stranded.length > 0) {
-      logger.warn({ orderIds: stranded.map(({ orderId }) => orderId) }, 'payments had lost their job')
-      metrics.rescued.inc({ what: 'payment' }, stranded.length)
-    }
+    logger.warn({ orderIds: stranded.map(({ orderId }) => orderId) }, 'payments had lost their job')
+    metrics.rescued.inc({ what: 'payment' }, stranded.length)
     return stranded.length
   }
 

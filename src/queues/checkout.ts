@@ -9,7 +9,7 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
 import type { ProductQty } from '../model.ts'
-import { freeJobId } from './free-job-id.ts'
+import { freeJobId, oldestWaitingMs } from './queue-state.ts'
 
 export const CHECKOUT_QUEUE = 'checkout'
 
@@ -91,10 +91,7 @@ export function createCheckoutQueue(redis: Redis, prefix: string): CheckoutQueue
       // Whatever was tried before, the next attempt number comes from PostgreSQL.
       await addJob([{ orderId, products: products.map((product) => ({ ...product, epoch: null })), deadline, replyTo: null, tries: 1 }])
     },
-    async oldestWaitingMs() {
-      const [oldest] = await queue.getJobs('waiting', 0, 0, true)
-      return oldest ? Date.now() - oldest.timestamp : 0
-    },
+    oldestWaitingMs: () => oldestWaitingMs(queue),
     queue,
     close: () => queue.close(),
   }

@@ -1,18 +1,26 @@
-/** The jobs that drive payment events to their orders. They are wake-ups: what is true stands in `order_service.payment_events`. */
+/**
+ * The jobs that drive payment events to their orders. They are wake-ups: what is true stands in `order_service.payment_events`.
+ * Events that come in one batch share jobs; one that has to be driven again gets a job of its own.
+ */
 import { type JobsOptions, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
-import { freeJobId } from './free-job-id.ts'
+import { freeJobId, oldestWaitingMs } from './queue-state.ts'
 
 export const PAYMENT_QUEUE = 'payment'
 
 /** `attempt` is null where one may have been begun before: then, and at any later start, the number comes from PostgreSQL. */
-export const paymentPayload = z.object({ eventId: z.int(), orderId: z.int(), attempt: z.int().nullable() })
+const paymentTask = z.object({ eventId: z.int(), orderId: z.int(), attempt: z.int().nullable() })
+export type PaymentTask = z.infer<typeof paymentTask>
 
-export type PaymentTask = z.infer<typeof paymentPayload>
+export const paymentPayload = z.object({ payments: z.array(paymentTask).min(1) })
+type PaymentPayload = z.infer<typeof paymentPayload>
 
 /** Ids are those of the inbox: what Payment calls a payment may hold anything. */
 export const paymentJobId = (eventId: number) => `payment-${eventId}`
+
+/** So many share a job at the most: a worker process takes a job whole, and the others want some of a batch, too. */
+const MOST_IN_A_JOB = 32
 
 /** A fault lasts as long as it lasts. A try costs Catalog a call, and a customer's order waits at most so long after its return. */
 export const MOST_BACKOFF_MS = 10_000
@@ -33,34 +41,54 @@ const options: JobsOptions = {
 }
 
 export interface PaymentQueue {
-  /** One that has a job already keeps it. @throws at once where Redis is away; after a second where it stands still, and then they may have been added */
+  /**
+   * A job for each; one that has its job already keeps it.
+   * @throws at once where Redis is away; after a second where it stands still, and then they may have been added
+   */
   add(events: readonly PaymentTask[]): Promise<void>
   /** For one that has lost its job: a job, unless there is one. */
   rescue(event: PaymentTask): Promise<void>
+  /** How long the oldest job has waited for a worker, in ms; 0 where none waits. */
+  oldestWaitingMs(): Promise<number>
+  /** Jobs for many that have had none: an event in two jobs is driven twice, and one of the two in vain. @throws like `add` */
+  addTogether(events: readonly PaymentTask[]): Promise<void>
+  /** A job of its own for each that may be in another one now, for later. @throws like `add` */
+  addAgain(events: readonly PaymentTask[], delayMs: number): Promise<void>
   queue: Queue
   close(): Promise<void>
 }
+
+const jobOf = (payments: PaymentTask[], more: JobsOptions = {}) => ({
+  name: 'commit-and-mark-paid',
+  data: { payments } satisfies PaymentPayload,
+  opts: {
+    ...options,
+    ...more,
+    jobId: payments.length === 1 ? paymentJobId(payments[0]!.eventId) : `payments-${payments[0]!.eventId}-${payments.at(-1)!.eventId}`,
+  },
+})
 
 /** @param redis a connection that fails fast */
 export function createPaymentQueue(redis: Redis, prefix: string): PaymentQueue {
   const queue = new Queue(PAYMENT_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
   queue.on('error', () => {}) // its connection is watched where it is made
-  async function add(events: readonly PaymentTask[]): Promise<void> {
-    if (events.length === 0) return
-    await queue.addBulk(
-      events.map((event) => ({
-        name: 'commit-and-mark-paid',
-        data: event satisfies PaymentTask,
-        opts: { ...options, jobId: paymentJobId(event.eventId) },
-      })),
-    )
+  async function addJobs(jobs: ReturnType<typeof jobOf>[]): Promise<void> {
+    if (jobs.length > 0) await queue.addBulk(jobs)
   }
+  const add: PaymentQueue['add'] = (events) => addJobs(events.map((event) => jobOf([event])))
   return {
     add,
     async rescue(event) {
       await freeJobId(queue, paymentJobId(event.eventId))
       await add([event])
     },
+    oldestWaitingMs: () => oldestWaitingMs(queue),
+    addTogether(events) {
+      const jobs = []
+      for (let first = 0; first < events.length; first += MOST_IN_A_JOB) jobs.push(jobOf(events.slice(first, first + MOST_IN_A_JOB)))
+      return addJobs(jobs)
+    },
+    addAgain: (events, delay) => addJobs(events.map((event) => jobOf([event], { delay }))),
     queue,
     close: () => queue.close(),
   }

@@ -3,6 +3,7 @@ import { countLetters } from '../db/dead-letters.ts'
 import { readLag } from '../db/outbox.ts'
 import { readBridgeBooks } from '../db/payment-events.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
+import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
 
 export function watchGauges({ metrics, pool, checkoutQueue, stockQueue, paymentQueue }: Base): void {
@@ -32,8 +33,7 @@ export function watchGauges({ metrics, pool, checkoutQueue, stockQueue, paymentQ
     ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue].map((queue) => async () => {
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')
       for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ queue: queue.name, state }, count)
-      const [oldest] = await queue.getJobs('waiting', 0, 0, true)
-      metrics.oldestJobSeconds.set({ queue: queue.name }, oldest ? (Date.now() - oldest.timestamp) / 1000 : 0)
+      metrics.oldestJobSeconds.set({ queue: queue.name }, (await oldestWaitingMs(queue)) / 1000)
     }),
   )
 }

@@ -57,7 +57,10 @@ const endingWith = (kafka: Kafka, done: (batch: Batch, offset: bigint) => Promis
 })
 
 for (const [where, dying] of [
-  ['between the inbox and the jobs', ({ kafka }, reached) => ({ kafka, queue: { add: () => reached() } })],
+  [
+    'between the inbox and the jobs',
+    ({ kafka }, reached) => ({ kafka, queue: { addTogether: () => reached(), addAgain: () => reached() } }),
+  ],
   ['between the jobs and the offset', ({ kafka, queue }, reached) => ({ queue, kafka: endingWith(kafka, reached) })],
   [
     'after the offset of its first chunk',
@@ -105,10 +108,11 @@ test.serial('the offset is never ahead of the inbox and the jobs', async (t) => 
   const committed = async () => (await kafka.lag({ topic: shop.paymentTopic, group: shop.group })).find(({ partition }) => partition === 2)
   open({
     queue: {
-      async add(events) {
+      async addTogether(events) {
         if (seen.faults++ < 3) throw new Error('Redis is away')
-        await queue.add(events)
+        await queue.addTogether(events)
       },
+      addAgain: queue.addAgain,
     },
   })
   await shop.publish(orders.map((order) => ({ ...flat(order), partition: 2 })))

@@ -1,4 +1,5 @@
 /** The evening of the bridge: what became of every message, and what the orders and Catalog say of it. */
+import pLimit from 'p-limit'
 import { type BridgeBooks, readBridgeBooks } from '../../src/db/payment-events.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
@@ -6,10 +7,14 @@ import { settled } from './books.ts'
 import type { Shop } from './shop.ts'
 import { until } from './until.ts'
 
+/** Calls on one product wait for each other, and each checkout has 8 s: few at a time. */
+const AT_ONCE = 16
+
 /** So many orders, each of one piece, or `qty`, of this product. @returns their ids */
 export async function placeOrders(shop: Shop, count: number, productId: number, qty = 1): Promise<number[]> {
+  const turn = pLimit(AT_ONCE)
   const answers = await Promise.all(
-    Array.from({ length: count }, async () => (await shop.customer().wants({ product_id: productId, qty })).checkout()),
+    Array.from({ length: count }, () => turn(async () => (await shop.customer().wants({ product_id: productId, qty })).checkout())),
   )
   const refused = answers.find(({ status }) => status !== 200)
   if (refused) throw new Error(`a checkout was answered with ${refused.status}: ${JSON.stringify(refused.body)}`)

@@ -6,9 +6,6 @@ import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { connectFailFast, ready } from '../queues/redis.ts'
 import { createLogger } from '../telemetry/logger.ts'
 
-/** How long Redis may take to be there, in ms. */
-const REDIS_MS = 2000
-
 /** The command line is wrong; nothing was done. */
 export class UsageError extends Error {}
 
@@ -62,10 +59,9 @@ export function openTools(config: AdminConfig): Tools {
     payments: once(async () => {
       const redis = connectFailFast(config.REDIS_URL, logger)
       closers.push(async () => redis.disconnect())
-      const late = new Promise<never>((_resolve, reject) => {
-        setTimeout(() => reject(new Unavailable('Redis cannot be reached; is REDIS_URL right?')), REDIS_MS).unref()
+      await ready(redis).catch(() => {
+        throw new Unavailable('Redis cannot be reached; is REDIS_URL right?')
       })
-      await Promise.race([ready(redis), late])
       const queue = createPaymentQueue(redis, config.REDIS_PREFIX)
       closers.push(() => queue.close())
       return queue

@@ -12,9 +12,9 @@ const worker = ['worker'] as const
 
 async function openWith(
   t: ExecutionContext,
-  { roles, callMs = 1000 }: { roles: ('web' | 'worker')[]; callMs?: number },
+  { roles, callMs = 1000, budgetMs = 30_000 }: { roles: ('web' | 'worker')[]; callMs?: number; budgetMs?: number },
 ): Promise<{ shop: Shop; queue: Queue }> {
-  const shop = await openShop({ roles, env: { CALL_TIMEOUT_MS: String(callMs) } })
+  const shop = await openShop({ roles, env: { CALL_TIMEOUT_MS: String(callMs), CHECKOUT_BUDGET_MS: String(budgetMs) } })
   t.teardown(shop.close)
   const redis = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
   const queue = new Queue(CHECKOUT_QUEUE, { connection: redis, prefix: shop.prefix })
@@ -67,7 +67,7 @@ test('a checkout whose job Redis has lost after all was asked is driven on, and 
 })
 
 test('a checkout whose job Redis has lost, and of which Shipping knows nothing, ends with a 503 and leaves nothing', async (t) => {
-  const { shop, queue } = await openWith(t, { roles: ['web'] })
+  const { shop, queue } = await openWith(t, { roles: ['web'], budgetMs: 6000 })
   const product = shop.catalog.product({ stock: 5 })
   const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
   await until(

@@ -1,6 +1,6 @@
 /**
  * Pictures of the operators' pages, wide and narrow, light and dark, as a person sees them who signs in: `look.ts [paths]`.
- * The shop on show has a checkout that Catalog holds up and a product in doubt. Exits 1 where a browser complains about a page.
+ * The shop on show has a payment and two checkouts that Catalog holds up, and products in doubt. Exits 1 where a browser complains about a page.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -30,8 +30,8 @@ async function findChromium(): Promise<string> {
   return path
 }
 
-/** @returns the id of the job that is on show */
-async function holdUp(shop: Shop): Promise<string> {
+/** @returns the id of the checkout's job that is on show */
+async function holdUpCheckouts(shop: Shop): Promise<string> {
   const shoes = shop.catalog.product({ stock: 10, price: 12_999, title: 'Air Zoom' })
   const socks = shop.catalog.product({ stock: 50, price: 990, title: 'Wool Socks' })
   const order = async (product_id: number) => {
@@ -48,6 +48,22 @@ async function holdUp(shop: Shop): Promise<string> {
     )
   const [stuck] = await until(jobs, (ids) => ids.length === 2, 60_000)
   return stuck!
+}
+
+/** @returns the id of the payment's job that is on show */
+async function holdUpPayment(shop: Shop): Promise<string> {
+  const hats = shop.catalog.product({ stock: 5, price: 2_500, title: 'Sun Hat' })
+  const customer = await shop.customer().wants({ product_id: hats, qty: 1 })
+  const { body } = await customer.checkout()
+  shop.catalog.fault({ fault: 'error', status: 500, detail: 'database is locked', call: 'commit', productId: hats })
+  await shop.pay(body.order_id)
+  const board = `select id from order_service.payment_events where state = 'WAITING' and attempt >= 5`
+  const [stuck] = await until(
+    () => shop.query<{ id: string }>(board),
+    (rows) => rows.length === 1,
+    60_000,
+  )
+  return `payment-${stuck!.id}`
 }
 
 async function signIn(page: Page, shop: Shop, typed: string): Promise<void> {
@@ -95,15 +111,19 @@ async function takePictures(browser: Browser, shop: Shop, paths: readonly string
 
 const executablePath = await findChromium()
 mkdirSync(folder, { recursive: true })
-console.log('The order service and its neighbours start, and Catalog holds up two checkouts')
-const shop = await openShop({ env: { LOG_LEVEL: process.env.LOG_LEVEL ?? 'silent', CHECKOUT_BUDGET_MS: '3600000' } })
+console.log('The order service and its neighbours start, and Catalog holds up a payment and two checkouts')
+const roles = ['web', 'worker', 'relay', 'bridge'] as const
+const shop = await openShop({ roles, env: { LOG_LEVEL: process.env.LOG_LEVEL ?? 'silent', CHECKOUT_BUDGET_MS: '3600000' } })
 try {
-  const job = await holdUp(shop)
+  const payment = await holdUpPayment(shop)
+  const job = await holdUpCheckouts(shop)
   const asked = process.argv.slice(2)
   const board = '/order/admin/queues'
   const all = [
     '/order/admin/sign-in',
     board,
+    `${board}/queue/payment?status=delayed`,
+    `${board}/queue/payment/${payment}`,
     `${board}/queue/checkout?status=delayed`,
     `${board}/queue/checkout/${job}`,
     '/order/admin/sign-out',

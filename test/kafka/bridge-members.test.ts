@@ -8,7 +8,7 @@ import { createPaymentBridge, type PaymentBridge } from '../../src/kafka/payment
 import { createPaymentQueue, type PaymentQueue } from '../../src/queues/payment.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
-import { allPaid, booksInTheEnd, bridgeBooks, placeOrders } from '../support/payment-books.ts'
+import { allPaid, booksInTheEnd, bridgeBooks, patient, placeOrders } from '../support/payment-books.ts'
 import { paymentOf } from '../support/payments.ts'
 import { startProcess } from '../support/service-process.ts'
 import { openShop, type Shop } from '../support/shop.ts'
@@ -17,7 +17,7 @@ import { until } from '../support/until.ts'
 const logger = createLogger('silent')
 let shop: Shop
 test.beforeEach(async () => {
-  shop = await openShop({ roles: ['web', 'worker'] })
+  shop = await openShop({ roles: ['web', 'worker'], env: patient })
 })
 test.afterEach.always(() => shop?.close())
 

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { Kafka, logLevel } from 'kafkajs'
 import test from 'ava'
-import { allPaid, booksInTheEnd, bridgeBooks, letters, paid, placeOrders } from '../support/payment-books.ts'
+import { allPaid, booksInTheEnd, bridgeBooks, letters, paid, patient, placeOrders } from '../support/payment-books.ts'
 import { type PaymentMessage, paymentOf } from '../support/payments.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -11,7 +11,7 @@ let shop: Shop
 /** How many messages were published so far. */
 let sent = 0
 test.beforeEach(async () => {
-  shop = await openShop({ roles: everything })
+  shop = await openShop({ roles: everything, env: patient })
   sent = 0
 })
 test.afterEach.always(() => shop?.close())

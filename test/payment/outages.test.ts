@@ -1,7 +1,7 @@
 /** PostgreSQL, Redis and Kafka of this file's own are killed while payments stream in: each is applied once, none is lost. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
-import { allPaid, booksInTheEnd, bridgeBooks, placeOrders } from '../support/payment-books.ts'
+import { allPaid, booksInTheEnd, bridgeBooks, patient, placeOrders } from '../support/payment-books.ts'
 import { paymentOf } from '../support/payments.ts'
 import { type Kafka, type Postgres, type Redis, startKafka, startPostgres, startRedis } from '../support/services/index.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
@@ -20,7 +20,7 @@ test.before(async () => {
     startKafka({ name: 'test-payment-outages' }),
   ])
   Object.assign(process.env, { POSTGRES_DSN: postgres.dsn, REDIS_URL: redis.url, KAFKA_BOOTSTRAP: kafka.bootstrap })
-  shop = await openShop({ roles: everything, env: { CALL_TIMEOUT_MS: '1000' } })
+  shop = await openShop({ roles: everything, env: { ...patient, CALL_TIMEOUT_MS: '1000' } })
 })
 test.after.always(async () => {
   await shop?.close()

@@ -1,13 +1,13 @@
 /** What becomes of payments that do not just pay an order, and of those that Catalog makes hard. */
 import test from 'ava'
-import { allPaid, booksInTheEnd, bridgeBooks, letters, paid, placeOrders } from '../support/payment-books.ts'
+import { allPaid, booksInTheEnd, bridgeBooks, letters, paid, patient, placeOrders } from '../support/payment-books.ts'
 import { paymentOf } from '../support/payments.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
 let shop: Shop
 test.beforeEach(async () => {
-  shop = await openShop({ roles: everything, env: { PAYMENT_GRACE_MS: '1500', CALL_TIMEOUT_MS: '1500' } })
+  shop = await openShop({ roles: everything, env: { ...patient, PAYMENT_GRACE_MS: '1500', CALL_TIMEOUT_MS: '1500' } })
   await until(
     () => shop.get('/order/ready'),
     ({ body }) => body.parts.bridge.state === 'ok',

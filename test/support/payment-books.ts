@@ -7,12 +7,12 @@ import { settled } from './books.ts'
 import type { Shop } from './shop.ts'
 import { until } from './until.ts'
 
-/** Calls on one product wait for each other, and each checkout has 8 s: few at a time. */
-const AT_ONCE = 16
+/** For shops in which orders are only prepared: on a busy machine many of one product may take longer than customers have. */
+export const patient = { CHECKOUT_BUDGET_MS: '60000' }
+const turn = pLimit(16)
 
 /** So many orders, each of one piece, or `qty`, of this product. @returns their ids */
 export async function placeOrders(shop: Shop, count: number, productId: number, qty = 1): Promise<number[]> {
-  const turn = pLimit(AT_ONCE)
   const answers = await Promise.all(
     Array.from({ length: count }, () => turn(async () => (await shop.customer().wants({ product_id: productId, qty })).checkout())),
   )

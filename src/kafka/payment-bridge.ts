@@ -34,7 +34,7 @@ export interface PaymentBridge {
   joined(): boolean
 }
 
-/** An event that was received before most likely has its job, and is over by then. Driven twice at once, Catalog would have to be mended. */
+/** An event that was received before most likely has its job, and is over by then. */
 const KNOWN_PAUSE_MS = 2000
 
 export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridge {
@@ -45,8 +45,9 @@ export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridg
       if (!batch.isOurs()) return
       const waiting = await receiveChunk(batch, chunk.map(readPaymentMessage))
       await queue.addTogether(waiting.filter(({ attempt }) => attempt !== null))
+      const known = waiting.filter(({ attempt }) => attempt === null)
       await queue.addAgain(
-        waiting.filter(({ attempt }) => attempt === null),
+        known.map((event) => ({ ...event, mayBeDriven: true })),
         KNOWN_PAUSE_MS,
       )
       await batch.done(chunk.at(-1)!.offset)

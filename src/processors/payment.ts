@@ -8,7 +8,7 @@ import { applied, bury, leavePayment, type PaymentAttempt, resumePayment } from 
 import type { Payable, Payments } from '../db/payments.ts'
 import type { Pool } from '../db/pool.ts'
 import type { DeadLetterFault } from '../model.ts'
-import { paymentBackoffMs, paymentPayload, type PaymentTask } from '../queues/payment.ts'
+import { paymentBackoffMs, paymentPayload, type PaymentQueue, type PaymentTask } from '../queues/payment.ts'
 import { callStock, StockFault, type StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -18,8 +18,8 @@ export interface PaymentParts extends VerdictTerms {
   pool: Pool
   payments: Payments
   stock: StockParts
-  /** A job of its own for a payment that has to be driven again. */
-  addAgain(payments: readonly PaymentTask[], delayMs: number): Promise<void>
+  /** `addAgain`: a job of its own for a payment that has to be driven again. */
+  queue: Pick<PaymentQueue, 'addAgain' | 'isInAnotherJob'>
   logger: Logger
   metrics: Metrics
   /** So many of those that share jobs are driven at a time. */
@@ -31,6 +31,8 @@ export interface PaymentParts extends VerdictTerms {
 /** How long a payment waits for the leases of its products before it is tried again: longer than any call and its mending. In ms. */
 const LEASE_PATIENCE_MS = 20_000
 const PUT_BACK_MS = 250
+/** How long to leave a payment to the other job that has it. */
+const DRIVEN_PAUSE_MS = 1000
 /** An order that is not there yet is looked for after 0.25 s, 0.5 s, ... 5 s. */
 const earlyPauseMs = (looks: number) => Math.min(5000, 250 * 2 ** Math.min(looks, 5))
 
@@ -48,7 +50,7 @@ type Next = { pauseMs: number } | { fault: Error }
 
 /** @returns BullMQ's processor: throws to be called again with BullMQ's pause, or puts the job back with a pause of its own */
 export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: string) => Promise<void> {
-  const { pool, payments, stock, addAgain, logger, metrics, atOnce, mostWaiting } = parts
+  const { pool, payments, stock, queue, logger, metrics, atOnce, mostWaiting } = parts
   const turn = pLimit(atOnce)
 
   return async (job, token) => {
@@ -71,12 +73,13 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
   /** One of several in a job: if it has to be driven again, that is another job. */
   async function apart(job: Job, task: PaymentTask): Promise<void> {
     const next = await tryOnce(job, task)
-    if (next) await addAgain([{ ...task, attempt: null }], 'fault' in next ? paymentBackoffMs(1) : next.pauseMs)
+    if (next) await queue.addAgain([{ ...task, attempt: null }], 'fault' in next ? paymentBackoffMs(1) : next.pauseMs)
   }
 
   /** @returns undefined where it is over. @throws what PostgreSQL throws where it cannot be told */
   async function tryOnce(job: Job, task: PaymentTask): Promise<Next | undefined> {
     const { eventId, orderId } = task
+    if (task.mayBeDriven && (await queue.isInAnotherJob(eventId, job.id!))) return { pauseMs: DRIVEN_PAUSE_MS }
     const isFirst = task.attempt !== null && job.attemptsStarted <= 1
     const attempt = isFirst ? task.attempt! : await resumePayment(pool, eventId)
     if (attempt === undefined) return undefined

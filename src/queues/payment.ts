@@ -9,8 +9,16 @@ import { freeJobId, oldestWaitingMs } from './queue-state.ts'
 
 export const PAYMENT_QUEUE = 'payment'
 
-/** `attempt` is null where one may have been begun before: then, and at any later start, the number comes from PostgreSQL. */
-const paymentTask = z.object({ eventId: z.int(), orderId: z.int(), attempt: z.int().nullable() })
+/**
+ * `attempt` is null where one may have been begun before: then, and at any later start, the number comes from PostgreSQL.
+ * `mayBeDriven`: another job may be at it, since ids of jobs tell only those apart that have an event to themselves.
+ */
+const paymentTask = z.object({
+  eventId: z.int(),
+  orderId: z.int(),
+  attempt: z.int().nullable(),
+  mayBeDriven: z.boolean().optional(),
+})
 export type PaymentTask = z.infer<typeof paymentTask>
 
 export const paymentPayload = z.object({ payments: z.array(paymentTask).min(1) })
@@ -21,6 +29,9 @@ export const paymentJobId = (eventId: number) => `payment-${eventId}`
 
 /** So many share a job at the most: a worker process takes a job whole, and the others want some of a batch, too. */
 const MOST_IN_A_JOB = 32
+
+/** How long a look into the jobs counts, in ms. */
+const LOOK_LASTS_MS = 500
 
 /** A fault lasts as long as it lasts. A try costs Catalog a call, and a customer's order waits at most so long after its return. */
 export const MOST_BACKOFF_MS = 10_000
@@ -52,8 +63,13 @@ export interface PaymentQueue {
   oldestWaitingMs(): Promise<number>
   /** Jobs for many that have had none: an event in two jobs is driven twice, and one of the two in vain. @throws like `add` */
   addTogether(events: readonly PaymentTask[]): Promise<void>
-  /** A job of its own for each that may be in another one now, for later. @throws like `add` */
+  /** A job of its own for each, for later. @throws like `add` */
   addAgain(events: readonly PaymentTask[], delayMs: number): Promise<void>
+  /**
+   * Whether another job that waits or runs has this event in it: whoever drove it too would take over from an attempt that is at work.
+   * Asked of Redis twice a second at the most, for all events together.
+   */
+  isInAnotherJob(eventId: number, jobId: string): Promise<boolean>
   queue: Queue
   close(): Promise<void>
 }
@@ -76,11 +92,31 @@ export function createPaymentQueue(redis: Redis, prefix: string): PaymentQueue {
     if (jobs.length > 0) await queue.addBulk(jobs)
   }
   const add: PaymentQueue['add'] = (events) => addJobs(events.map((event) => jobOf([event])))
+  let looked: { at: number; jobsOf: Promise<Map<number, Set<string>>> } | undefined
+  async function lookIntoJobs(): Promise<Map<number, Set<string>>> {
+    const jobsOf = new Map<number, Set<string>>()
+    for (const job of await queue.getJobs(['waiting', 'active'])) {
+      if (!job) continue // it ended meanwhile
+      for (const { eventId } of paymentPayload.parse(job.data).payments) {
+        const jobs = jobsOf.get(eventId) ?? new Set()
+        jobsOf.set(eventId, jobs.add(job.id!))
+      }
+    }
+    return jobsOf
+  }
   return {
     add,
+    async isInAnotherJob(eventId, jobId) {
+      if (!looked || performance.now() - looked.at > LOOK_LASTS_MS) {
+        looked = { at: performance.now(), jobsOf: lookIntoJobs() }
+        looked.jobsOf.catch(() => void (looked = undefined))
+      }
+      const jobs = (await looked.jobsOf).get(eventId)
+      return [...(jobs ?? [])].some((one) => one !== jobId)
+    },
     async rescue(event) {
       await freeJobId(queue, paymentJobId(event.eventId))
-      await add([event])
+      await add([{ ...event, mayBeDriven: true }])
     },
     oldestWaitingMs: () => oldestWaitingMs(queue),
     addTogether(events) {

@@ -75,7 +75,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     pool,
     payments: createPayments(pool, { emitPaid: config.EMIT_ORDER_PAID, relay: base.relay }),
     stock,
-    addAgain: base.paymentQueue.addAgain,
+    queue: base.paymentQueue,
     logger,
     metrics,
     atOnce: config.WORKER_CONCURRENCY,

@@ -98,6 +98,7 @@ for (const [where, dying] of [
     t.is(books.duplicate, where.startsWith('after') ? 0 : 10)
     t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 60, reserved: 0 })
     t.is(shop.catalog.inFlightMost(id), 1)
+    t.is(shop.catalog.journal({ call: 'commit' }).length, 40)
   })
 }
 
@@ -149,6 +150,7 @@ test.serial('two bridges under load, one replaced again and again: nothing is lo
   t.like(books, { applied: 200, dead: 0 })
   t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 800, reserved: 0 })
   t.is(shop.catalog.inFlightMost(id), 1)
+  t.is(shop.catalog.journal({ call: 'commit' }).length, 200)
 })
 
 test.serial('a bridge that is killed under load is followed by another one, one that is asked to end does so with 0', async (t) => {

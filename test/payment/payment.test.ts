@@ -287,3 +287,23 @@ test.serial('payments whose jobs are lost are found in PostgreSQL, and paid', as
   await till.booksAre(id, { in_stock: 7, reserved: 0 })
   t.is(till.commits(id, 1).net, 3)
 })
+
+test.serial('a payment that shares a job which is still at it is left to that job by one of its own, and committed once', async (t) => {
+  const ids = [product(), product()]
+  const orders = [await till.buys({ product_id: ids[0]!, qty: 1 }), await till.buys({ product_id: ids[1]!, qty: 1 })]
+  const slow = shop.catalog.fault({ call: 'commit', productId: ids[0]!, fault: 'slow', ms: 400, times: 1 })
+  const events = [await till.written(paymentOf(orders[0]!)), await till.written(paymentOf(orders[1]!))]
+  await till.payments.addTogether(events)
+  await until(
+    () => slow.fired(),
+    (fired) => fired === 1,
+  )
+
+  // As a bridge that gets the same messages again, or a rescuer that takes the job for lost.
+  await till.payments.rescue({ ...events[0]!, attempt: null })
+
+  t.like(await till.ended(events[0]!.eventId), { state: 'APPLIED', result: 'paid', attempt: events[0]!.attempt })
+  await till.booksAre(ids[0]!, { in_stock: 9, reserved: 0 })
+  t.is(till.commits(ids[0]!, 1).applied, 1)
+  slow.remove()
+})

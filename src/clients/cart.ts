@@ -1,6 +1,7 @@
 /** Cart: what a customer wants to buy, as Cart left it in Redis (wire contract, "Cart"). Read only. */
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
+import { batcher } from '../batcher.ts'
 import { type Line, MAX_INTEGER, productsOf, storable, totalOf } from '../model.ts'
 
 /** A line is at most 91 bytes of an event, and a broker takes 1 MiB. */
@@ -30,12 +31,21 @@ const cartLine = z.object({
 })
 
 /** @param redis a connection that fails fast: somebody waits for the answer */
-export function createCarts(redis: Pick<Redis, 'hvals'>): Carts {
+export function createCarts(redis: Pick<Redis, 'pipeline'>): Carts {
+  const hvals = batcher(
+    async (keys: string[]) => {
+      const pipeline = redis.pipeline()
+      for (const key of keys) pipeline.hvals(key)
+      const answers = (await pipeline.exec())!
+      return answers.map(([error, values]) => error ?? (values as string[]))
+    },
+    { paceMs: 0 },
+  )
   return {
     async read(userEmail) {
       let values: string[]
       try {
-        values = await redis.hvals(`cart:${userEmail}`)
+        values = await hvals(`cart:${userEmail}`)
       } catch (error) {
         if (error instanceof Error && error.message.startsWith('WRONGTYPE')) return malformed('it is no hash')
         throw error

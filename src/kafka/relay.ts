@@ -172,7 +172,9 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
     let backoffMs = 100
     while (!stopping.signal.aborted) {
       try {
-        while ((await relayOnce()) > 0) backoffMs = 100
+        // Only a full batch says that more wait. What came meanwhile has rung, and is gathered: asked for at once, every checkout had a
+        // read, a send and a mark of its own.
+        while ((await relayOnce()) >= batchRows) backoffMs = 100
         backoffMs = 100
         await doorbell.heard(pollMs)
         await sleep(gatherMs, undefined, { signal: stopping.signal })

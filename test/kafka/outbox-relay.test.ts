@@ -132,6 +132,21 @@ test.serial('PostgreSQL going away between the acknowledgement and its mark make
   t.is((await shop.landed()).length, 40)
 })
 
+test('what comes while a send is under way is gathered, not sent at once: a turn a checkout would cost as much as the checkout', async (t) => {
+  const shop = await open(t)
+  const acks: number[] = []
+  const kafka = watched(shop.kafka, async () => {
+    acks.push(performance.now())
+    if (acks.length === 1) await shop.write(orders(1, 100))
+  })
+  shop.relay({ kafka, gatherMs: 400 }).start()
+  await shop.write(orders(1))
+  await until(() => acks.length === 2)
+  await shop.allSent()
+
+  t.true(acks[1]! - acks[0]! > 390, `${acks[1]! - acks[0]!} ms`)
+})
+
 test('events arrive once each, those of one order in their order with a rising sequence', async (t) => {
   const shop = await open(t)
   shop.relay({ batchRows: 50 }).start()

@@ -21,7 +21,7 @@ export interface ReserveRecord {
 }
 
 /** Where others want the products, or Shipping takes its time, the record sets out on its own. */
-export function recordOf(run: CheckoutRun, reserved: StockCallDone, checkouts: Checkouts): ReserveRecord {
+export function recordOf(run: CheckoutRun, reserved: StockCallDone, checkouts: Checkouts, patienceMs = PATIENCE_MS): ReserveRecord {
   let writing: Promise<void> | undefined
   const byItself = (epochs: Epochs) => checkouts.recordReserved(run, epochs)
 
@@ -31,7 +31,7 @@ export function recordOf(run: CheckoutRun, reserved: StockCallDone, checkouts: C
     writing.catch(() => {}) // until it is awaited, its failure is nobody's
     return writing
   }
-  const patience = setTimeout(() => void write(byItself), PATIENCE_MS)
+  const patience = setTimeout(() => void write(byItself), patienceMs)
   if (reserved.contested()) void write(byItself)
 
   async function settle(how: (epochs: Epochs) => Promise<boolean>): Promise<void> {

@@ -47,7 +47,7 @@ async function startService(catalogBase: string): Promise<void> {
     PORT: port,
     LOG_LEVEL: 'warn',
   }
-  start(['--disable-warning=TimeoutNegativeWarning', 'src/main.ts'], env).stdout!.pipe(process.stderr)
+  start(['src/main.ts'], env).stdout!.pipe(process.stderr)
   await until(
     () =>
       fetch(`http://127.0.0.1:${port}/order/ready`).then(

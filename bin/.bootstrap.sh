@@ -63,6 +63,3 @@ use_node_24
 install_packages
 exec 9>&-
 export PATH
-
-# kafkajs asks for timers in the past, which Node 24 warns about.
-export NODE_OPTIONS="${NODE_OPTIONS:-} --disable-warning=TimeoutNegativeWarning"

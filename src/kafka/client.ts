@@ -5,6 +5,7 @@
 import { type Admin, Kafka as Client, type logCreator, Partitioners } from 'kafkajs'
 import type { Logger } from '../telemetry/logger.ts'
 import { registerCodecs } from './codecs.ts'
+import { quietIdleConnections } from './idle-timers.ts'
 import { type Connections, connections } from './connections.ts'
 import { type ConsumeOptions, type Consumer, createConsumer } from './consumer.ts'
 
@@ -85,6 +86,7 @@ export function faultOfMessage(error: unknown): string | undefined {
 
 /** Nothing connects before the first verb. */
 export function createKafka({ brokers, clientId, logger, requestTimeoutMs = 5000 }: KafkaOptions): Kafka {
+  quietIdleConnections()
   registerCodecs()
   const retry = { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 }
 

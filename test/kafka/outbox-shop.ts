@@ -89,7 +89,7 @@ export async function open(
     },
     relayProcess() {
       const script = fileURLToPath(new URL('relay-process.ts', import.meta.url))
-      const child = spawn(process.execPath, ['--disable-warning=TimeoutNegativeWarning', script, database.dsn, bootstrap, topic], {
+      const child = spawn(process.execPath, [script, database.dsn, bootstrap, topic], {
         stdio: ['ignore', 'ignore', 'inherit'],
       })
       children.push(child)

@@ -32,7 +32,7 @@ export async function startProcess(
 ): Promise<ServiceProcess> {
   const at = String(await port)
   const job = {
-    command: [process.execPath, '--disable-warning=TimeoutNegativeWarning', 'src/main.ts', ...args],
+    command: [process.execPath, 'src/main.ts', ...args],
     directory: checkout,
     env: { ...env, PORT: at, METRICS_PORT: at, LOG_LEVEL: 'info' },
     graceMs: 16_000,

@@ -64,6 +64,7 @@ const booksRow = z.object({
   epoch: z.int(),
 })
 const doubtRow = z.object({ id: z.int(), verb: z.enum(['reserve', 'commit', 'restock', 'release']), qty: z.int(), since: z.date() })
+const sendingRow = doubtRow.extend({ epoch: z.int() })
 const nothing = z.object({})
 const epochRow = z.object({ product_id: z.int(), epoch: z.int() })
 
@@ -96,11 +97,11 @@ export function createStockLedger(pool: Pool) {
         on conflict do nothing`)
     },
 
-    /** Records under the epoch before are refused from now on. @returns false where the product was never met */
-    async raiseEpoch(productId: number): Promise<boolean> {
-      const { rowCount } = await pool.query(sql.prepared('raise-epoch', nothing)`
-        update order_service.products set epoch = epoch + 1, updated_at = now() where product_id = ${productId}`)
-      return rowCount > 0
+    /** Records, and mending, under the epoch before are refused from now on. @returns the new one; undefined where the product was never met */
+    async raiseEpoch(productId: number): Promise<number | undefined> {
+      const row = await pool.maybeOne(sql.prepared('raise-epoch', epochRow)`
+        update order_service.products set epoch = epoch + 1, updated_at = now() where product_id = ${productId} returning product_id, epoch`)
+      return row?.epoch
     },
 
     async read(productId: number): Promise<Books> {
@@ -138,38 +139,74 @@ export function createStockLedger(pool: Pool) {
         on conflict do nothing`)
     },
 
-    /** Brings what we know to what Catalog said, and writes down what nobody of ours did. */
-    async settle(productId: number, { happened, unexplainedHold, followedStock }: Finding): Promise<void> {
-      const changes = happened.map(effectOf)
-      const hold = changes.reduce((sum, effect) => sum + effect.hold, unexplainedHold)
-      const stock = changes.reduce((sum, effect) => sum + effect.stock, 0)
-      // The changes are relative: a checkout that is cancelled at this moment adds its hold without asking for the lease.
-      await pool.query(sql.prepared('settle', nothing)`
-        with gone as (
-          delete from order_service.doubts where id = any(${sql.array(
-            happened.map(({ id }) => id),
-            'int8',
-          )})
-        ), noted as (
-          insert into order_service.mendings (product_id, verb, qty, answer)
-          select ${productId}, t.verb, t.qty, 'seen'
-          from (values ('unexplained-hold', ${unexplainedHold}::bigint), ('follow', ${followedStock}::bigint)) t (verb, qty)
-          where t.qty <> 0
-        )
-        update order_service.products
-        set extra_hold = extra_hold + ${hold}::bigint, extra_stock = extra_stock + ${stock}::bigint,
-          predicted_stock = predicted_stock + ${followedStock}::bigint, updated_at = now()
-        where product_id = ${productId}`)
+    /**
+     * Writes down every call on the product of which our rows do not say what became of it, whether it was sent or not: its lease would
+     * have told, but leases may be lost with Redis.
+     * @returns whether there was one that stood nowhere among the doubts
+     */
+    async doubtUnsettled(productId: number): Promise<boolean> {
+      const { rowCount } = await pool.query(sql.prepared('doubt-unsettled', nothing)`
+        insert into order_service.doubts (product_id, verb, qty, order_id, attempt)
+        select ${productId}, verb, sum(qty), order_id, attempt from (
+          select 'reserve' as verb, l.qty, c.order_id, c.attempt
+          from (
+            select order_id, attempt, lines from order_service.checkouts
+            where state = 'OPEN' and recovery_point = 'intent' and reserve_call = 'unknown'
+            union all
+            select order_id, attempt, lines from order_service.checkouts
+            where state = 'CANCELLED' and reserve_call = 'unknown' and recovery_point = 'intent'
+          ) c cross join lateral jsonb_to_recordset(c.lines) as l (product_id int, qty int)
+          where l.product_id = ${productId}
+          union all
+          select 'commit', i.qty, e.order_id, e.attempt
+          from order_service.payment_events e join public.order_items i on i.order_id = e.order_id
+          where e.state = 'WAITING' and e.commit_call = 'unknown' and i.product_id = ${productId}
+        ) calls
+        where exists (select from order_service.products where product_id = ${productId})  -- one without a row was never asked for
+        group by verb, order_id, attempt
+        on conflict do nothing`)
+      return rowCount > 0
     },
 
-    /** Before a mending call is sent it stands among the doubts, under a new epoch. */
-    async sending(productId: number, verb: StockVerb, qty: number): Promise<Doubt> {
-      return pool.one(sql.prepared('sending', doubtRow)`
-        with raised as (
-          update order_service.products set epoch = epoch + 1, updated_at = now() where product_id = ${productId}
+    /**
+     * Brings what we know to what Catalog said, and writes down what nobody of ours did. A doubt that is no longer there has been
+     * understood by others, and its effect stands there already.
+     * @returns false where somebody else mends the product since: what was seen is old, and nothing is written
+     */
+    async settle(productId: number, epoch: number, { happened, unexplainedHold, followedStock }: Finding): Promise<boolean> {
+      const understood = JSON.stringify(happened.map((doubt) => ({ id: doubt.id, ...effectOf(doubt) })))
+      // The changes are relative: a checkout that is cancelled at this moment adds its hold without asking for the lease.
+      const { rowCount } = await pool.query(sql.prepared('settle', nothing)`
+        with mine as materialized (
+          select product_id from order_service.products where product_id = ${productId} and epoch = ${epoch} for update
+        ), gone as (
+          delete from order_service.doubts d using mine, jsonb_to_recordset(${understood}::jsonb) as e (id bigint, hold bigint, stock bigint)
+          where d.id = e.id and d.product_id = mine.product_id
+          returning e.hold, e.stock
+        ), noted as (
+          insert into order_service.mendings (product_id, verb, qty, answer)
+          select mine.product_id, t.verb, t.qty, 'seen'
+          from mine, (values ('unexplained-hold', ${unexplainedHold}::bigint), ('follow', ${followedStock}::bigint)) t (verb, qty)
+          where t.qty <> 0
         )
-        insert into order_service.doubts (product_id, verb, qty) values (${productId}, ${verb}, ${qty})
-        returning id, verb, qty, since`)
+        update order_service.products p
+        set extra_hold = extra_hold + ${unexplainedHold}::bigint + coalesce((select sum(hold) from gone), 0)::bigint,
+          extra_stock = extra_stock + coalesce((select sum(stock) from gone), 0)::bigint,
+          predicted_stock = predicted_stock + ${followedStock}::bigint, updated_at = now()
+        from mine where p.product_id = mine.product_id`)
+      return rowCount > 0
+    },
+
+    /** Before a mending call is sent it stands among the doubts, under a new epoch. @returns undefined where somebody else mends the product since */
+    async sending(productId: number, epoch: number, verb: StockVerb, qty: number): Promise<(Doubt & { epoch: number }) | undefined> {
+      const row = await pool.maybeOne(sql.prepared('sending', sendingRow)`
+        with raised as (
+          update order_service.products set epoch = epoch + 1, updated_at = now()
+          where product_id = ${productId} and epoch = ${epoch} returning product_id, epoch
+        )
+        insert into order_service.doubts (product_id, verb, qty) select product_id, ${verb}, ${qty} from raised
+        returning id, verb, qty, since, (select epoch from raised) as epoch`)
+      return row ?? undefined
     },
 
     /** What Catalog said to a mending call. One without an answer stays a doubt. */
@@ -188,25 +225,28 @@ export function createStockLedger(pool: Pool) {
     },
 
     /** A hold that mending needs was refused. Pieces restocked too many are then sold: followed. A hold that is missing is sold twice. */
-    async cannotHold(productId: number): Promise<void> {
+    async cannotHold(productId: number, epoch: number): Promise<void> {
       await pool.query(sql.prepared('cannot-hold', nothing)`
         update order_service.products
         set predicted_stock = predicted_stock + greatest(0, extra_stock), extra_stock = least(0, extra_stock),
           unsellable = extra_hold < 0, updated_at = now()
-        where product_id = ${productId}`)
+        where product_id = ${productId} and epoch = ${epoch}`)
     },
 
-    /** The product's books at Catalog and ours agree, whatever came of these doubts. */
-    async agreed(productId: number, doubts: readonly Doubt[]): Promise<void> {
-      await pool.query(sql.prepared('agreed', nothing)`
-        with looked as (
-          update order_service.doubts set looked_at = clock_timestamp()
-          where id = any(${sql.array(
+    /** The product's books at Catalog and ours agree, whatever came of these doubts. @returns false where somebody else mends it since */
+    async agreed(productId: number, epoch: number, doubts: readonly Doubt[]): Promise<boolean> {
+      const { rowCount } = await pool.query(sql.prepared('agreed', nothing)`
+        with mine as (
+          update order_service.products set unsellable = false where product_id = ${productId} and epoch = ${epoch} returning product_id
+        ), looked as (
+          update order_service.doubts d set looked_at = clock_timestamp() from mine
+          where d.product_id = mine.product_id and d.looked_at is null and d.id = any(${sql.array(
             doubts.map(({ id }) => id),
             'int8',
-          )}) and looked_at is null
+          )})
         )
-        update order_service.products set unsellable = false where product_id = ${productId} and unsellable`)
+        select from mine`)
+      return rowCount > 0
     },
 
     /** Doubts of this age and above can no longer happen: no neighbour acts so late. */

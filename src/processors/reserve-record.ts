@@ -5,6 +5,7 @@
  */
 import type { Checkouts, Epochs } from '../db/checkouts.ts'
 import type { Outcome } from '../model.ts'
+import type { Clock } from '../stock/mending.ts'
 import type { StockCallDone, StockFault } from '../stock/stock-call.ts'
 import { type CheckoutRun, StepFault } from './checkout-run.ts'
 
@@ -21,18 +22,21 @@ export interface ReserveRecord {
 }
 
 /** Where others want the products, or Shipping takes its time, the record sets out on its own. */
-export function recordOf(run: CheckoutRun, reserved: StockCallDone, checkouts: Checkouts, patienceMs = PATIENCE_MS): ReserveRecord {
+export function recordOf(run: CheckoutRun, reserved: StockCallDone, checkouts: Checkouts, clock: Clock): ReserveRecord {
   let writing: Promise<void> | undefined
   const byItself = (epochs: Epochs) => checkouts.recordReserved(run, epochs)
 
   const write = (how: (epochs: Epochs) => Promise<boolean>): Promise<void> => {
-    clearTimeout(patience)
     writing ??= settle(how)
     writing.catch(() => {}) // until it is awaited, its failure is nobody's
     return writing
   }
-  const patience = setTimeout(() => void write(byItself), patienceMs)
   if (reserved.contested()) void write(byItself)
+  else
+    void clock
+      .sleep(PATIENCE_MS)
+      .then(() => write(byItself))
+      .catch(() => {})
 
   async function settle(how: (epochs: Epochs) => Promise<boolean>): Promise<void> {
     try {

@@ -25,7 +25,7 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<Step
         idempotencyKey: run.attempt === 1 ? `checkout:${run.orderId}:reserve` : `checkout:${run.orderId}:reserve:${run.attempt}`,
         deadline: run.deadline,
         looks: 'after-others',
-        wanted: async () => Date.now() < run.deadline && (await checkouts.isOpen(run)),
+        wanted: async () => stock.clock.wallTime() < run.deadline && (await checkouts.isOpen(run)),
       }).catch((error: unknown) => {
         run.reserveCall = error instanceof StockFault && !error.settled ? 'unknown' : 'settled'
         if (error instanceof LeaseTimeout) {
@@ -35,7 +35,7 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<Step
         throw error
       })
       if (result.answer === 'done') {
-        run.record = recordOf(run, result, checkouts)
+        run.record = recordOf(run, result, checkouts, stock.clock)
         return
       }
       run.reserveCall = 'settled'

@@ -4,7 +4,7 @@
  */
 import type { Catalog } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
-import { type Books, effectOf, type MendingAnswer, type StockLedger } from '../db/stock-ledger.ts'
+import { type Books, type Doubt, effectOf, type Finding, type MendingAnswer, type StockLedger } from '../db/stock-ledger.ts'
 import type { StockVerb } from '../model.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { enoughFor, type Lease } from './leases.ts'
@@ -42,6 +42,25 @@ const PAUSE_MS = 1000
 /** How it ended: Catalog's books and ours agree, under this epoch; or somebody has to come again. */
 export type Mended = { agreed: true; epoch: number; books: Books } | { agreed: false; reason: string }
 
+/** One that was stopped, and lost its lease: what it saw is old, and nothing more of it counts. */
+const overtaken: Mended = { agreed: false, reason: 'somebody else mends it' }
+
+const nothingNew: Finding = { happened: [], unexplainedHold: 0, followedStock: 0 }
+
+/** @returns undefined where Catalog says what we know */
+function understand(books: Books, says: { inStock: number; reserved: number }): Finding | undefined {
+  const hold = says.reserved - books.held - books.drift - books.extraHold
+  const stock = says.inStock - books.predictedStock - books.extraStock
+  if (hold === 0 && stock === 0) return undefined
+  const happened = recognise(books.doubts, hold, stock)
+  const effects = happened.map(effectOf)
+  return {
+    happened,
+    unexplainedHold: effects.reduce((rest, effect) => rest - effect.hold, hold),
+    followedStock: effects.reduce((rest, effect) => rest - effect.stock, stock),
+  }
+}
+
 /** What is needed to bring extras to nothing, one call at a time. Restock before anything else: while it is missing, pieces are offered to nobody. */
 function nextCall({ extraHold, extraStock }: Books): { verb: StockVerb; qty: number } | undefined {
   if (extraStock < 0) return { verb: 'restock', qty: -extraStock }
@@ -73,8 +92,8 @@ export async function mend(
   }
 
   async function work(): Promise<Mended> {
-    // First of all: whoever had the lease before and wakes up late finds its record refused.
-    if (!(await ledger.raiseEpoch(productId))) await ledger.meet(productId, await catalog.look(productId))
+    // First of all: whoever had the lease before and wakes up late finds its record refused, and what it saw of the books too.
+    let epoch = (await ledger.raiseEpoch(productId)) ?? (await meet())
 
     for (let calls = 0; ; ) {
       const wait = Math.max(0, goesOnAt - clock.now())
@@ -84,42 +103,50 @@ export async function mend(
         await clock.sleep(Math.min(1000, wait))
         continue
       }
-      const books = await look()
+      const books = await look(epoch)
+      if (!books) return overtaken
       const next = nextCall(books)
-      if (!next) {
-        await ledger.agreed(productId, books.doubts)
-        return { agreed: true, epoch: books.epoch, books }
-      }
+      if (!next) return (await ledger.agreed(productId, epoch, books.doubts)) ? { agreed: true, epoch, books } : overtaken
       if (calls === MOST_CALLS) return { agreed: false, reason: `${calls} calls did not bring it about` }
       calls += 1
-      const answer = await send(next)
+      const doubt = await ledger.sending(productId, epoch, next.verb, next.qty)
+      if (!doubt) return overtaken
+      epoch = doubt.epoch
+      const answer = await send(doubt)
       metrics.mendings.inc({ verb: next.verb, answer })
       if (answer === 'refused') {
-        if (next.verb === 'reserve') await ledger.cannotHold(productId)
+        if (next.verb === 'reserve') await ledger.cannotHold(productId, epoch)
         return { agreed: false, reason: `catalog refused to ${next.verb} ${next.qty} of product ${productId}` }
       }
     }
   }
 
-  /** @returns our books of the product, with what Catalog says understood and written down */
-  async function look(): Promise<Books> {
+  async function meet(): Promise<number> {
+    await ledger.meet(productId, await catalog.look(productId))
+    return (await ledger.raiseEpoch(productId))!
+  }
+
+  /** @returns our books of the product, with what Catalog says understood and written down; undefined where somebody else mends it since */
+  async function look(epoch: number): Promise<Books | undefined> {
     const says = await catalog.look(productId)
-    const books = await ledger.read(productId)
-    const hold = says.reserved - books.held - books.drift - books.extraHold
-    const stock = says.inStock - books.predictedStock - books.extraStock
-    if (hold === 0 && stock === 0) return books
-    const happened = recognise(books.doubts, hold, stock)
-    const effects = happened.map(effectOf)
-    const unexplainedHold = effects.reduce((rest, effect) => rest - effect.hold, hold)
-    const followedStock = effects.reduce((rest, effect) => rest - effect.stock, stock)
-    await ledger.settle(productId, { happened, unexplainedHold, followedStock })
+    let books = await ledger.read(productId)
+    if (books.epoch !== epoch) return undefined
+    let finding = understand(books, says)
+    if (!finding) return books
+    // A lease that was lost with Redis tells nobody of its call: our rows do.
+    if ((finding.unexplainedHold !== 0 || finding.followedStock < 0) && (await ledger.doubtUnsettled(productId))) {
+      books = await ledger.read(productId)
+      finding = understand(books, says) ?? nothingNew
+    }
+    if (!(await ledger.settle(productId, epoch, finding))) return undefined
+    const { unexplainedHold, followedStock } = finding
     if (unexplainedHold !== 0) metrics.mendings.inc({ verb: 'unexplained-hold', answer: 'seen' })
     if (followedStock !== 0) metrics.mendings.inc({ verb: 'follow', answer: 'seen' })
     return ledger.read(productId)
   }
 
-  async function send({ verb, qty }: { verb: StockVerb; qty: number }): Promise<MendingAnswer> {
-    const doubt = await ledger.sending(productId, verb, qty)
+  async function send(doubt: Doubt): Promise<MendingAnswer> {
+    const { verb, qty } = doubt
     let answer: MendingAnswer
     try {
       // Each mending call is a call of its own, and has a key of its own.

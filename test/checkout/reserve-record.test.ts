@@ -1,4 +1,5 @@
 /** When a hold goes on record: along with its order, or on its own, and never under a lease that was let go before. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { createCheckouts, type Checkouts } from '../../src/db/checkouts.ts'
 import { createIntents } from '../../src/db/intents.ts'
@@ -24,7 +25,7 @@ test.after.always(async () => {
 })
 
 /** A checkout that Catalog has just held a piece for. `log` says which statements were sent, and when the leases were let go. */
-async function reserved(name: string, { contested = false, patienceMs = 60_000 } = {}) {
+async function reserved(name: string, { contested = false, isPatient = true } = {}) {
   const log: string[] = []
   const intended = await createIntents(pool).intend({
     userEmail: `${name}@example.com`,
@@ -49,6 +50,7 @@ async function reserved(name: string, { contested = false, patienceMs = 60_000 }
       return verbs.complete(attempt, hold)
     },
   }
+  const clock = { now: () => 0, wallTime: () => Date.now(), sleep: (ms: number) => (isPatient ? new Promise<never>(() => {}) : sleep(ms)) }
   const run = { orderId, attempt: 1, recoveryPoint: 'intent', reserveCall: 'unknown' } as CheckoutRun
   const call = {
     answer: 'done' as const,
@@ -59,7 +61,7 @@ async function reserved(name: string, { contested = false, patienceMs = 60_000 }
       log.push('leases let go')
     },
   }
-  return { run, record: recordOf(run, call, checkouts, patienceMs), log, checkouts: verbs, orderId }
+  return { run, record: recordOf(run, call, checkouts, clock), log, checkouts: verbs, orderId }
 }
 
 const row = async (orderId: number) =>
@@ -78,7 +80,7 @@ test('where others want the products the record does not wait, nor where the com
   await wanted.record.written()
   t.deepEqual(await row(wanted.orderId), { state: 'OPEN', recovery_point: 'reserve-stock' })
 
-  const slow = await reserved('slow', { patienceMs: 10 })
+  const slow = await reserved('slow', { isPatient: false })
   await until(
     () => slow.log,
     (log) => log.includes('leases let go'),

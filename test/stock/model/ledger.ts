@@ -1,0 +1,189 @@
+/** The tables of products, doubts and mendings in memory, with the verbs of src/db/stock-ledger.ts: ledger.test.ts holds the two together. */
+import { type Books, type Doubt, type DoubtfulCall, effectOf, type StockLedger } from '../../../src/db/stock-ledger.ts'
+import type { ProductQty, StockVerb } from '../../../src/model.ts'
+
+/** Verbs that answer at once. */
+export type AtOnce<Verbs> = {
+  [Name in keyof Verbs]: Verbs[Name] extends (...input: infer Input) => Promise<infer Output> ? (...input: Input) => Output : never
+}
+
+export interface ProductRow {
+  drift: number
+  predictedStock: number
+  extraHold: number
+  extraStock: number
+  epoch: number
+  unsellable: boolean
+}
+
+export interface DoubtRow extends Doubt {
+  productId: number
+  orderId: number | null
+  attempt: number | null
+  lookedAt: number | null
+}
+
+export interface StockTables {
+  products: Map<number, ProductRow>
+  doubts: DoubtRow[]
+  mendings: { productId: number; verb: StockVerb | 'follow' | 'unexplained-hold'; qty: number; answer: string }[]
+}
+
+export interface PlayedLedger extends AtOnce<StockLedger> {
+  tables: StockTables
+  epochOf(productId: number): number | null
+}
+
+/**
+ * @param now epoch ms
+ * @param heldOf what the rows of checkouts and orders hold of a product
+ * @param unsettledCalls of which those rows do not say what became of them
+ */
+export function playLedger(
+  now: () => number,
+  heldOf: (productId: number) => number,
+  unsettledCalls: (productId: number) => DoubtfulCall[],
+): PlayedLedger {
+  const tables: StockTables = { products: new Map(), doubts: [], mendings: [] }
+  const { products, mendings } = tables
+  let lastDoubt = 0
+
+  function write(productId: number, verb: StockVerb, qty: number, call?: { orderId: number; attempt: number }): DoubtRow {
+    lastDoubt += 1
+    const doubt = { id: lastDoubt, productId, verb, qty, since: new Date(now()), orderId: null, attempt: null, lookedAt: null, ...call }
+    tables.doubts.push(doubt)
+    return doubt
+  }
+
+  const remove = (ids: readonly number[]): number => {
+    const before = tables.doubts.length
+    tables.doubts = tables.doubts.filter(({ id }) => !ids.includes(id))
+    return before - tables.doubts.length
+  }
+
+  const mine = (productId: number, epoch: number): ProductRow | undefined =>
+    products.get(productId)?.epoch === epoch ? products.get(productId) : undefined
+
+  function add(row: ProductRow, call: { verb: StockVerb; qty: number }): void {
+    row.extraHold += effectOf(call).hold
+    row.extraStock += effectOf(call).stock
+  }
+
+  const isCall = (doubt: DoubtRow, { orderId, attempt, verb, productId }: DoubtfulCall) =>
+    doubt.orderId === orderId && doubt.attempt === attempt && doubt.verb === verb && doubt.productId === productId
+
+  /** @returns whether one of them stood nowhere before */
+  function writeDown(calls: readonly DoubtfulCall[]): boolean {
+    const fresh = calls.filter((call) => products.has(call.productId) && !tables.doubts.some((known) => isCall(known, call)))
+    for (const call of fresh) write(call.productId, call.verb, call.qty, call)
+    return fresh.length > 0
+  }
+
+  function note(productId: number, verb: StockTables['mendings'][number]['verb'], qty: number, answer: string): void {
+    if (qty !== 0) mendings.push({ productId, verb, qty, answer })
+  }
+
+  function epochOf(productId: number): number | null {
+    const row = products.get(productId)
+    const isReady =
+      row?.extraHold === 0 &&
+      row.extraStock === 0 &&
+      !tables.doubts.some((doubt) => doubt.productId === productId && doubt.lookedAt === null)
+    return isReady ? row.epoch : null
+  }
+
+  const needs = (row: ProductRow, productId: number) =>
+    row.extraHold !== 0 || row.extraStock !== 0 || tables.doubts.some((doubt) => doubt.productId === productId)
+
+  return {
+    tables,
+    epochOf,
+    ready: (productIds) =>
+      new Map(productIds.map((id) => [id, epochOf(id)] as const).filter((entry): entry is [number, number] => entry[1] !== null)),
+    meet(productId, { inStock, reserved }) {
+      if (products.has(productId)) return
+      const rest = reserved - heldOf(productId)
+      products.set(productId, {
+        drift: Math.max(0, rest),
+        predictedStock: inStock,
+        extraHold: Math.min(0, rest),
+        extraStock: 0,
+        epoch: 1,
+        unsellable: false,
+      })
+    },
+    raiseEpoch(productId) {
+      const row = products.get(productId)
+      if (row) row.epoch += 1
+      return row?.epoch
+    },
+    read(productId): Books {
+      const { drift, predictedStock, extraHold, extraStock, epoch } = products.get(productId)!
+      const doubts = tables.doubts
+        .filter((doubt) => doubt.productId === productId)
+        .map(({ id, verb, qty, since }) => ({ id, verb, qty, since }))
+      return { productId, held: heldOf(productId), drift, predictedStock, extraHold, extraStock, epoch, doubts }
+    },
+    doubt: (calls) => void writeDown(calls),
+    doubtUnsettled: (productId) => writeDown(unsettledCalls(productId)),
+    settle(productId, epoch, { happened, unexplainedHold, followedStock }) {
+      const row = mine(productId, epoch)
+      if (!row) return false
+      note(productId, 'unexplained-hold', unexplainedHold, 'seen')
+      note(productId, 'follow', followedStock, 'seen')
+      row.extraHold += unexplainedHold
+      row.predictedStock += followedStock
+      for (const doubt of happened) {
+        if (remove([doubt.id]) > 0) add(row, doubt)
+      }
+      return true
+    },
+    sending(productId, epoch, verb, qty) {
+      const row = mine(productId, epoch)
+      if (!row) return undefined
+      row.epoch += 1
+      const { id, since } = write(productId, verb, qty)
+      return { id, verb, qty, since, epoch: row.epoch }
+    },
+    answered(productId, doubt, answer) {
+      note(productId, doubt.verb, doubt.qty, answer)
+      if (answer === 'unknown' || remove([doubt.id]) === 0 || answer === 'refused') return
+      add(products.get(productId)!, doubt)
+    },
+    cannotHold(productId, epoch) {
+      const row = mine(productId, epoch)
+      if (!row) return
+      row.predictedStock += Math.max(0, row.extraStock)
+      row.extraStock = Math.min(0, row.extraStock)
+      row.unsellable = row.extraHold < 0
+    },
+    agreed(productId, epoch, looked) {
+      const row = mine(productId, epoch)
+      if (!row) return false
+      for (const doubt of tables.doubts) if (looked.some(({ id }) => id === doubt.id)) doubt.lookedAt ??= now()
+      row.unsellable = false
+      return true
+    },
+    forgetOld(productId, ageMs) {
+      const isOld = (doubt: DoubtRow) => doubt.productId === productId && doubt.lookedAt !== null && doubt.since.getTime() < now() - ageMs
+      remove(tables.doubts.filter(isOld).map(({ id }) => id))
+    },
+    isAtPeace(productId) {
+      const row = products.get(productId)
+      return row !== undefined && !needs(row, productId)
+    },
+    inNeed: () =>
+      [...products]
+        .filter(([id, row]) => needs(row, id))
+        .map(([id]) => id)
+        .sort((a, b) => a - b),
+    count() {
+      const inNeed = [...products].filter(([id, row]) => needs(row, id))
+      return { inDoubt: inNeed.length, unsellable: inNeed.filter(([, row]) => row.unsellable).length }
+    },
+  }
+}
+
+/** The calls of one attempt: what {@link StockLedger.doubt} takes. */
+export const callsOf = (items: readonly ProductQty[], verb: StockVerb, orderId: number, attempt: number): DoubtfulCall[] =>
+  items.map(({ productId, qty }) => ({ productId, qty, verb, orderId, attempt }))

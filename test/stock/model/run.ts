@@ -1,0 +1,51 @@
+/** Many histories, and what came of them: bin/model [--seeds 40] [--from 0]; one of them told line by line: bin/model --tell SEED [--faults 0.01] */
+import { parseArgs } from 'node:util'
+import { figuresOf } from './figures.ts'
+import { type Knobs, trial } from './trial.ts'
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '40' },
+    from: { type: 'string', default: '0' },
+    only: { type: 'string', default: '' },
+    tell: { type: 'string' },
+    faults: { type: 'string', default: '0.01' },
+  },
+})
+
+const rows: Record<string, Partial<Knobs>> = {
+  'kills, stops and flushes only': { faultRate: 0 },
+  'the same, and nobody else restocks': { faultRate: 0, restocks: false },
+  'PostgreSQL leaves one in a hundred without an answer': { faultRate: 0, restocks: false, unheard: 0.01 },
+  'a fault in every hundredth call': { faultRate: 0.01 },
+  'a fault in every twentieth call': { faultRate: 0.05 },
+  'no lease': { faultRate: 0.01, lease: false },
+  'no mending': { faultRate: 0.01, mend: false },
+  'no mender': { faultRate: 0.01, mender: false },
+  'no epochs': { faultRate: 0.01, epochs: false },
+  'no freeze after a flush': { faultRate: 0.2, flushes: 1, betweenOrdersMs: 60, faultsLastMs: 30_000, freeze: false },
+}
+const say = (line: string) => process.stdout.write(`${line}\n`)
+
+if (values.tell === undefined) {
+  for (const [name, knobs] of Object.entries(rows)) {
+    if (!name.startsWith(values.only)) continue
+    const { seeds, orders, sold, unfinished, wrongHolds, tooMany, tooFew, unexplained, overlaps, tally } = await figuresOf(
+      Number(values.from),
+      Number(values.seeds),
+      knobs,
+    )
+    const which = (found: number[]) => `${found.length}${found.length > 0 ? ` (${found.slice(0, 5).join(', ')})` : ''}`
+    say(
+      `${name}: ${seeds} seeds, ${orders} orders, ${sold} pieces sold; unfinished ${which(unfinished)}, wrong holds ${which(wrongHolds)}, ` +
+        `pieces too many ${tooMany}, too few ${tooFew}, unexplained ${which(unexplained)}, overlaps ${which(overlaps)}; ` +
+        Object.entries(tally)
+          .map(([what, times]) => `${what} ${times}`)
+          .sort()
+          .join(', '),
+    )
+  }
+} else {
+  const { tally: _, ...end } = await trial(Number(values.tell), { faultRate: Number(values.faults) }, say)
+  say(JSON.stringify(end))
+}

@@ -103,9 +103,14 @@ test('a job of the same id that failed for good does not keep a checkout from be
 })
 
 test('a checkout that is past its deadline, and that nobody waits for, is cancelled, and its hold given back', async (t) => {
-  const { shop } = await openWith(t, { roles: ['web'] })
+  const { shop, queue } = await openWith(t, { roles: ['web'] })
   const product = shop.catalog.product({ stock: 5 })
   const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
+  await until(
+    () => queue.getJobCounts('waiting'),
+    ({ waiting }) => waiting === 1,
+  )
+  await queue.obliterate({ force: true })
   // As the process leaves it that reserved, recorded, and died together with the one that waited.
   await callStock(shop.catalogBase, 'reserve', [{ product_id: product, qty: 2 }])
   await shop.query(`insert into order_service.products (product_id, drift, predicted_stock) values ($1, 0, 5)`, [product])

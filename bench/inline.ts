@@ -25,7 +25,8 @@ import { createMetrics } from '../src/telemetry/metrics.ts'
 const config = readConfig(process.env)
 const logger = createLogger(config.LOG_LEVEL)
 const metrics = createMetrics()
-const pool = await connectPool(config.POSTGRES_DSN, { size: config.POSTGRES_POOL, logger })
+// Each of its statements goes by itself: it needs more connections than batches do.
+const pool = await connectPool(config.POSTGRES_DSN, { size: 10, logger })
 const redis = connectFailFast(config.REDIS_URL, logger)
 await ready(redis)
 const carts = createCarts(redis)

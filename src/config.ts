@@ -22,7 +22,7 @@ const environment = z.object({
     .default('postgresql+psycopg://postgres:postgres@postgres:5432/appdb')
     // `postgresql+psycopg://` names a driver of another language; the address behind it is the same.
     .transform((dsn) => dsn.replace(/^postgres(ql)?(\+\w+)?:/, 'postgresql:')),
-  POSTGRES_POOL: positive.default(10),
+  POSTGRES_POOL: positive.default(4),
   REDIS_URL: urlOf(/^rediss?:\/\//, 'redis://host:6379/0').default('redis://redis:6379/0'),
   REDIS_PREFIX: z
     .string()

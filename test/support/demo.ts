@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process'
 import { isDeepStrictEqual, promisify } from 'node:util'
 import { Kafka, logLevel } from 'kafkajs'
+import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
 import fetch from 'node-fetch'
 import { password } from './neighbours/auth.ts'
 import { paymentOf } from './payments.ts'
@@ -52,6 +53,7 @@ interface Seen {
 
 /** A consumer as other services run one. @returns a function that waits for the next message */
 async function consume(topic: string): Promise<{ next(): Promise<Seen>; stop(): Promise<void> }> {
+  quietIdleConnections()
   const kafka = new Kafka({ brokers: process.env.KAFKA_BOOTSTRAP!.split(','), clientId: 'demo', logLevel: logLevel.NOTHING })
   const admin = kafka.admin()
   await admin.connect()

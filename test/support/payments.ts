@@ -1,6 +1,7 @@
 /** Payment, as the order service knows it: somebody who writes to a topic, whatever it likes. */
 import { Kafka, logLevel, Partitioners, type Producer } from 'kafkajs'
 import { registerCodecs } from '../../src/kafka/codecs.ts'
+import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
 
 /** As kafkajs takes it; without a partition it goes where its key belongs. */
 export interface PaymentMessage {
@@ -31,6 +32,7 @@ export interface Payments {
 /** Connects with the first message, and makes the topic then, where it is missing. */
 export function openPayments(bootstrap: string, topic: string): Payments {
   registerCodecs()
+  quietIdleConnections()
   const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
   let opening: Promise<Producer> | undefined
 

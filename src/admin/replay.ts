@@ -4,7 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type DeadLetter, readLetter, replayEvent, replayMessage } from '../db/dead-letters.ts'
-import { type EventState, type ReadAgain, readEventStates } from '../db/payment-events.ts'
+import type { ReadAgain } from '../db/inbox.ts'
+import { type EventState, readEventStates } from '../db/payment-events.ts'
 import { isRefusal, type Pool, sqlState } from '../db/pool.ts'
 import { readPaymentMessage, unreadable } from '../kafka/payment-message.ts'
 import type { Tools } from './command.ts'

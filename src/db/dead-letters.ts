@@ -2,7 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { DeadLetterFault } from '../model.ts'
-import { type Message, type ReadAgain, type ReadMessage, receiveAgain } from './payment-events.ts'
+import { type Message, type ReadAgain, type ReadMessage, receiveAgain } from './inbox.ts'
 import type { Pool } from './pool.ts'
 
 export interface DeadLetter extends Message {

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Kafka as Client, EachBatchPayload, KafkaMessage, RetryOptions } from 'kafkajs'
-import type { Message } from '../db/payment-events.ts'
+import type { Message } from '../db/inbox.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { type Connections, connections } from './connections.ts'
 

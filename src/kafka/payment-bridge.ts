@@ -2,7 +2,8 @@
  * Payments on their way in: messages of the payment topic become rows of the inbox and jobs, and only then their offset is committed.
  * Stopped between any two of the three, it does them again, and each of them knows what it has done before.
  */
-import { type Message, type ReadMessage, type Receipt, receive, type WaitingEvent } from '../db/payment-events.ts'
+import { type Message, type ReadMessage, type Receipt, receive } from '../db/inbox.ts'
+import type { WaitingEvent } from '../db/payment-events.ts'
 import { alone, isRefusal, type Pool, sqlState } from '../db/pool.ts'
 import type { PaymentQueue } from '../queues/payment.ts'
 import type { Logger } from '../telemetry/logger.ts'

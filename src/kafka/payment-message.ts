@@ -1,6 +1,6 @@
 /** What a message of the payment topic says. Pure: bytes in, an event or the reason why there is none out. */
 import { createHash } from 'node:crypto'
-import type { Message, ReadMessage } from '../db/payment-events.ts'
+import type { Message, ReadMessage } from '../db/inbox.ts'
 import { MAX_INTEGER, type PaymentEvent } from '../model.ts'
 
 /** Characters; longer ones are no ids of any payment provider. They are kept and indexed. */

@@ -1,7 +1,7 @@
 /** The gauges whose truth lies in PostgreSQL and Redis: asked when somebody scrapes. */
 import { countLetters } from '../db/dead-letters.ts'
 import { readLag } from '../db/outbox.ts'
-import { readBridgeBooks } from '../db/payment-events.ts'
+import { readBridgeBooks } from '../db/inbox.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'

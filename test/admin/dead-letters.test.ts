@@ -1,6 +1,7 @@
 import test from 'ava'
 import { type DeadLetter, listLetters } from '../../src/db/dead-letters.ts'
-import { bury, type ReadMessage, readBridgeBooks, receive } from '../../src/db/payment-events.ts'
+import { type ReadMessage, readBridgeBooks, receive } from '../../src/db/inbox.ts'
+import { bury } from '../../src/db/payment-events.ts'
 import type { DeadLetterFault } from '../../src/model.ts'
 import { unreadable } from '../../src/kafka/payment-message.ts'
 import { type Bought, openTill, paymentOf, type Till, topic } from '../payment/till.ts'

@@ -11,16 +11,8 @@ import {
   replayMessage,
   unpublishedLetters,
 } from '../../src/db/dead-letters.ts'
-import {
-  applied,
-  bury,
-  leavePayment,
-  type ReadMessage,
-  readBridgeBooks,
-  receive,
-  resumePayment,
-  strandedPayments,
-} from '../../src/db/payment-events.ts'
+import { type ReadMessage, readBridgeBooks, receive } from '../../src/db/inbox.ts'
+import { applied, bury, leavePayment, resumePayment, strandedPayments } from '../../src/db/payment-events.ts'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { PaymentEvent } from '../../src/model.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'

@@ -1,5 +1,5 @@
 import test from 'ava'
-import type { ReadMessage } from '../../src/db/payment-events.ts'
+import type { ReadMessage } from '../../src/db/inbox.ts'
 import { readPaymentMessage } from '../../src/kafka/payment-message.ts'
 
 const bytes = (value: unknown) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value))

@@ -1,6 +1,7 @@
 /** A till beside a shop: events go into the inbox and get their jobs as the bridge does it, without Kafka. */
 import { createHash } from 'node:crypto'
-import { type ReadMessage, receive, type WaitingEvent } from '../../src/db/payment-events.ts'
+import { type ReadMessage, receive } from '../../src/db/inbox.ts'
+import type { WaitingEvent } from '../../src/db/payment-events.ts'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { PaymentEvent } from '../../src/model.ts'
 import { createPaymentQueue, type PaymentQueue } from '../../src/queues/payment.ts'

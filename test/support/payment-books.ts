@@ -1,6 +1,6 @@
 /** The evening of the bridge: what became of every message, and what the orders and Catalog say of it. */
 import pLimit from 'p-limit'
-import { type BridgeBooks, readBridgeBooks } from '../../src/db/payment-events.ts'
+import { type BridgeBooks, readBridgeBooks } from '../../src/db/inbox.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { settled } from './books.ts'

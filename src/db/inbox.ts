@@ -1,0 +1,236 @@
+/** The inbox: messages of the payment topic are received here, each event once, with the books of the bridge that received them. */
+import { sql } from 'slonik'
+import { z } from 'zod'
+import { type DeadLetterFault, type PaymentEvent, type PaymentState, paymentStates } from '../model.ts'
+import type { WaitingEvent } from './payment-events.ts'
+import type { Pool, Transaction } from './pool.ts'
+
+/** A message as the topic has it. Bytes are as they came; `headers` in the order in which they came. */
+export interface Message {
+  offset: bigint
+  key: Buffer | null
+  value: Buffer | null
+  headers: readonly (readonly [name: string, value: Buffer])[]
+  sentAt: Date
+}
+
+/** What the bridge made of a message. `identity` tells a repetition from a new event. */
+export type ReadMessage = Message &
+  (
+    | { read: 'event'; event: PaymentEvent; identity: string }
+    | { read: 'passed-by' }
+    | { read: 'unreadable'; reason: string; bytesHash: string }
+  )
+
+/** What became of each message of a batch, in its order. */
+export type Receipt = 'received' | 'noted' | 'duplicate' | 'dead' | 'passed-by'
+
+export interface Received {
+  receipts: Receipt[]
+  waiting: WaitingEvent[]
+}
+
+const idRow = z.object({ id: z.int() })
+const eventRow = z.object({
+  id: z.int(),
+  identity: z.string(),
+  state: z.enum(Object.keys(paymentStates) as PaymentState[]),
+  type: z.string(),
+  order_id: z.int(),
+  amount_cents: z.int().nullable(),
+  currency: z.string().nullable(),
+  attempt: z.int(),
+})
+type EventRow = z.infer<typeof eventRow>
+const nothing = z.object({})
+
+const base64 = (bytes: Buffer | null) => bytes?.toString('base64') ?? null
+const bytesOf = (message: Message) => ({
+  kafka_offset: String(message.offset),
+  key: base64(message.key),
+  value: base64(message.value),
+  headers: JSON.stringify(message.headers.map(([name, value]) => [name, base64(value)])),
+  sent_at: message.sentAt.toISOString(),
+})
+
+/**
+ * Writes a batch of one partition into the inbox, the dead letters and the books of the bridge, all or nothing. Said again, as after a
+ * crash, the same batch is all duplicates.
+ * @returns what became of each message, and every event of the batch that still waits for a job, also one received before
+ */
+export async function receive(pool: Pool, source: Source, batch: readonly ReadMessage[]): Promise<Received> {
+  return pool.transaction(async (tx) => {
+    const { sorted, waiting } = await takeIn(tx, source, batch)
+    const died = await insertLetters(tx, source, sorted.filter(isFaulty))
+    // A letter that lies there already is a repetition, like an event that does.
+    const receipts = sorted.map((one) => (isFaulty(one) ? (died.has(one.message.offset) ? 'dead' : 'duplicate') : one.receipt))
+    const count = (receipt: Receipt) => receipts.filter((one) => one === receipt).length
+    await tx.query(sql.prepared('count-received', nothing)`
+      insert into order_service.bridge_books (topic, partition, consumed, duplicate, passed_by)
+      values (${source.topic}, ${source.partition}, ${batch.length}, ${count('duplicate')}, ${count('passed-by')})
+      on conflict (topic, partition) do update set consumed = bridge_books.consumed + excluded.consumed,
+        duplicate = bridge_books.duplicate + excluded.duplicate, passed_by = bridge_books.passed_by + excluded.passed_by`)
+    return { receipts, waiting }
+  })
+}
+
+/** What became of a dead letter that went through the reader once more. */
+export type ReadAgain =
+  | { became: 'received' | 'noted' | 'duplicate'; eventId: number }
+  | { became: 'passed-by' }
+  | { became: 'dead'; fault: DeadLetterFault; reason: string }
+
+/**
+ * Takes in a message that lay among the dead letters, in the transaction that says so there. It was consumed when it came: only what it
+ * has become is counted.
+ */
+export async function receiveAgain(tx: Transaction, source: Source, message: ReadMessage): Promise<ReadAgain> {
+  const { sorted, idOf } = await takeIn(tx, source, [message])
+  const one = sorted[0]!
+  if (isFaulty(one)) return { became: 'dead', fault: one.fault, reason: one.reason }
+  const { receipt } = one
+  await tx.query(sql.prepared('count-read-again', nothing)`
+    update order_service.bridge_books
+    set duplicate = duplicate + ${receipt === 'duplicate' ? 1 : 0}::int, passed_by = passed_by + ${receipt === 'passed-by' ? 1 : 0}::int
+    where topic = ${source.topic} and partition = ${source.partition}`)
+  return receipt === 'passed-by' ? { became: receipt } : { became: receipt, eventId: idOf(message)! }
+}
+
+export interface Source {
+  topic: string
+  partition: number
+}
+
+/** A message for people, with why. */
+interface Faulty {
+  message: Message
+  fault: DeadLetterFault
+  reason: string
+  bytesHash: string
+}
+type Sorted = Faulty | { receipt: 'received' | 'noted' | 'duplicate' | 'passed-by' }
+
+const isFaulty = (one: Sorted): one is Faulty => 'fault' in one
+
+/** Puts the events of a batch into the inbox, and says of each message what it is. */
+async function takeIn(tx: Transaction, source: Source, batch: readonly ReadMessage[]) {
+  const events = batch.filter((message) => message.read === 'event')
+  const fresh = new Set(await insertEvents(tx, source, events))
+  // In a statement of its own: what another bridge inserted at the same moment shows itself now.
+  const rows = await readByIdentity(
+    tx,
+    events.map(({ identity }) => identity),
+  )
+  const waiting = [...rows.values()]
+    .filter(({ state }) => state === 'WAITING')
+    .map(({ id, order_id: orderId, attempt }) => ({ eventId: id, orderId, attempt: fresh.has(id) ? attempt : null }))
+  const sorted = batch.map((message): Sorted => {
+    if (message.read === 'passed-by') return { receipt: 'passed-by' }
+    if (message.read === 'unreadable') return { message, fault: 'unreadable', reason: message.reason, bytesHash: message.bytesHash }
+    const row = rows.get(message.identity)!
+    if (!hasContent(row, message.event)) {
+      const reason = `an event with this identity was received before, for order ${row.order_id}, ${row.amount_cents} ${row.currency}`
+      return { message, fault: 'other-content', reason, bytesHash: message.identity }
+    }
+    if (!fresh.delete(row.id)) return { receipt: 'duplicate' }
+    return { receipt: row.state === 'APPLIED' ? 'noted' : 'received' }
+  })
+  return { sorted, waiting, idOf: (message: ReadMessage) => (message.read === 'event' ? rows.get(message.identity)?.id : undefined) }
+}
+
+const hasContent = (row: EventRow, event: PaymentEvent) =>
+  row.order_id === event.orderId && row.amount_cents === event.amountCents && row.currency === event.currency
+
+/** @returns the ids of those that were new. In the order of identities, so that two bridges cannot wait for each other */
+async function insertEvents(
+  tx: Transaction,
+  { topic, partition }: Source,
+  events: readonly Extract<ReadMessage, { read: 'event' }>[],
+): Promise<number[]> {
+  if (events.length === 0) return []
+  const input = JSON.stringify(
+    events.map(({ event, identity, ...message }, ord) => ({
+      ord,
+      identity,
+      type: event.type,
+      order_id: event.orderId,
+      amount_cents: event.amountCents,
+      currency: event.currency,
+      provider: event.provider,
+      payment_id: event.paymentId,
+      details: event.details,
+      ...bytesOf(message),
+    })),
+  )
+  const rows = await tx.any(sql.prepared('insert-payment-events', idRow)`
+    insert into order_service.payment_events
+      (identity, type, order_id, amount_cents, currency, provider, payment_id, details, state, result, topic, partition, kafka_offset, key, value, headers, sent_at)
+    select identity, type, order_id, amount_cents, currency, provider, payment_id, details,
+      -- A failed payment changes nothing: it is kept, and there is nothing to drive.
+      case type when 'payment.failed' then 'APPLIED' else 'WAITING' end, case type when 'payment.failed' then 'noted' end,
+      ${topic}, ${partition}::int, kafka_offset, decode(key, 'base64'), decode(value, 'base64'), headers, sent_at
+    from (
+      select distinct on (identity) * from jsonb_to_recordset(${input}::jsonb) as t (
+        ord int, identity text, type text, order_id int, amount_cents bigint, currency text, provider text, payment_id text, details jsonb,
+        kafka_offset bigint, key text, value text, headers text, sent_at timestamptz)
+      order by identity, ord) firsts
+    on conflict (identity) do nothing
+    returning id`)
+  return rows.map(({ id }) => id)
+}
+
+async function readByIdentity(tx: Transaction, identities: readonly string[]): Promise<Map<string, EventRow>> {
+  if (identities.length === 0) return new Map()
+  const rows = await tx.any(sql.prepared('read-payment-events', eventRow)`
+    select id, identity, state, type, order_id, amount_cents, currency, attempt from order_service.payment_events
+    where identity = any(${sql.array([...identities], 'text')})`)
+  return new Map(rows.map((row) => [row.identity, row]))
+}
+
+/** @returns the offsets of those that were new */
+async function insertLetters(tx: Transaction, { topic, partition }: Source, letters: readonly Faulty[]): Promise<Set<bigint>> {
+  if (letters.length === 0) return new Set()
+  const input = JSON.stringify(
+    letters.map(({ message, fault, reason, bytesHash }) => ({ fault, reason, bytes_hash: bytesHash, ...bytesOf(message) })),
+  )
+  const rows = await tx.any(sql.prepared('insert-dead-letters', z.object({ kafka_offset: z.int() }))`
+    insert into order_service.dead_letters (topic, partition, kafka_offset, bytes_hash, key, value, headers, sent_at, fault, reason)
+    select ${topic}, ${partition}::int, kafka_offset, bytes_hash, decode(key, 'base64'), decode(value, 'base64'), headers, sent_at, fault, reason
+    from jsonb_to_recordset(${input}::jsonb) as t (
+      kafka_offset bigint, bytes_hash text, key text, value text, headers text, sent_at timestamptz, fault text, reason text)
+    order by kafka_offset
+    on conflict (topic, partition, kafka_offset, bytes_hash) where event_id is null do nothing
+    returning kafka_offset`)
+  return new Set(rows.map((row) => BigInt(row.kafka_offset)))
+}
+
+/** `consumed = applied + duplicate + dead + waiting + passedBy`, all from one snapshot. `applied` counts failed payments that are kept. */
+export interface BridgeBooks {
+  consumed: number
+  applied: number
+  duplicate: number
+  dead: number
+  waiting: number
+  passedBy: number
+}
+
+const booksRow = z.object({
+  consumed: z.int(),
+  applied: z.int(),
+  duplicate: z.int(),
+  dead: z.int(),
+  waiting: z.int(),
+  passed_by: z.int(),
+})
+
+export async function readBridgeBooks(pool: Pool): Promise<BridgeBooks> {
+  const { passed_by: passedBy, ...rest } = await pool.one(sql.prepared('bridge-books', booksRow)`
+    select coalesce(sum(consumed), 0)::bigint as consumed, coalesce(sum(duplicate), 0)::bigint as duplicate,
+      coalesce(sum(passed_by), 0)::bigint as passed_by,
+      (select count(*) from order_service.payment_events where state = 'APPLIED') as applied,
+      (select count(*) from order_service.payment_events where state = 'WAITING') as waiting,
+      (select count(*) from order_service.payment_events where state = 'DEAD')
+        + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead
+    from order_service.bridge_books`)
+  return { ...rest, passedBy }
+}

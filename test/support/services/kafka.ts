@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Kafka as Client, logLevel } from 'kafkajs'
+import { quietIdleConnections } from '../../../src/kafka/idle-timers.ts'
 import { dockerJob } from './docker.ts'
 import { find, install, versionsIn } from './install.ts'
 import { freePort } from './ports.ts'
@@ -141,6 +142,7 @@ async function fetchJars(say: Say): Promise<string | undefined> {
 }
 
 async function answers(bootstrap: string) {
+  quietIdleConnections()
   const client = new Client({ brokers: [bootstrap], logLevel: logLevel.NOTHING, connectionTimeout: 2000, retry: { retries: 0 } })
   const admin = client.admin()
   try {

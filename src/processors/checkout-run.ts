@@ -21,6 +21,9 @@ export interface CheckoutRun extends Attempt {
   outcome?: Extract<Outcome, { state: 'CREATED' }>
 }
 
+/** What a customer gets whose checkout has lasted until its deadline. */
+export const OUT_OF_TIME: Rejection = { status: 503, detail: 'The checkout took too long' }
+
 /** A step could not come to an outcome. `rejection` is what the customer gets if it lasts. */
 export class StepFault extends Error {
   override name = 'StepFault'

@@ -6,12 +6,12 @@
 import { DelayedError, type Job } from 'bullmq'
 import type { Attempt, Checkouts, Ended } from '../db/checkouts.ts'
 import type { Shipping } from '../clients/shipping.ts'
-import type { Outcome, Rejection, StepName } from '../model.ts'
+import type { Outcome, StepName } from '../model.ts'
 import { backoffMs, checkoutPayload, type CheckoutTask } from '../queues/checkout.ts'
 import type { StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
+import { type CheckoutRun, OUT_OF_TIME, Overtaken, StepFault } from './checkout-run.ts'
 import { complete } from './complete.ts'
 import { createShipment } from './create-shipment.ts'
 import { reserveStock } from './reserve-stock.ts'
@@ -40,8 +40,6 @@ const PUT_BACK_MS = 250
 const SLOW_MS = 1000
 
 const nothingSent = { step: 'reserve-stock', error: 'waits for stock', ms: 0, reserveCall: 'settled' } as const
-
-const outOfTime: Rejection = { status: 503, detail: 'The checkout took too long' }
 
 /** A checkout that is not over: to be driven again, at once or after a pause of its own. */
 interface Again {
@@ -92,7 +90,7 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
     const progress = watch(job, run, metrics)
     underWay.set(run, performance.now())
     try {
-      if (Date.now() >= run.deadline) throw new StepFault('the deadline has passed', outOfTime)
+      if (Date.now() >= run.deadline) throw new StepFault('the deadline has passed', OUT_OF_TIME)
       const refused = await runSaga(steps, run, progress)
       if (!refused) {
         metrics.checkouts.inc({ outcome: 'CREATED' })
@@ -147,7 +145,7 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
       await checkouts.leave(run, left)
       return 'again'
     }
-    const rejection = error instanceof StepFault ? error.rejection : outOfTime
+    const rejection = error instanceof StepFault ? error.rejection : OUT_OF_TIME
     // Without knowing what became of its own calls, an attempt ends the checkout as a stranger would: they stay in doubt.
     const ended =
       run.reserveCall === 'settled' ? await checkouts.end(run, 'CANCELLED', rejection) : await checkouts.cancel(run.orderId, rejection)

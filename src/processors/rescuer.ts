@@ -6,11 +6,11 @@ import type { Attempt, Checkouts } from '../db/checkouts.ts'
 import { strandedPayments } from '../db/payment-events.ts'
 import type { Pool } from '../db/pool.ts'
 import { doubtAbandoned, keepAlive, overdueCheckouts, strandedCheckouts } from '../db/rescue.ts'
-import type { Rejection } from '../model.ts'
 import type { CheckoutQueue } from '../queues/checkout.ts'
 import type { PaymentQueue } from '../queues/payment.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
+import { OUT_OF_TIME } from './checkout-run.ts'
 
 export interface RescuerParts {
   pool: Pool
@@ -38,8 +38,6 @@ const LATE_MS = 1000
 const PAYMENT_UNTOUCHED_MS = 60_000
 const AT_ONCE = 200
 
-const outOfTime: Rejection = { status: 503, detail: 'The checkout took too long' }
-
 /** @returns one run, to be called once a second; what it throws is a run in vain. It answers how much it found */
 export function createRescuer(parts: RescuerParts): () => Promise<number> {
   const { pool, checkouts, checkoutQueue, paymentQueue, underWay, wakeMender, leaseMs, logger, metrics } = parts
@@ -60,7 +58,7 @@ export function createRescuer(parts: RescuerParts): () => Promise<number> {
 
   async function endOverdue(): Promise<number> {
     const overdue = await overdueCheckouts(pool, LATE_MS, AT_ONCE)
-    const ended = await Promise.all(overdue.map((orderId) => checkouts.cancel(orderId, outOfTime)))
+    const ended = await Promise.all(overdue.map((orderId) => checkouts.cancel(orderId, OUT_OF_TIME)))
     const won = ended.filter((one) => one.won)
     for (const { outcome } of won) metrics.checkouts.inc({ outcome: outcome.state })
     const freed = won.flatMap((one) => one.freed)

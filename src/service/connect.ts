@@ -131,6 +131,3 @@ function present<T>(part: T | undefined, missing: string): T {
   if (part === undefined) throw new Error(missing)
   return part
 }
-
-export const rejectedAfter = (ms: number) =>
-  new Promise<never>((_resolve, reject) => setTimeout(() => reject(new Error(`no answer in ${ms} ms`)), ms).unref())

@@ -4,6 +4,7 @@ import { Worker, type WorkerOptions } from 'bullmq'
 import { createCatalog } from '../clients/catalog.ts'
 import { createNeighbour, type Neighbour } from '../clients/http.ts'
 import { createShipping } from '../clients/shipping.ts'
+import { within } from '../api/wait.ts'
 import type { Attempt } from '../db/checkouts.ts'
 import { createPayments } from '../db/payments.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
@@ -21,7 +22,7 @@ import type { Clock } from '../stock/mending.ts'
 import { createRescuer } from '../processors/rescuer.ts'
 import type { StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
-import { type Base, rejectedAfter } from './connect.ts'
+import type { Base } from './connect.ts'
 
 /** Of the 15 s that a process has to end in: then the jobs are left to others. */
 const JOBS_END_MS = 3000
@@ -110,7 +111,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   closers.push(async () => {
     clearInterval(menderTimer)
     rescuing.abort()
-    await Promise.race([Promise.all([rescued, ...workers.map((worker) => worker.close())]), rejectedAfter(JOBS_END_MS)])
+    await within(JOBS_END_MS, Promise.all([rescued, ...workers.map((worker) => worker.close())]))
   })
 }
 

@@ -21,6 +21,9 @@ export interface Catalog {
   look(productId: number): Promise<{ inStock: number; reserved: number }>
 }
 
+/** Of the 4xx, what a gateway says that waited in vain: the call may have got through. */
+const saidByGateway = new Set([408, 425, 499])
+
 const productBody = z.object({ inventory: z.object({ in_stock: z.int(), reserved: z.int() }).nullish() })
 
 export function createCatalog(neighbour: Neighbour): Catalog {
@@ -35,7 +38,8 @@ export function createCatalog(neighbour: Neighbour): Catalog {
         ...(mayGo ? { mayGo } : {}),
       })
       if (answer.status >= 200 && answer.status < 300) return { answer: 'done' }
-      if (answer.status >= 400 && answer.status < 500) return { answer: 'refused', status: answer.status, detail: detailOf(answer) }
+      if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status))
+        return { answer: 'refused', status: answer.status, detail: detailOf(answer) }
       throw unclear(verb, answer)
     },
 

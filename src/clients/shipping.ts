@@ -21,14 +21,15 @@ export interface Shipping {
 const shipments = z.array(z.object({ order_id: z.int() }))
 
 /** A gateway's own errors: the call may still be under way behind it. */
-const fromGateway = new Set([502, 504])
+const fromGateway = new Set([408, 425, 499, 502, 504])
 
 export function createShipping(neighbour: Neighbour): Shipping {
   return {
     async create(draft, idempotencyKey) {
       const answer = await neighbour.call({ name: 'create', method: 'POST', path: '/shipping/v1/shipments', body: draft, idempotencyKey })
       if (answer.status >= 200 && answer.status < 300) return { answer: 'created' }
-      if (answer.status >= 400 && answer.status < 500) return { answer: 'refused', detail: detailOf(answer) }
+      if (answer.status >= 400 && answer.status < 500 && !fromGateway.has(answer.status))
+        return { answer: 'refused', detail: detailOf(answer) }
       if (answer.status >= 500 && !fromGateway.has(answer.status)) return { answer: 'failed', detail: detailOf(answer) }
       throw new NoAnswer(`shipping create: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now() })
     },

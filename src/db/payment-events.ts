@@ -81,12 +81,16 @@ export async function bury(pool: Pool, { eventId, attempt }: PaymentAttempt, fau
   return rowCount > 0
 }
 
-/** Events that wait and that no job has touched for so long: their job may be lost. */
+/** Events that wait and that no job has touched for so long: their job may be lost. They count as touched now, so that the next ones get their turn. */
 export async function strandedPayments(pool: Pool, untouchedMs: number, limit: number): Promise<WaitingEvent[]> {
   const rows = await pool.any(sql.prepared('stranded-payments', z.object({ id: z.int(), order_id: z.int() }))`
-    select id, order_id from order_service.payment_events
-    where state = 'WAITING' and touched_at < clock_timestamp() - ${untouchedMs}::float8 * interval '1 ms' order by id limit ${limit}`)
-  return rows.map((row) => ({ eventId: row.id, orderId: row.order_id, attempt: null }))
+    with found as materialized (
+      select id from order_service.payment_events
+      where state = 'WAITING' and touched_at < clock_timestamp() - ${untouchedMs}::float8 * interval '1 ms'
+      order by id limit ${limit} for update skip locked
+    )
+    update order_service.payment_events set touched_at = clock_timestamp() where id = any(array(select id from found)) returning id, order_id`)
+  return rows.toSorted((a, b) => a.id - b.id).map((row) => ({ eventId: row.id, orderId: row.order_id, attempt: null }))
 }
 
 /** Where an event stands. */

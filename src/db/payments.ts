@@ -133,7 +133,7 @@ async function readPayables(pool: Pool, batch: PaymentAttempt[]) {
       e.payment_id is not null and exists (
         select from order_service.payment_events b
         where b.order_id = e.order_id and b.state = 'APPLIED' and b.result in ('paid', 'already-paid')
-          and b.payment_id is not null and (b.provider, b.payment_id) is distinct from (e.provider, e.payment_id)) as paid_by_another
+          and (b.payment_id <> e.payment_id or b.provider <> e.provider)) as paid_by_another  -- one that names no provider may be any
     from order_service.payment_events e join inp on inp.event_id = e.id and inp.attempt = e.attempt
     left join public.orders o on o.id = e.order_id
     left join order_service.checkouts c on c.order_id = e.order_id

@@ -97,7 +97,10 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
         return void (await answer(task, run.outcome))
       }
       await run.record?.written().catch(() => {}) // whether there is a hold to give up
-      const ended = await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', refused.rejection)
+      const ended =
+        run.reserveCall === 'settled'
+          ? await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', refused.rejection)
+          : await checkouts.cancel(run.orderId, refused.rejection) // its record got no answer: the call stays in doubt
       await answer(task, ended ? giveUp(ended) : await checkouts.readOutcome(run.orderId))
     } catch (error) {
       await run.record?.written().catch(() => {})

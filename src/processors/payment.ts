@@ -56,6 +56,12 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
   return async (job, token) => {
     const tasks = paymentPayload.parse(job.data).payments
     if (tasks.length === 1) return alone(job, token, tasks[0]!)
+    // Run again, its worker died or stood still: some of them have jobs of their own by now, and keep those.
+    if (job.attemptsStarted > 1)
+      return queue.addAgain(
+        tasks.map((task) => ({ ...task, attempt: null })),
+        0,
+      )
     // All of them, before the job may be run again: a second run would take over from attempts that are still at work.
     const ends = await Promise.allSettled(tasks.map((task) => turn(() => apart(job, task))))
     const failed = ends.find((end) => end.status === 'rejected')
@@ -86,7 +92,7 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
     const driven = { eventId, attempt }
     let again: Again | undefined
     try {
-      again = await drive(driven, orderId, isFirst, job.attemptsStarted - 1)
+      again = await drive(driven, orderId, job.attemptsStarted - 1)
     } catch (error) {
       await afterFault(job, driven, orderId, error as Error)
       return { fault: error as Error }
@@ -97,7 +103,7 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
     return again
   }
 
-  async function drive(driven: PaymentAttempt, orderId: number, isFirst: boolean, looks: number): Promise<Again | undefined> {
+  async function drive(driven: PaymentAttempt, orderId: number, looks: number): Promise<Again | undefined> {
     const payable = await payments.read(driven)
     if (!payable) return undefined
     const verdict = judge(payable, parts)
@@ -109,22 +115,21 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
       return undefined
     }
     if (stock.leases.waiting() >= mostWaiting) return { pauseMs: PUT_BACK_MS, why: 'waits for stock' }
-    return commitAndMarkPaid(driven, payable, verdict, isFirst)
+    return commitAndMarkPaid(driven, payable, verdict)
   }
 
   async function commitAndMarkPaid(
     driven: PaymentAttempt,
     { orderId, sentAt }: Payable,
     { order: { products } }: Extract<Verdict, { verdict: 'pay' }>,
-    isFirst: boolean,
   ): Promise<Again | undefined> {
     const result = await callStock(stock, {
       verb: 'commit',
       orderId,
       attempt: driven.attempt,
       products,
-      // A Catalog that honours keys must not take the call after a mending for the one before it.
-      idempotencyKey: isFirst ? `order:${orderId}:commit` : `order:${orderId}:commit:${driven.attempt}`,
+      // A Catalog that honours keys must not take the call after a mending for the one before it, by whichever event it was made.
+      idempotencyKey: `order:${orderId}:commit:${driven.attempt}`,
       deadline: Date.now() + LEASE_PATIENCE_MS,
       // Always: two messages may carry one payment, and only who has the leases may say that the order waits for it.
       looks: 'always',

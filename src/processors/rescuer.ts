@@ -38,8 +38,14 @@ const LATE_MS = 1000
 const PAYMENT_UNTOUCHED_MS = 60_000
 const AT_ONCE = 200
 
-/** @returns one run, to be called once a second; what it throws is a run in vain. It answers how much it found */
-export function createRescuer(parts: RescuerParts): () => Promise<number> {
+export interface Rescuer {
+  /** The sign of life of those at work: to be given once a second, whatever a run takes. */
+  tellOfSlow(): Promise<void>
+  /** One run, to be begun a second after the one before; what it throws is a run in vain. It answers how much it found. */
+  run(): Promise<number>
+}
+
+export function createRescuer(parts: RescuerParts): Rescuer {
   const { pool, checkouts, checkoutQueue, paymentQueue, underWay, wakeMender, leaseMs, logger, metrics } = parts
 
   async function tellOfSlow(): Promise<void> {
@@ -84,10 +90,12 @@ export function createRescuer(parts: RescuerParts): () => Promise<number> {
     return stranded.length
   }
 
-  return async () => {
-    await tellOfSlow()
-    let found = 0
-    for (const look of [endOverdue, driveOn, writeDownCalls, driveOnPayments]) found += await look()
-    return found
+  return {
+    tellOfSlow,
+    async run() {
+      let found = 0
+      for (const look of [endOverdue, driveOn, writeDownCalls, driveOnPayments]) found += await look()
+      return found
+    },
   }
 }

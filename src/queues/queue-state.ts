@@ -10,8 +10,12 @@ export async function freeJobId(queue: Queue, jobId: string): Promise<void> {
   if (state === 'failed' || state === 'completed') await queue.remove(jobId)
 }
 
-/** How long the oldest job has waited for a worker, in ms; 0 where none waits. */
+/** How many of the oldest are looked at: those that ran before are as old as their first run, and say nothing of how long they wait. */
+const LOOKED_AT = 10
+
+/** How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. */
 export async function oldestWaitingMs(queue: Queue): Promise<number> {
-  const [oldest] = await queue.getJobs('waiting', 0, 0, true)
-  return oldest ? Date.now() - oldest.timestamp : 0
+  const jobs = await queue.getJobs('waiting', 0, LOOKED_AT - 1, true)
+  const fresh = jobs.find((job) => job?.attemptsStarted === 0)
+  return fresh ? Math.max(0, Date.now() - fresh.timestamp - (fresh.opts.delay ?? 0)) : 0
 }

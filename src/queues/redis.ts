@@ -28,6 +28,8 @@ export function connectFailFast(url: string, logger: Logger): Redis {
     new Redis(url, {
       maxRetriesPerRequest: 1,
       enableOfflineQueue: false,
+      // A command that Redis carried out before the connection broke would be carried out twice: a job that has ended would begin anew.
+      autoResendUnfulfilledCommands: false,
       commandTimeout: 1000,
       connectTimeout: 1000,
       retryStrategy,

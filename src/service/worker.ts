@@ -96,7 +96,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   lookForNeed()
   const menderTimer = setInterval(lookForNeed, MENDER_LOOKS_EVERY_MS)
   const rescuing = new AbortController()
-  const rescue = createRescuer({
+  const rescuer = createRescuer({
     pool,
     checkouts,
     checkoutQueue: base.checkoutQueue,
@@ -107,7 +107,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     logger,
     metrics,
   })
-  const rescued = every(RESCUE_EVERY_MS, rescue, rescuing.signal, logger)
+  const rescued = Promise.all([rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, rescuing.signal, logger)))
   closers.push(async () => {
     clearInterval(menderTimer)
     rescuing.abort()

@@ -40,6 +40,8 @@ export interface Base {
   leaseMarker: LeaseMarker
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
+  /** Tells the mender of products that somebody has to come to. It looks by itself where it is not told. */
+  wakeMender(productIds: readonly number[]): void
   kafka: Kafka
   relay: Relay | undefined
   deadLetterRelay: Relay | undefined
@@ -120,6 +122,9 @@ export async function connect(parts: {
     checkoutQueue,
     stockQueue,
     paymentQueue,
+    wakeMender(productIds) {
+      stockQueue.wake(productIds).catch((error) => logger.warn({ err: error }, 'the mender was not woken; it looks by itself'))
+    },
     kafka,
     relay,
     deadLetterRelay,

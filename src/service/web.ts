@@ -13,7 +13,7 @@ import type { Base } from './connect.ts'
 const LOOK_EVERY_MS = 250
 
 export function customerService(base: Base, replies: Replies, workerIsHere: boolean): CustomerService {
-  const { pool, checkouts, redis, checkoutQueue, stockQueue, logger, metrics } = base
+  const { pool, checkouts, redis, checkoutQueue, wakeMender, metrics } = base
   const intents = createIntents(pool)
   let behindMs = 0
   const look = setInterval(() => {
@@ -40,8 +40,7 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
       async cancel(orderId, rejection) {
         const { outcome, won, freed } = await checkouts.cancel(orderId, rejection)
         if (won) metrics.checkouts.inc({ outcome: outcome.state })
-        if (freed.length > 0)
-          stockQueue.wake(freed).catch((error) => logger.warn({ err: error }, 'the mender was not woken; it looks by itself'))
+        if (freed.length > 0) wakeMender(freed)
         return outcome
       },
     },

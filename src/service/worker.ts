@@ -31,7 +31,7 @@ const MENDER_LOOKS_EVERY_MS = 30_000
 const RESCUE_EVERY_MS = 1000
 
 export async function startWorker(base: Base, replies: Replies | undefined): Promise<void> {
-  const { config, pool, checkouts, redis, subscriber, logger, metrics, stockQueue, closers } = base
+  const { config, pool, checkouts, redis, subscriber, logger, metrics, wakeMender, closers } = base
   const neighbour = (name: string, baseUrl: string, concurrency: number): Neighbour => {
     const made = createNeighbour({
       name,
@@ -50,9 +50,6 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   const leases = await createLeases({ redis, subscriber, prefix: config.REDIS_PREFIX, marker: base.leaseMarker, metrics })
   closers.push(() => leases.close())
   const ledger = createStockLedger(pool)
-  const wakeMender = (productIds: readonly number[]) => {
-    stockQueue.wake(productIds).catch((error) => logger.warn({ err: error }, 'the mender was not woken; it looks by itself'))
-  }
   const clock: Clock = {
     now: () => performance.now(),
     wallTime: () => Date.now(),

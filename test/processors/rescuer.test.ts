@@ -33,6 +33,19 @@ async function begun(shop: Shop, customer: Customer): Promise<{ orderId: number;
   return { orderId, answer }
 }
 
+/** A checkout for two of five pieces whose job Redis has lost before a worker came. */
+async function jobLost(t: ExecutionContext, { budgetMs = 30_000 } = {}) {
+  const { shop, queue } = await openWith(t, { roles: ['web'], budgetMs })
+  const product = shop.catalog.product({ stock: 5 })
+  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
+  await until(
+    () => queue.getJobCounts('waiting'),
+    ({ waiting }) => waiting === 1,
+  )
+  await queue.obliterate({ force: true })
+  return { shop, queue, product, orderId, answer }
+}
+
 const stateOf = async (shop: Shop, orderId: number) => {
   const [row] = await shop.query<{ state: string; attempt: number; reserve_call: string }>(
     'select state, attempt, reserve_call from order_service.checkouts where order_id = $1',
@@ -49,14 +62,7 @@ async function everythingAsked(shop: Shop, product: number, orderId: number): Pr
 }
 
 test('a checkout whose job Redis has lost after all was asked is driven on, and its customer gets the order', async (t) => {
-  const { shop, queue } = await openWith(t, { roles: ['web'] })
-  const product = shop.catalog.product({ stock: 5 })
-  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
-  await until(
-    () => queue.getJobCounts('waiting'),
-    ({ waiting }) => waiting === 1,
-  )
-  await queue.obliterate({ force: true })
+  const { shop, product, orderId, answer } = await jobLost(t)
   await everythingAsked(shop, product, orderId)
 
   await shop.start(worker, { PORT: '0' })
@@ -67,14 +73,7 @@ test('a checkout whose job Redis has lost after all was asked is driven on, and 
 })
 
 test('a checkout whose job Redis has lost, and of which Shipping knows nothing, ends with a 503 and leaves nothing', async (t) => {
-  const { shop, queue } = await openWith(t, { roles: ['web'], budgetMs: 6000 })
-  const product = shop.catalog.product({ stock: 5 })
-  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
-  await until(
-    () => queue.getJobCounts('waiting'),
-    ({ waiting }) => waiting === 1,
-  )
-  await queue.obliterate({ force: true })
+  const { shop, product, orderId, answer } = await jobLost(t, { budgetMs: 6000 })
 
   await shop.start(worker, { PORT: '0' })
 
@@ -84,14 +83,7 @@ test('a checkout whose job Redis has lost, and of which Shipping knows nothing, 
 })
 
 test('a job of the same id that failed for good does not keep a checkout from being driven on', async (t) => {
-  const { shop, queue } = await openWith(t, { roles: ['web'] })
-  const product = shop.catalog.product({ stock: 5 })
-  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
-  await until(
-    () => queue.getJobCounts('waiting'),
-    ({ waiting }) => waiting === 1,
-  )
-  await queue.obliterate({ force: true })
+  const { shop, product, orderId, answer, queue } = await jobLost(t)
   await everythingAsked(shop, product, orderId)
   // A job that no worker understands fails, and is kept under its id.
   await queue.add('checkout', { checkouts: [] }, { jobId: checkoutJobId(orderId), removeOnFail: false, attempts: 1 })
@@ -103,14 +95,7 @@ test('a job of the same id that failed for good does not keep a checkout from be
 })
 
 test('a checkout that is past its deadline, and that nobody waits for, is cancelled, and its hold given back', async (t) => {
-  const { shop, queue } = await openWith(t, { roles: ['web'] })
-  const product = shop.catalog.product({ stock: 5 })
-  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
-  await until(
-    () => queue.getJobCounts('waiting'),
-    ({ waiting }) => waiting === 1,
-  )
-  await queue.obliterate({ force: true })
+  const { shop, product, orderId, answer } = await jobLost(t)
   // As the process leaves it that reserved, recorded, and died together with the one that waited.
   await callStock(shop.catalogBase, 'reserve', [{ product_id: product, qty: 2 }])
   await shop.query(`insert into order_service.products (product_id, drift, predicted_stock) values ($1, 0, 5)`, [product])
@@ -129,14 +114,7 @@ test('a checkout that is past its deadline, and that nobody waits for, is cancel
 })
 
 test('the reserve of a driver that died before it said anything is doubted and cleared up, though its checkout was cancelled meanwhile', async (t) => {
-  const { shop, queue } = await openWith(t, { roles: ['web'] })
-  const product = shop.catalog.product({ stock: 5 })
-  const { orderId, answer } = await begun(shop, await shop.customer().wants({ product_id: product, qty: 2 }))
-  await until(
-    () => queue.getJobCounts('waiting'),
-    ({ waiting }) => waiting === 1,
-  )
-  await queue.obliterate({ force: true })
+  const { shop, product, orderId, answer } = await jobLost(t)
   await everythingAsked(shop, product, orderId)
   await shop.query(
     `update order_service.checkouts set state = 'CANCELLED', outcome = '{"status": 503, "detail": "took too long"}', idempotency_key = null,

@@ -15,6 +15,8 @@ export interface StockChange {
 }
 
 export interface Catalog {
+  /** Whether a release may be asked for. Today's Catalog has none; it says so with a 404 or 405, which counts for ten minutes. */
+  mayRelease(): boolean
   /** All items or none. @throws NoAnswer also on a 5xx, which Catalog may have sent after it acted */
   change(change: StockChange): Promise<StockAnswer>
   /** What Catalog's books say; a product that it does not know, or has no inventory of, has nothing. @throws NoAnswer */
@@ -24,10 +26,17 @@ export interface Catalog {
 /** Of the 4xx, what a gateway says that waited in vain: the call may have got through. */
 const saidByGateway = new Set([408, 425, 499])
 
+/** For so long a Catalog is not asked again for the release that it did not have: a newer one may have come meanwhile. */
+const NO_RELEASE_LASTS_MS = 10 * 60_000
+
 const productBody = z.object({ inventory: z.object({ in_stock: z.int(), reserved: z.int() }).nullish() })
 
-export function createCatalog(neighbour: Neighbour): Catalog {
+/** @param now ms, from any beginning */
+export function createCatalog(neighbour: Neighbour, now = () => performance.now()): Catalog {
+  let noReleaseUntil = -Infinity
   return {
+    mayRelease: () => now() >= noReleaseUntil,
+
     async change({ verb, items, idempotencyKey, mayGo }) {
       const answer = await neighbour.call({
         name: verb,
@@ -38,6 +47,7 @@ export function createCatalog(neighbour: Neighbour): Catalog {
         ...(mayGo ? { mayGo } : {}),
       })
       if (answer.status >= 200 && answer.status < 300) return { answer: 'done' }
+      if (verb === 'release' && (answer.status === 404 || answer.status === 405)) noReleaseUntil = now() + NO_RELEASE_LASTS_MS
       if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status))
         return { answer: 'refused', status: answer.status, detail: detailOf(answer) }
       throw unclear(verb, answer)

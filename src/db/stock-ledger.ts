@@ -11,6 +11,8 @@ export interface Doubt {
   verb: StockVerb
   qty: number
   since: Date
+  /** null: a mending call */
+  orderId: number | null
 }
 
 /** One product: what our rows hold of it, and what we know Catalog to say beyond that. */
@@ -39,9 +41,37 @@ export interface Finding {
   unexplainedHold: number
   /** What somebody else brought (or took): the prediction follows it. */
   followedStock: number
+  /** undefined: one story alone fits what Catalog said */
+  undecided: Undecided | undefined
 }
 
+/** Several stories fitted what Catalog said, and one was taken: if another is true, so many pieces are offered too many since, or too few. */
+export interface Undecided {
+  tooMany: number
+  tooFew: number
+  /** Of these it was chosen. */
+  doubts: readonly Doubt[]
+  /** These were taken to have happened. */
+  taken: readonly Doubt[]
+}
+
+/** An {@link Undecided} as it stands on record. `sold`: nobody chose; pieces restocked too many were sold before they could be taken back. */
+export interface UndecidedPieces {
+  productId: number
+  why: 'two-stories' | 'sold'
+  tooMany: number
+  tooFew: number
+  taken: ToldDoubt[]
+  doubts: ToldDoubt[]
+  at: Date
+}
+
+type ToldDoubt = Pick<Doubt, 'verb' | 'qty' | 'orderId' | 'since'>
+
 export type MendingAnswer = 'done' | 'refused' | 'unknown'
+
+/** What a mending call is for: pieces are missing; Catalog holds some for no row of ours, or not what our rows hold; a restock too many. */
+export type MendingReason = 'stock-short' | 'hold-of-nobody' | 'hold-missing' | 'stock-extra'
 
 const effects: Record<StockVerb, { hold: -1 | 0 | 1; stock: -1 | 0 | 1 }> = {
   reserve: { hold: 1, stock: 0 },
@@ -63,10 +93,32 @@ const booksRow = z.object({
   extra_stock: z.int(),
   epoch: z.int(),
 })
-const doubtRow = z.object({ id: z.int(), verb: z.enum(['reserve', 'commit', 'restock', 'release']), qty: z.int(), since: z.date() })
+export const stockVerb = z.enum(['reserve', 'commit', 'restock', 'release'])
+const doubtRow = z.object({ id: z.int(), verb: stockVerb, qty: z.int(), since: z.date(), order_id: z.int().nullable() })
 const sendingRow = doubtRow.extend({ epoch: z.int() })
+const told = z.array(z.object({ verb: stockVerb, qty: z.int(), orderId: z.int().nullable(), since: z.coerce.date() }))
+const undecidedRow = z.object({
+  product_id: z.int(),
+  why: z.enum(['two-stories', 'sold']),
+  too_many: z.int(),
+  too_few: z.int(),
+  taken: told,
+  doubts: told,
+  at: z.date(),
+})
 const nothing = z.object({})
 const epochRow = z.object({ product_id: z.int(), epoch: z.int() })
+
+const doubtOf = ({ order_id: orderId, ...rest }: z.infer<typeof doubtRow>): Doubt => ({ ...rest, orderId })
+const toldOf = (doubts: readonly Doubt[]): ToldDoubt[] => doubts.map(({ verb, qty, orderId, since }) => ({ verb, qty, orderId, since }))
+
+/** What goes into `undecided`: one row, or none. */
+const undecidedInput = (undecided: Undecided | undefined) =>
+  JSON.stringify(
+    undecided
+      ? [{ too_many: undecided.tooMany, too_few: undecided.tooFew, taken: toldOf(undecided.taken), doubts: toldOf(undecided.doubts) }]
+      : [],
+  )
 
 const heldOf = (productId: number) => sql.fragment`
   coalesce((select sum(i.qty) from public.order_items i join public.orders o on o.id = i.order_id
@@ -100,7 +152,8 @@ export function createStockLedger(pool: Pool) {
     /** Records, and mending, under the epoch before are refused from now on. @returns the new one; undefined where the product was never met */
     async raiseEpoch(productId: number): Promise<number | undefined> {
       const row = await pool.maybeOne(sql.prepared('raise-epoch', epochRow)`
-        update order_service.products set epoch = epoch + 1, updated_at = now() where product_id = ${productId} returning product_id, epoch`)
+        update order_service.products set epoch = epoch + 1, mending_since = coalesce(mending_since, now()), updated_at = now()
+        where product_id = ${productId} returning product_id, epoch`)
       return row?.epoch
     },
 
@@ -111,7 +164,7 @@ export function createStockLedger(pool: Pool) {
           select ${heldOf(productId)} as held, drift, predicted_stock, extra_hold, extra_stock, epoch
           from order_service.products where product_id = ${productId}`)
         const doubts = await tx.any(sql.prepared('read-doubts', doubtRow)`
-          select id, verb, qty, since from order_service.doubts where product_id = ${productId} order by id`)
+          select id, verb, qty, since, order_id from order_service.doubts where product_id = ${productId} order by id`)
         return {
           productId,
           held: row.held,
@@ -120,7 +173,7 @@ export function createStockLedger(pool: Pool) {
           extraHold: row.extra_hold,
           extraStock: row.extra_stock,
           epoch: row.epoch,
-          doubts: [...doubts],
+          doubts: doubts.map(doubtOf),
         }
       })
     },
@@ -173,7 +226,7 @@ export function createStockLedger(pool: Pool) {
      * understood by others, and its effect stands there already.
      * @returns false where somebody else mends the product since: what was seen is old, and nothing is written
      */
-    async settle(productId: number, epoch: number, { happened, unexplainedHold, followedStock }: Finding): Promise<boolean> {
+    async settle(productId: number, epoch: number, { happened, unexplainedHold, followedStock, undecided }: Finding): Promise<boolean> {
       const understood = JSON.stringify(happened.map((doubt) => ({ id: doubt.id, ...effectOf(doubt) })))
       // The changes are relative: a checkout that is cancelled at this moment adds its hold without asking for the lease.
       const { rowCount } = await pool.query(sql.prepared('settle', nothing)`
@@ -182,12 +235,18 @@ export function createStockLedger(pool: Pool) {
         ), gone as (
           delete from order_service.doubts d using mine, jsonb_to_recordset(${understood}::jsonb) as e (id bigint, hold bigint, stock bigint)
           where d.id = e.id and d.product_id = mine.product_id
-          returning e.hold, e.stock
+          returning d.product_id, d.verb, d.qty, d.order_id, e.hold, e.stock
         ), noted as (
-          insert into order_service.mendings (product_id, verb, qty, answer)
-          select mine.product_id, t.verb, t.qty, 'seen'
+          insert into order_service.mendings (product_id, verb, qty, answer, order_id)
+          select product_id, verb, qty, 'happened', order_id from gone
+          union all
+          select mine.product_id, t.verb, t.qty, 'seen', null
           from mine, (values ('unexplained-hold', ${unexplainedHold}::bigint), ('follow', ${followedStock}::bigint)) t (verb, qty)
           where t.qty <> 0
+        ), open as (
+          insert into order_service.undecided (product_id, why, too_many, too_few, taken, doubts)
+          select mine.product_id, 'two-stories', u.too_many, u.too_few, u.taken, u.doubts
+          from mine, jsonb_to_recordset(${undecidedInput(undecided)}::jsonb) as u (too_many bigint, too_few bigint, taken jsonb, doubts jsonb)
         )
         update order_service.products p
         set extra_hold = extra_hold + ${unexplainedHold}::bigint + coalesce((select sum(hold) from gone), 0)::bigint,
@@ -205,17 +264,17 @@ export function createStockLedger(pool: Pool) {
           where product_id = ${productId} and epoch = ${epoch} returning product_id, epoch
         )
         insert into order_service.doubts (product_id, verb, qty) select product_id, ${verb}, ${qty} from raised
-        returning id, verb, qty, since, (select epoch from raised) as epoch`)
-      return row ?? undefined
+        returning id, verb, qty, since, order_id, (select epoch from raised) as epoch`)
+      return row ? { ...doubtOf(row), epoch: row.epoch } : undefined
     },
 
     /** What Catalog said to a mending call. One without an answer stays a doubt. */
-    async answered(productId: number, doubt: Doubt, answer: MendingAnswer): Promise<void> {
+    async answered(productId: number, doubt: Doubt, answer: MendingAnswer, why: MendingReason): Promise<void> {
       const { hold, stock } = answer === 'done' ? effectOf(doubt) : { hold: 0, stock: 0 }
       await pool.query(sql.prepared('answered', nothing)`
         with noted as (
-          insert into order_service.mendings (product_id, verb, qty, answer)
-          values (${productId}, ${doubt.verb}, ${doubt.qty}, ${answer})
+          insert into order_service.mendings (product_id, verb, qty, answer, why)
+          values (${productId}, ${doubt.verb}, ${doubt.qty}, ${answer}, ${why})
         ), gone as (
           delete from order_service.doubts where id = ${doubt.id} and ${answer} <> 'unknown' returning product_id
         )
@@ -227,17 +286,26 @@ export function createStockLedger(pool: Pool) {
     /** A hold that mending needs was refused. Pieces restocked too many are then sold: followed. A hold that is missing is sold twice. */
     async cannotHold(productId: number, epoch: number): Promise<void> {
       await pool.query(sql.prepared('cannot-hold', nothing)`
-        update order_service.products
-        set predicted_stock = predicted_stock + greatest(0, extra_stock), extra_stock = least(0, extra_stock),
-          unsellable = extra_hold < 0, updated_at = now()
-        where product_id = ${productId} and epoch = ${epoch}`)
+        with mine as materialized (
+          select product_id, greatest(0, extra_stock) as sold from order_service.products
+          where product_id = ${productId} and epoch = ${epoch} for update
+        ), noted as (
+          insert into order_service.mendings (product_id, verb, qty, answer) select product_id, 'follow', sold, 'seen' from mine where sold > 0
+        ), open as (
+          insert into order_service.undecided (product_id, why, too_many, too_few, taken, doubts)
+          select product_id, 'sold', sold, 0, '[]', '[]' from mine where sold > 0
+        )
+        update order_service.products p
+        set predicted_stock = predicted_stock + mine.sold, extra_stock = least(0, extra_stock), unsellable = extra_hold < 0, updated_at = now()
+        from mine where p.product_id = mine.product_id`)
     },
 
     /** The product's books at Catalog and ours agree, whatever came of these doubts. @returns false where somebody else mends it since */
     async agreed(productId: number, epoch: number, doubts: readonly Doubt[]): Promise<boolean> {
       const { rowCount } = await pool.query(sql.prepared('agreed', nothing)`
         with mine as (
-          update order_service.products set unsellable = false where product_id = ${productId} and epoch = ${epoch} returning product_id
+          update order_service.products set unsellable = false, mending_since = null
+          where product_id = ${productId} and epoch = ${epoch} returning product_id
         ), looked as (
           update order_service.doubts d set looked_at = clock_timestamp() from mine
           where d.product_id = mine.product_id and d.looked_at is null and d.id = any(${sql.array(
@@ -249,11 +317,37 @@ export function createStockLedger(pool: Pool) {
       return rowCount > 0
     },
 
-    /** Doubts of this age and above can no longer happen: no neighbour acts so late. */
-    async forgetOld(productId: number, ageMs: number): Promise<void> {
-      await pool.query(sql.prepared('forget-old-doubts', nothing)`
-        delete from order_service.doubts
-        where product_id = ${productId} and looked_at is not null and since < clock_timestamp() - ${ageMs}::float8 * interval '1 ms'`)
+    /** Doubts of this age and above that somebody has looked at: they can no longer happen. @returns their ids, rising */
+    async oldDoubts(productId: number, ageMs: number): Promise<number[]> {
+      const rows = await pool.any(sql.prepared('old-doubts', z.object({ id: z.int() }))`
+        select id from order_service.doubts
+        where product_id = ${productId} and looked_at is not null and since < clock_timestamp() - ${ageMs}::float8 * interval '1 ms'
+        order by id`)
+      return rows.map(({ id }) => id)
+    },
+
+    /** These did not happen. @param undecided where they may have, beside pieces that somebody else brought */
+    async forget(productId: number, doubtIds: readonly number[], undecided: Undecided | undefined): Promise<void> {
+      await pool.query(sql.prepared('forget-doubts', nothing)`
+        with gone as (
+          delete from order_service.doubts where product_id = ${productId} and id = any(${sql.array([...doubtIds], 'int8')}) returning id
+        )
+        insert into order_service.undecided (product_id, why, too_many, too_few, taken, doubts)
+        select ${productId}, 'two-stories', u.too_many, u.too_few, u.taken, u.doubts
+        from jsonb_to_recordset(${undecidedInput(undecided)}::jsonb) as u (too_many bigint, too_few bigint, taken jsonb, doubts jsonb)
+        where exists (select from gone)`)
+    },
+
+    /**
+     * What several stories fitted, the latest first, for as long as the reaper keeps it: a piece that Catalog offers too many or too few
+     * after faults is among these.
+     * @param productIds all of them, where none is named
+     */
+    async undecided(productIds: readonly number[] = []): Promise<UndecidedPieces[]> {
+      const rows = await pool.any(sql.type(undecidedRow)`
+        select product_id, why, too_many, too_few, taken, doubts, at from order_service.undecided
+        where ${productIds.length === 0} or product_id = any(${sql.array([...productIds], 'int4')}) order by id desc`)
+      return rows.map(({ product_id: productId, too_many: tooMany, too_few: tooFew, ...rest }) => ({ productId, tooMany, tooFew, ...rest }))
     },
 
     /** Neither extras nor doubts: nothing is left for the mender. */

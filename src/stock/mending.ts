@@ -4,11 +4,19 @@
  */
 import type { Catalog } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
-import { type Books, type Doubt, effectOf, type Finding, type MendingAnswer, type StockLedger } from '../db/stock-ledger.ts'
+import {
+  type Books,
+  type Doubt,
+  effectOf,
+  type Finding,
+  type MendingAnswer,
+  type MendingReason,
+  type StockLedger,
+} from '../db/stock-ledger.ts'
 import type { StockVerb } from '../model.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { enoughFor, type Lease } from './leases.ts'
-import { recognise } from './recognise.ts'
+import { recognise, undecided } from './recognise.ts'
 
 /** Time as the steps see it; a test moves its own. */
 export interface Clock {
@@ -45,7 +53,7 @@ export type Mended = { agreed: true; epoch: number; books: Books } | { agreed: f
 /** One that was stopped, and lost its lease: what it saw is old, and nothing more of it counts. */
 const overtaken: Mended = { agreed: false, reason: 'somebody else mends it' }
 
-const nothingNew: Finding = { happened: [], unexplainedHold: 0, followedStock: 0 }
+const nothingNew: Finding = { happened: [], unexplainedHold: 0, followedStock: 0, undecided: undefined }
 
 /** @returns undefined where Catalog says what we know */
 function understand(books: Books, says: { inStock: number; reserved: number }): Finding | undefined {
@@ -58,15 +66,23 @@ function understand(books: Books, says: { inStock: number; reserved: number }): 
     happened,
     unexplainedHold: effects.reduce((rest, effect) => rest - effect.hold, hold),
     followedStock: effects.reduce((rest, effect) => rest - effect.stock, stock),
+    undecided: undecided(books.doubts, hold, stock, happened),
   }
 }
 
+interface MendingCall {
+  verb: StockVerb
+  qty: number
+  why: MendingReason
+}
+
 /** What is needed to bring extras to nothing, one call at a time. Restock before anything else: while it is missing, pieces are offered to nobody. */
-function nextCall({ extraHold, extraStock }: Books): { verb: StockVerb; qty: number } | undefined {
-  if (extraStock < 0) return { verb: 'restock', qty: -extraStock }
-  if (extraHold > 0) return { verb: 'commit', qty: extraHold } // the stock is then short: the next round restocks it
-  if (extraHold < 0) return { verb: 'reserve', qty: -extraHold }
-  if (extraStock > 0) return { verb: 'reserve', qty: extraStock } // a restock too many: the next round commits it
+function nextCall({ extraHold, extraStock }: Books, canRelease: boolean): MendingCall | undefined {
+  if (extraStock < 0) return { verb: 'restock', qty: -extraStock, why: 'stock-short' }
+  // Without a release the stock is short after it: the next round restocks it.
+  if (extraHold > 0) return { verb: canRelease ? 'release' : 'commit', qty: extraHold, why: 'hold-of-nobody' }
+  if (extraHold < 0) return { verb: 'reserve', qty: -extraHold, why: 'hold-missing' }
+  if (extraStock > 0) return { verb: 'reserve', qty: extraStock, why: 'stock-extra' } // the next round commits it
   return undefined
 }
 
@@ -105,16 +121,18 @@ export async function mend(
       }
       const books = await look(epoch)
       if (!books) return overtaken
-      const next = nextCall(books)
+      const next = nextCall(books, catalog.mayRelease())
       if (!next) return (await ledger.agreed(productId, epoch, books.doubts)) ? { agreed: true, epoch, books } : overtaken
       if (calls === MOST_CALLS) return { agreed: false, reason: `${calls} calls did not bring it about` }
       calls += 1
       const doubt = await ledger.sending(productId, epoch, next.verb, next.qty)
       if (!doubt) return overtaken
       epoch = doubt.epoch
-      const answer = await send(doubt)
+      const answer = await send(doubt, next.why)
       metrics.mendings.inc({ verb: next.verb, answer })
-      if (answer === 'refused') {
+      if (answer === 'done') metrics.mendedPieces.inc({ verb: next.verb }, next.qty)
+      // One that Catalog turned out not to have is done without.
+      if (answer === 'refused' && !(next.verb === 'release' && !catalog.mayRelease())) {
         if (next.verb === 'reserve') await ledger.cannotHold(productId, epoch)
         return { agreed: false, reason: `catalog refused to ${next.verb} ${next.qty} of product ${productId}` }
       }
@@ -145,7 +163,7 @@ export async function mend(
     return ledger.read(productId)
   }
 
-  async function send(doubt: Doubt): Promise<MendingAnswer> {
+  async function send(doubt: Doubt, why: MendingReason): Promise<MendingAnswer> {
     const { verb, qty } = doubt
     let answer: MendingAnswer
     try {
@@ -157,14 +175,14 @@ export async function mend(
       if (!(error instanceof NoAnswer)) throw error
       // What was never sent did not happen, as little as what was refused; but there is nobody to ask on.
       if (!error.sent) {
-        await ledger.answered(productId, doubt, 'refused')
+        await ledger.answered(productId, doubt, 'refused', why)
         throw error
       }
       answer = 'unknown'
       settledAt = error.settlesAt
       goesOnAt = Math.max(settledAt, clock.now() + PAUSE_MS)
     }
-    await ledger.answered(productId, doubt, answer)
+    await ledger.answered(productId, doubt, answer, why)
     return answer
   }
 }

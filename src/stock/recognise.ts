@@ -1,5 +1,5 @@
-/** Which of the doubts happened, given what Catalog says. */
-import { type Doubt, effectOf } from '../db/stock-ledger.ts'
+/** Which of the doubts happened, given what Catalog says; and what that leaves undecided. */
+import { type Doubt, effectOf, type Undecided } from '../db/stock-ledger.ts'
 
 /** Beyond so many sums the search keeps those it has: with some twenty doubts of different sizes on one product a person has to look anyway. */
 const MOST_SUMS = 20_000
@@ -66,4 +66,47 @@ export function recognise(doubts: readonly Doubt[], hold: number, stock: number)
     if (fits && (!best || better(rank(story), rank(best)))) best = story
   }
   return best?.doubts ?? []
+}
+
+/**
+ * Other stories may fit as well: without pieces that somebody took away, and with all of `hold` explained. They differ from the one that
+ * was taken by pieces which somebody else then did not bring, or did.
+ * @param taken the story that was taken
+ * @param concerned only stories with one of these in them count
+ * @returns undefined where all of them offer the same
+ */
+export function undecided(
+  doubts: readonly Doubt[],
+  hold: number,
+  stock: number,
+  taken: readonly Doubt[],
+  concerned?: ReadonlySet<number>,
+): Undecided | undefined {
+  let sums = new Map([['0 0 0 false', { hold: 0, stock: 0, lowered: 0, isConcerned: false }]])
+  for (const doubt of doubts) {
+    const grown = new Map(sums)
+    const effect = effectOf(doubt)
+    for (const sum of sums.values()) {
+      const next = {
+        hold: sum.hold + effect.hold,
+        stock: sum.stock + effect.stock,
+        lowered: sum.lowered + Math.max(0, -effect.hold),
+        isConcerned: sum.isConcerned || concerned?.has(doubt.id) === true,
+      }
+      grown.set(`${next.hold} ${next.stock} ${next.lowered} ${next.isConcerned}`, next)
+    }
+    sums = grown
+    if (sums.size > MOST_SUMS) break
+  }
+  const stockTaken = taken.reduce((sum, doubt) => sum + effectOf(doubt).stock, 0)
+  let tooMany = 0
+  let tooFew = 0
+  for (const sum of sums.values()) {
+    const notLowered = hold - sum.hold
+    const fits = sum.stock <= stock && (notLowered === 0 || (notLowered > 0 && notLowered <= sum.lowered && sum.stock === stock))
+    if (!fits || (concerned && !sum.isConcerned)) continue
+    tooMany = Math.max(tooMany, sum.stock - stockTaken)
+    tooFew = Math.max(tooFew, stockTaken - sum.stock)
+  }
+  return tooMany > 0 || tooFew > 0 ? { tooMany, tooFew, doubts, taken } : undefined
 }

@@ -41,6 +41,7 @@ export function createMetrics() {
     ]),
     neighbourInFlight: gauge('order_neighbour_calls_in_flight', 'Calls under way, at most the bulkhead’s places', ['neighbour']),
     mendings: counter('order_mendings_total', 'Mending calls and corrections, by verb and answer', ['verb', 'answer']),
+    mendedPieces: counter('order_mended_pieces_total', 'Pieces that mending calls moved at Catalog, by verb', ['verb']),
     productsInDoubt: gauge('order_products_in_doubt', 'Products with extras or doubts that the mender still works on', []),
     productsUnsellable: gauge('order_products_unsellable', 'Products of which Catalog refused a hold that mending needed: sold twice', []),
     jobs: gauge('order_queue_jobs', 'Jobs by queue and state', ['queue', 'state']),

@@ -29,6 +29,8 @@ export interface Counter extends MendingParts {
   script(productId: number, ...behaviours: Behaviour[]): void
   /** Every call of a product does so from now on. */
   always(productId: number, behaviour: Behaviour | undefined): void
+  /** Whether Catalog has a release, and whether we have found out that it has not. */
+  release: { isThere: boolean; isKnownMissing: boolean }
   /** What was asked of a product, looks aside. */
   asked(productId: number): string[]
   /** A product that we have met, with `drift` holds of others. Catalog says what we expect. */
@@ -50,6 +52,7 @@ export async function openCounter(): Promise<Counter> {
   const constant = new Map<number, Behaviour>()
   let now = 1000
   let due: { at: number; act: () => void }[] = []
+  const release = { isThere: false, isKnownMissing: true }
 
   function pass(ms: number): void {
     now += ms
@@ -64,14 +67,20 @@ export async function openCounter(): Promise<Counter> {
     if (verb === 'reserve') books.reserved += qty
     if (verb === 'commit') Object.assign(books, { inStock: books.inStock - qty, reserved: Math.max(0, books.reserved - qty) })
     if (verb === 'restock') books.inStock += qty
+    if (verb === 'release') books.reserved = Math.max(0, books.reserved - qty)
     return true
   }
 
   const catalog: Catalog = {
+    mayRelease: () => !release.isKnownMissing,
     async change({ verb, items, mayGo }) {
       const { productId, qty } = items[0]!
       if (mayGo && !(await mayGo())) throw new NoAnswer('not sent', { sent: false, settlesAt: now })
       journal.push({ productId, call: `${verb} ${qty}`, at: now })
+      if (verb === 'release' && !release.isThere) {
+        release.isKnownMissing = true
+        return { answer: 'refused', status: 404, detail: 'Not Found' }
+      }
       const does = constant.get(productId) ?? scripts.get(productId)?.shift() ?? 'acts'
       if (does === 'refuses') return { answer: 'refused', status: 409, detail: 'Insufficient stock' }
       if (does === 'unreachable') throw new NoAnswer('ECONNREFUSED', { sent: false, settlesAt: now })
@@ -106,6 +115,7 @@ export async function openCounter(): Promise<Counter> {
     metrics: createMetrics(),
     shelf,
     journal,
+    release,
     script: (productId, ...behaviours) => void scripts.set(productId, behaviours),
     always: (productId, behaviour) => void (behaviour ? constant.set(productId, behaviour) : constant.delete(productId)),
     asked: (productId) => journal.filter((one) => one.productId === productId && one.call !== 'look').map(({ call }) => call),

@@ -50,7 +50,7 @@ test.serial('what was seen under an epoch that is over is not written down, nor 
   const { doubts, epoch } = await counter.ledger.read(id)
   await query(counter.dsn, 'update order_service.products set extra_stock = 2 where product_id = $1', [id])
   await counter.ledger.raiseEpoch(id)
-  t.false(await counter.ledger.settle(id, epoch, { happened: doubts, unexplainedHold: 1, followedStock: 1 }))
+  t.false(await counter.ledger.settle(id, epoch, { happened: doubts, unexplainedHold: 1, followedStock: 1, undecided: undefined }))
   t.is(await counter.ledger.sending(id, epoch, 'reserve', 2), undefined)
   t.false(await counter.ledger.agreed(id, epoch, doubts))
   await counter.ledger.cannotHold(id, epoch)
@@ -62,8 +62,8 @@ test.serial('a call whose answer came while another one understood it as a doubt
   const id = await counter.product()
   const doubt = (await counter.ledger.sending(id, 1, 'reserve', 2))!
   const { doubts, epoch } = await counter.ledger.read(id)
-  await counter.ledger.answered(id, doubt, 'done')
-  t.true(await counter.ledger.settle(id, epoch, { happened: doubts, unexplainedHold: 0, followedStock: 0 }))
+  await counter.ledger.answered(id, doubt, 'done', 'hold-missing')
+  t.true(await counter.ledger.settle(id, epoch, { happened: doubts, unexplainedHold: 0, followedStock: 0, undecided: undefined }))
   t.like(await counter.row(id), { hold: 2 })
 })
 

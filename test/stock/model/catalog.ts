@@ -16,6 +16,8 @@ export interface CatalogTerms {
   /** A late call acts after 3 s at the earliest, and after so many ms at the latest. */
   actLateMs: number
   faultsEndMs: number
+  /** Whether it has a release, as a newer Catalog may. */
+  release: boolean
 }
 
 export interface PlayedCatalog {
@@ -34,7 +36,7 @@ interface Visit {
   checkedAt: number
 }
 
-export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs }: CatalogTerms): PlayedCatalog {
+export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs, release }: CatalogTerms): PlayedCatalog {
   const { chance } = world
   const shelf: PlayedCatalog['shelf'] = new Map()
   const visits = new Map<number, Set<Visit>>()
@@ -68,6 +70,7 @@ export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs }:
         if (verb === 'reserve') now.reserved = books.reserved + qty
         if (verb === 'commit') Object.assign(now, { inStock: books.inStock - qty, reserved: Math.max(0, books.reserved - qty) })
         if (verb === 'restock') now.inStock = books.inStock + qty
+        if (verb === 'release') now.reserved = Math.max(0, books.reserved - qty)
         visits.get(productId)!.delete(visit)
         world.tell(() => `catalog ${verb} ${qty} of ${productId} for ${key}: ${JSON.stringify(now)}`)
       }
@@ -80,6 +83,8 @@ export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs }:
     overwritten,
     isFree: (productId) => !visits.get(productId)?.size,
     clientOf: (life, looks) => ({
+      mayRelease: () => release,
+
       async change({ verb, items, idempotencyKey, mayGo }) {
         const unsent = () => new NoAnswer(`catalog ${verb} was not sent`, { sent: false, settlesAt: world.now() })
         const began = world.now()

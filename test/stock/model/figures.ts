@@ -15,6 +15,10 @@ export interface Figures {
   tooFew: number
   /** Seeds with a wrong piece of which our records do not say so, or for which there is no reason but a fault of ours. */
   unexplained: number[]
+  /** Seeds with a wrong piece that the ledger does not list as undecided. */
+  unlisted: number[]
+  /** Pieces that it lists. */
+  undecided: number
   /** Seeds in which two calls were at one product at once, both of them in their time. */
   overlaps: number[]
   /** How often what happened. */
@@ -32,6 +36,8 @@ export async function figuresOf(from: number, seeds: number, changed: Partial<Kn
     tooMany: 0,
     tooFew: 0,
     unexplained: [],
+    unlisted: [],
+    undecided: 0,
     overlaps: [],
     tally: {},
   }
@@ -56,6 +62,8 @@ function add(figures: Figures, end: End): void {
   const isExplained =
     products.every(({ productId, wrongStock }) => wrongStock === noted(productId)) && misreadings.every(({ why }) => why !== 'none')
   if (!isExplained) figures.unexplained.push(seed)
+  for (const { undecided } of products) figures.undecided += Math.max(undecided.tooMany, undecided.tooFew)
+  if (products.some(({ wrongStock, undecided }) => wrongStock > undecided.tooMany || -wrongStock > undecided.tooFew)) figures.unlisted.push(seed)
   if (tally.overlaps) figures.overlaps.push(seed)
   for (const [what, times] of Object.entries(tally)) figures.tally[what] = (figures.tally[what] ?? 0) + times
 }

@@ -47,7 +47,9 @@ function inMemory(): Side {
             `${productId} ${verb} ${qty} ${orderId} ${attempt} ${lookedAt !== null}`,
         )
         .sort(),
-      mendings: rows.ledger.tables.mendings.map(({ productId, verb, qty, answer }) => `${productId} ${verb} ${qty} ${answer}`).sort(),
+      mendings: rows.ledger.tables.mendings
+        .map(({ productId, verb, qty, answer, orderId, why }) => `${productId} ${verb} ${qty} ${answer} ${orderId ?? null} ${why ?? null}`)
+        .sort(),
       checkouts: [...rows.checkouts].map(
         ([id, row]) => `${id} ${row.state} ${row.recoveryPoint} ${row.attempt} ${row.reserveCall} ${row.shipmentCall}`,
       ),
@@ -121,7 +123,8 @@ function inPostgres(pool: Pool, dsn: string): Side {
         case when looked_at is null then 'false' else 'true' end) as row from order_service.doubts`)) as string[]
       ).sort(),
       mendings: (
-        (await rowsOf(`select concat_ws(' ', product_id, verb, qty, answer) as row from order_service.mendings`)) as string[]
+        (await rowsOf(`select concat_ws(' ', product_id, verb, qty, answer, coalesce(order_id::text, 'null'), coalesce(why, 'null')) as row
+          from order_service.mendings`)) as string[]
       ).sort(),
       checkouts: await rowsOf(`select concat_ws(' ', order_id, state, recovery_point, attempt, reserve_call, shipment_call) as row
         from order_service.checkouts order by order_id`),
@@ -239,11 +242,12 @@ function nextStep(chance: Chance, orders: number, events: number): Step {
       const { doubts } = await side.ledger.read(id)
       const happened = doubts.filter((doubt) => doubt.verb === verb && doubt.qty === qty)
       // A doubt that others have understood meanwhile has its effect already.
-      const gone = { ...(happened[0] ?? { verb, qty, since: new Date() }), id: 1_000_000 }
+      const gone = { ...(happened[0] ?? { verb, qty, since: new Date(), orderId: null }), id: 1_000_000 }
       return side.ledger.settle(id, await epochOf(side, id), {
         happened: [...happened, gone],
         unexplainedHold: pieces,
         followedStock: -pieces,
+        undecided: pieces > 0 ? { tooMany: pieces, tooFew: 0, doubts, taken: happened } : undefined,
       })
     }),
     ifMet(async (side) => {
@@ -251,13 +255,18 @@ function nextStep(chance: Chance, orders: number, events: number): Step {
       if (!doubt) return 'overtaken'
       const answer = pieces > 0 ? 'done' : pieces < 0 ? 'refused' : 'unknown'
       if (epochShift === 0 && age === 0)
-        await side.ledger.settle(id, doubt.epoch, { happened: [doubt], unexplainedHold: 0, followedStock: 0 })
-      await side.ledger.answered(id, doubt, answer)
+        await side.ledger.settle(id, doubt.epoch, { happened: [doubt], unexplainedHold: 0, followedStock: 0, undecided: undefined })
+      await side.ledger.answered(id, doubt, answer, pieces > 0 ? 'hold-missing' : 'stock-short')
       return { verb: doubt.verb, qty: doubt.qty, epoch: doubt.epoch }
     }),
     ifMet(async (side) => side.ledger.cannotHold(id, await epochOf(side, id))),
     ifMet(async (side) => side.ledger.agreed(id, await epochOf(side, id), (await side.ledger.read(id)).doubts)),
-    ({ ledger }) => ledger.forgetOld(id, age),
+    async ({ ledger }) => {
+      const old = await ledger.oldDoubts(id, age)
+      await ledger.forget(id, old, pieces > 0 ? { tooMany: 0, tooFew: pieces, doubts: [], taken: [] } : undefined)
+      return old.length
+    },
+    async ({ ledger }) => (await ledger.undecided(age === 0 ? [] : [id])).map(({ at, taken, doubts, ...rest }) => rest),
     ({ ledger }) => ledger.isAtPeace(id),
     ({ ledger }) => ledger.inNeed(),
     ({ ledger }) => ledger.count(),

@@ -1,5 +1,13 @@
 /** The tables of products, doubts and mendings in memory, with the verbs of src/db/stock-ledger.ts: ledger.test.ts holds the two together. */
-import { type Books, type Doubt, type DoubtfulCall, effectOf, type StockLedger } from '../../../src/db/stock-ledger.ts'
+import {
+  type Books,
+  type Doubt,
+  type DoubtfulCall,
+  effectOf,
+  type MendingReason,
+  type StockLedger,
+  type UndecidedPieces,
+} from '../../../src/db/stock-ledger.ts'
 import type { ProductQty, StockVerb } from '../../../src/model.ts'
 
 /** Verbs that answer at once. */
@@ -26,7 +34,15 @@ export interface DoubtRow extends Doubt {
 export interface StockTables {
   products: Map<number, ProductRow>
   doubts: DoubtRow[]
-  mendings: { productId: number; verb: StockVerb | 'follow' | 'unexplained-hold'; qty: number; answer: string }[]
+  mendings: {
+    productId: number
+    verb: StockVerb | 'follow' | 'unexplained-hold'
+    qty: number
+    answer: string
+    orderId?: number | null
+    why?: MendingReason
+  }[]
+  undecided: UndecidedPieces[]
 }
 
 export interface PlayedLedger extends AtOnce<StockLedger> {
@@ -44,7 +60,7 @@ export function playLedger(
   heldOf: (productId: number) => number,
   unsettledCalls: (productId: number) => DoubtfulCall[],
 ): PlayedLedger {
-  const tables: StockTables = { products: new Map(), doubts: [], mendings: [] }
+  const tables: StockTables = { products: new Map(), doubts: [], mendings: [], undecided: [] }
   const { products, mendings } = tables
   let lastDoubt = 0
 
@@ -79,8 +95,12 @@ export function playLedger(
     return fresh.length > 0
   }
 
-  function note(productId: number, verb: StockTables['mendings'][number]['verb'], qty: number, answer: string): void {
-    if (qty !== 0) mendings.push({ productId, verb, qty, answer })
+  function note(mending: StockTables['mendings'][number]): void {
+    if (mending.qty !== 0) mendings.push(mending)
+  }
+
+  function leaveOpen(productId: number, undecided: Pick<UndecidedPieces, 'tooMany' | 'tooFew'> | undefined, why: UndecidedPieces['why']): void {
+    if (undecided) tables.undecided.push({ productId, taken: [], doubts: [], ...undecided, why, at: new Date(now()) })
   }
 
   function epochOf(productId: number): number | null {
@@ -121,20 +141,24 @@ export function playLedger(
       const { drift, predictedStock, extraHold, extraStock, epoch } = products.get(productId)!
       const doubts = tables.doubts
         .filter((doubt) => doubt.productId === productId)
-        .map(({ id, verb, qty, since }) => ({ id, verb, qty, since }))
+        .map(({ id, verb, qty, since, orderId }) => ({ id, verb, qty, since, orderId }))
       return { productId, held: heldOf(productId), drift, predictedStock, extraHold, extraStock, epoch, doubts }
     },
     doubt: (calls) => void writeDown(calls),
     doubtUnsettled: (productId) => writeDown(unsettledCalls(productId)),
-    settle(productId, epoch, { happened, unexplainedHold, followedStock }) {
+    settle(productId, epoch, { happened, unexplainedHold, followedStock, undecided }) {
       const row = mine(productId, epoch)
       if (!row) return false
-      note(productId, 'unexplained-hold', unexplainedHold, 'seen')
-      note(productId, 'follow', followedStock, 'seen')
+      note({ productId, verb: 'unexplained-hold', qty: unexplainedHold, answer: 'seen' })
+      note({ productId, verb: 'follow', qty: followedStock, answer: 'seen' })
+      leaveOpen(productId, undecided, 'two-stories')
       row.extraHold += unexplainedHold
       row.predictedStock += followedStock
       for (const doubt of happened) {
-        if (remove([doubt.id]) > 0) add(row, doubt)
+        const { verb, qty, orderId } = tables.doubts.find(({ id }) => id === doubt.id) ?? doubt
+        if (remove([doubt.id]) === 0) continue
+        add(row, doubt)
+        note({ productId, verb, qty, answer: 'happened', orderId })
       }
       return true
     },
@@ -143,17 +167,20 @@ export function playLedger(
       if (!row) return undefined
       row.epoch += 1
       const { id, since } = write(productId, verb, qty)
-      return { id, verb, qty, since, epoch: row.epoch }
+      return { id, verb, qty, since, orderId: null, epoch: row.epoch }
     },
-    answered(productId, doubt, answer) {
-      note(productId, doubt.verb, doubt.qty, answer)
+    answered(productId, doubt, answer, why) {
+      note({ productId, verb: doubt.verb, qty: doubt.qty, answer, why })
       if (answer === 'unknown' || remove([doubt.id]) === 0 || answer === 'refused') return
       add(products.get(productId)!, doubt)
     },
     cannotHold(productId, epoch) {
       const row = mine(productId, epoch)
       if (!row) return
-      row.predictedStock += Math.max(0, row.extraStock)
+      const sold = Math.max(0, row.extraStock)
+      note({ productId, verb: 'follow', qty: sold, answer: 'seen' })
+      if (sold > 0) leaveOpen(productId, { tooMany: sold, tooFew: 0 }, 'sold')
+      row.predictedStock += sold
       row.extraStock = Math.min(0, row.extraStock)
       row.unsellable = row.extraHold < 0
     },
@@ -164,10 +191,15 @@ export function playLedger(
       row.unsellable = false
       return true
     },
-    forgetOld(productId, ageMs) {
+    oldDoubts(productId, ageMs) {
       const isOld = (doubt: DoubtRow) => doubt.productId === productId && doubt.lookedAt !== null && doubt.since.getTime() < now() - ageMs
-      remove(tables.doubts.filter(isOld).map(({ id }) => id))
+      return tables.doubts.filter(isOld).map(({ id }) => id)
     },
+    forget(productId, doubtIds, undecided) {
+      if (remove(doubtIds) > 0) leaveOpen(productId, undecided, 'two-stories')
+    },
+    undecided: (productIds = []) =>
+      tables.undecided.filter(({ productId }) => productIds.length === 0 || productIds.includes(productId)).toReversed(),
     isAtPeace(productId) {
       const row = products.get(productId)
       return row !== undefined && !needs(row, productId)

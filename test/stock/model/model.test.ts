@@ -75,7 +75,7 @@ for (const [name, knobs, isWrong] of [
 async function stoppedBeforeItsRecord(epochs: boolean) {
   const world = createWorld(1)
   const rows = playRows(world.now, { epochs })
-  const catalog = playCatalog(world, { faultRate: 0, actLateMs: 0, faultsEndMs: 0 })
+  const catalog = playCatalog(world, { faultRate: 0, actLateMs: 0, faultsEndMs: 0, release: false })
   const leases = playLeases(world, { lease: true, freeze: true })
   catalog.shelf.set(1, { inStock: 10, reserved: 0 })
   rows.ledger.meet(1, { inStock: 10, reserved: 0 })

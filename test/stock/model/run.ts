@@ -19,6 +19,7 @@ const rows: Record<string, Partial<Knobs>> = {
   'PostgreSQL leaves one in a hundred without an answer': { faultRate: 0, restocks: false, unheard: 0.01 },
   'a fault in every hundredth call': { faultRate: 0.01 },
   'a fault in every twentieth call': { faultRate: 0.05 },
+  'the same, and Catalog has a release': { faultRate: 0.05, release: true },
   'no lease': { faultRate: 0.01, lease: false },
   'no mending': { faultRate: 0.01, mend: false },
   'no mender': { faultRate: 0.01, mender: false },
@@ -30,7 +31,7 @@ const say = (line: string) => process.stdout.write(`${line}\n`)
 if (values.tell === undefined) {
   for (const [name, knobs] of Object.entries(rows)) {
     if (!name.startsWith(values.only)) continue
-    const { seeds, orders, sold, unfinished, wrongHolds, tooMany, tooFew, unexplained, overlaps, tally } = await figuresOf(
+    const { seeds, orders, sold, unfinished, wrongHolds, tooMany, tooFew, unexplained, unlisted, undecided, overlaps, tally } = await figuresOf(
       Number(values.from),
       Number(values.seeds),
       knobs,
@@ -38,7 +39,7 @@ if (values.tell === undefined) {
     const which = (found: number[]) => `${found.length}${found.length > 0 ? ` (${found.slice(0, 5).join(', ')})` : ''}`
     say(
       `${name}: ${seeds} seeds, ${orders} orders, ${sold} pieces sold; unfinished ${which(unfinished)}, wrong holds ${which(wrongHolds)}, ` +
-        `pieces too many ${tooMany}, too few ${tooFew}, unexplained ${which(unexplained)}, overlaps ${which(overlaps)}; ` +
+        `pieces too many ${tooMany}, too few ${tooFew}, unexplained ${which(unexplained)}, unlisted ${which(unlisted)}, undecided ${undecided}, overlaps ${which(overlaps)}; ` +
         Object.entries(tally)
           .map(([what, times]) => `${what} ${times}`)
           .sort()

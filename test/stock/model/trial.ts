@@ -30,6 +30,8 @@ export interface Knobs {
   flushes: number
   /** Somebody else brings pieces every five seconds. */
   restocks: boolean
+  /** Whether Catalog has a release. */
+  release: boolean
   /** Pieces of each product at the beginning. */
   stock: number
   // The protections, to be switched off one by one.
@@ -50,6 +52,7 @@ export const knobs: Knobs = {
   stops: true,
   flushes: 0.1,
   restocks: true,
+  release: false,
   stock: 60,
   lease: true,
   mend: true,
@@ -69,6 +72,8 @@ export interface ProductEnd {
   wrongHold: number
   /** Pieces that Catalog has too many; below 0: too few. */
   wrongStock: number
+  /** What the ledger says of it: at the most so many too many, and too few. */
+  undecided: { tooMany: number; tooFew: number }
 }
 
 export interface End {
@@ -91,7 +96,7 @@ export async function trial(seed: number, changed: Partial<Knobs> = {}, hear?: (
   const world = createWorld(seed, hear)
   const { chance } = world
   const rows = playRows(world.now, { epochs: on.epochs })
-  const catalog = playCatalog(world, { faultRate: on.faultRate, actLateMs: on.actLateMs, faultsEndMs: on.faultsLastMs })
+  const catalog = playCatalog(world, { faultRate: on.faultRate, actLateMs: on.actLateMs, faultsEndMs: on.faultsLastMs, release: on.release })
   const leases = playLeases(world, on)
   const shippingOf = playShipping(world, { refuses: 0.2, silent: 0.01 })
   const workers: Worker[] = []
@@ -244,6 +249,9 @@ export async function trial(seed: number, changed: Partial<Knobs> = {}, hear?: (
         productId,
         wrongHold: reserved - leaked.get(productId)! - rows.heldOf(productId),
         wrongStock: inStock - (arrived.get(productId)! - (paid.get(productId) ?? 0)),
+        undecided: rows.ledger
+          .undecided([productId])
+          .reduce((sum, { tooMany, tooFew }) => ({ tooMany: sum.tooMany + tooMany, tooFew: sum.tooFew + tooFew }), { tooMany: 0, tooFew: 0 }),
       }
     }),
     misreadings: audit.misreadings,

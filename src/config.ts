@@ -4,6 +4,8 @@ import { z } from 'zod'
 
 const port = z.coerce.number().int().min(0).max(65_535)
 const positive = z.coerce.number().int().min(1)
+/** A day at the least: what is under way may still need it. */
+const days = z.coerce.number().int().min(1).max(36_500)
 const flag = z.enum(['true', 'false']).transform((text) => text === 'true')
 const httpUrl = (example: string) =>
   z.string().refine((text) => /^https?:\/\/[^/?#]+/.test(text) && URL.canParse(text), { error: `is not a URL; write ${example}` })
@@ -61,6 +63,12 @@ const environment = z.object({
   PAYMENT_AMOUNT_CHECK: z.enum(['strict', 'off'], { error: 'is not one of strict, off' }).default('strict'),
   EMIT_ORDER_PAID: flag.default(false),
   WORKER_CONCURRENCY: positive.default(512),
+
+  // A consumer that lost its place is told once more what Kafka itself keeps for 7 days by default.
+  RETENTION_OUTBOX_DAYS: days.default(7),
+  RETENTION_CHECKOUT_DAYS: days.default(30),
+  RETENTION_INBOX_DAYS: days.default(90),
+  RETENTION_MENDINGS_DAYS: days.default(90),
 })
 
 /** What nobody may run with in production: the secrets that stand in the stack's documentation. */
@@ -87,7 +95,7 @@ export class ConfigError extends Error {
 const printable = new Set(['HOST', 'PORT', 'METRICS_PORT', 'LOG_LEVEL', 'MIGRATE', 'JWT_ALGORITHM', 'KAFKA_BOOTSTRAP', 'REDIS_PREFIX'])
 
 function fault(variable: string, value: string | undefined, message: string): string {
-  const shown = printable.has(variable) || /(_(MS|CONCURRENCY|POOL)|^MAX_IN_FLIGHT.*)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''
+  const shown = printable.has(variable) || /(_(MS|DAYS|CONCURRENCY|POOL)|^MAX_IN_FLIGHT.*)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''
   return `${variable} ${message}${shown}`
 }
 

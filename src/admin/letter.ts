@@ -42,9 +42,13 @@ export function shown(letter: DeadLetter): string {
     ['last', shownTime(letter.lastAt)],
     ['on its topic', letter.publishedAt ? shownTime(letter.publishedAt) : 'not yet'],
     ['came from', `${safe(letter.topic)}, partition ${letter.partition}, offset ${letter.offset}, sent ${shownTime(letter.sentAt)}`],
-    ['key', shownBytes(letter.key)],
-    ...letter.headers.map(([name, value]) => [`header ${safe(name)}`, shownBytes(value)] as [string, string]),
-    ['value', shownBytes(letter.value)],
+    ...(letter.prunedAt
+      ? [['bytes', `pruned at ${shownTime(letter.prunedAt)}`] as [string, string]]
+      : [
+          ['key', shownBytes(letter.key)] as [string, string],
+          ...letter.headers.map(([name, value]) => [`header ${safe(name)}`, shownBytes(value)] as [string, string]),
+          ['value', shownBytes(letter.value)] as [string, string],
+        ]),
   ]
   return table(rows)
 }

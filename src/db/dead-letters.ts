@@ -21,6 +21,8 @@ export interface DeadLetter extends Message {
   firstAt: Date
   lastAt: Date
   publishedAt: Date | undefined
+  /** Since then its bytes are gone: key, value and headers. */
+  prunedAt: Date | undefined
 }
 
 const letterRow = z.object({
@@ -42,12 +44,13 @@ const letterRow = z.object({
   first_at: z.date(),
   last_at: z.date(),
   published_at: z.date().nullable(),
+  pruned_at: z.date().nullable(),
 })
 const headerList = z.array(z.tuple([z.string(), z.string()]))
 const nothing = z.object({})
 
 const columns = sql.fragment`l.id, l.event_id, e.order_id, l.topic, l.partition, l.kafka_offset, encode(l.key, 'base64') as key,
-  encode(l.value, 'base64') as value, l.headers, l.sent_at, l.fault, l.reason, l.state, l.note, l.times, l.first_at, l.last_at, l.published_at`
+  encode(l.value, 'base64') as value, l.headers, l.sent_at, l.fault, l.reason, l.state, l.note, l.times, l.first_at, l.last_at, l.published_at, l.pruned_at`
 const letters = sql.fragment`order_service.dead_letters l left join order_service.payment_events e on e.id = l.event_id`
 
 const bytes = (text: string | null) => (text === null ? null : Buffer.from(text, 'base64'))
@@ -72,6 +75,7 @@ function letterOf(row: z.infer<typeof letterRow>): DeadLetter {
     firstAt: row.first_at,
     lastAt: row.last_at,
     publishedAt: row.published_at ?? undefined,
+    prunedAt: row.pruned_at ?? undefined,
   }
 }
 

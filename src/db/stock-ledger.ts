@@ -317,25 +317,11 @@ export function createStockLedger(pool: Pool) {
       return rowCount > 0
     },
 
-    /** Doubts of this age and above that somebody has looked at: they can no longer happen. @returns their ids, rising */
-    async oldDoubts(productId: number, ageMs: number): Promise<number[]> {
-      const rows = await pool.any(sql.prepared('old-doubts', z.object({ id: z.int() }))`
-        select id from order_service.doubts
-        where product_id = ${productId} and looked_at is not null and since < clock_timestamp() - ${ageMs}::float8 * interval '1 ms'
-        order by id`)
-      return rows.map(({ id }) => id)
-    },
-
-    /** These did not happen. @param undecided where they may have, beside pieces that somebody else brought */
-    async forget(productId: number, doubtIds: readonly number[], undecided: Undecided | undefined): Promise<void> {
-      await pool.query(sql.prepared('forget-doubts', nothing)`
-        with gone as (
-          delete from order_service.doubts where product_id = ${productId} and id = any(${sql.array([...doubtIds], 'int8')}) returning id
-        )
-        insert into order_service.undecided (product_id, why, too_many, too_few, taken, doubts)
-        select ${productId}, 'two-stories', u.too_many, u.too_few, u.taken, u.doubts
-        from jsonb_to_recordset(${undecidedInput(undecided)}::jsonb) as u (too_many bigint, too_few bigint, taken jsonb, doubts jsonb)
-        where exists (select from gone)`)
+    /** Doubts of this age and above can no longer happen: no neighbour acts so late. */
+    async forgetOld(productId: number, ageMs: number): Promise<void> {
+      await pool.query(sql.prepared('forget-old-doubts', nothing)`
+        delete from order_service.doubts
+        where product_id = ${productId} and looked_at is not null and since < clock_timestamp() - ${ageMs}::float8 * interval '1 ms'`)
     },
 
     /**

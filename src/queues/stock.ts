@@ -15,9 +15,12 @@ const options: JobsOptions = {
   backoff: { type: 'fixed', delay: 10_000 },
   removeOnComplete: true,
   removeOnFail: { count: 1000 },
+  keepLogs: 50, // a product that was sold twice is looked at until a person has put it right
 }
 
 export interface StockQueue {
+  /** Sees to it that each has its job; one that waits for its next look goes on waiting. */
+  see(productIds: readonly number[]): Promise<void>
   /** Has the products mended now, also those whose job waits for its next look. */
   wake(productIds: readonly number[]): Promise<void>
   queue: Queue
@@ -27,11 +30,14 @@ export interface StockQueue {
 export function createStockQueue(redis: Redis, prefix: string): StockQueue {
   const queue = new Queue(STOCK_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
   queue.on('error', () => {}) // its connection is watched where it is made
+  const add = (productIds: readonly number[]) =>
+    queue.addBulk(productIds.map((productId) => ({ name: 'mend', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })))
   return {
+    async see(productIds) {
+      await add(productIds)
+    },
     async wake(productIds) {
-      const jobs = await queue.addBulk(
-        productIds.map((productId) => ({ name: 'mend', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })),
-      )
+      const jobs = await add(productIds)
       // A job that was there already may be waiting for its time; promote refuses any other.
       await Promise.all(jobs.map((job) => job.promote().catch(() => {})))
     },

@@ -19,6 +19,7 @@ import { STOCK_QUEUE } from '../queues/stock.ts'
 import { createLeases } from '../stock/leases.ts'
 import { createMender } from '../stock/mender.ts'
 import type { Clock } from '../stock/mending.ts'
+import { createReaper } from '../processors/reaper.ts'
 import { createRescuer } from '../processors/rescuer.ts'
 import type { StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
@@ -27,6 +28,9 @@ import type { Base } from './connect.ts'
 /** Of the 15 s that a process has to end in: then the jobs are left to others. */
 const JOBS_END_MS = 3000
 const MENDER_LOOKS_EVERY_MS = 30_000
+/** Enough for what is kept for days; of a run that fails the next one has to do twice as much. */
+const REAP_EVERY_MS = 10 * 60_000
+const DAY_MS = 86_400_000
 /** A customer whose job is lost has 8 s. */
 const RESCUE_EVERY_MS = 1000
 
@@ -88,7 +92,10 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     startJobs(base, STOCK_QUEUE, 4, createMendProcessor(createMender(stock), logger)),
   ]
   const lookForNeed = () => {
-    ledger.inNeed().then(wakeMender, (error: Error) => logger.warn({ err: error }, 'could not look for products in need'))
+    ledger
+      .inNeed()
+      .then((productIds) => base.stockQueue.see(productIds))
+      .catch((error: Error) => logger.warn({ err: error }, 'could not look for products in need'))
   }
   lookForNeed()
   const menderTimer = setInterval(lookForNeed, MENDER_LOOKS_EVERY_MS)
@@ -104,7 +111,21 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     logger,
     metrics,
   })
-  const rescued = Promise.all([rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, rescuing.signal, logger)))
+  const reaper = createReaper({
+    pool,
+    retention: {
+      outboxMs: config.RETENTION_OUTBOX_DAYS * DAY_MS,
+      checkoutMs: config.RETENTION_CHECKOUT_DAYS * DAY_MS,
+      inboxMs: config.RETENTION_INBOX_DAYS * DAY_MS,
+      mendingsMs: config.RETENTION_MENDINGS_DAYS * DAY_MS,
+    },
+    logger,
+    metrics,
+  })
+  const rescued = Promise.all([
+    ...[rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, rescuing.signal, 'rescuer', logger)),
+    every(REAP_EVERY_MS, () => reaper(rescuing.signal), rescuing.signal, 'reaper', logger),
+  ])
   closers.push(async () => {
     clearInterval(menderTimer)
     rescuing.abort()
@@ -113,7 +134,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
 }
 
 /** Runs one after the other, never two at once. A run that fails is a run in vain; of a series of them the first is worth a line. */
-async function every(ms: number, run: () => Promise<unknown>, signal: AbortSignal, logger: Logger): Promise<void> {
+async function every(ms: number, run: () => Promise<unknown>, signal: AbortSignal, name: string, logger: Logger): Promise<void> {
   let inVain = 0
   while (!signal.aborted) {
     try {
@@ -121,7 +142,7 @@ async function every(ms: number, run: () => Promise<unknown>, signal: AbortSigna
       inVain = 0
     } catch (error) {
       inVain += 1
-      if (inVain === 1) logger.warn({ err: error }, 'the rescuer could not look; it goes on trying')
+      if (inVain === 1) logger.warn({ err: error }, `the ${name} could not look; it goes on trying`)
     }
     await sleep(ms, undefined, { signal }).catch(() => {})
   }

@@ -2,9 +2,7 @@
  * The mender: works on every product with extras or doubts, at once and again until its doubts are ten minutes old, since a call may
  * act late. It has no end but success.
  */
-import type { Books } from '../db/stock-ledger.ts'
 import { mend } from './mending.ts'
-import { undecided } from './recognise.ts'
 import { type StockParts, writeDownExpired } from './stock-call.ts'
 
 /** A neighbour that acts so late has not been seen; a doubt of this age did not happen. */
@@ -21,18 +19,12 @@ export type Mender = (productId: number, looks: number) => Promise<number | unde
 /** @returns a function whose `looks` is how often this product has been looked at since it was last at peace */
 export function createMender(parts: StockParts): Mender {
   const { leases, ledger, clock } = parts
-
-  async function forgetOld({ productId, doubts }: Books): Promise<void> {
-    const old = await ledger.oldDoubts(productId, DOUBT_LASTS_MS)
-    if (old.length > 0) await ledger.forget(productId, old, undecided(doubts, 0, 0, [], new Set(old)))
-  }
-
   return async (productId, looks) => {
     const lease = await leases.take({ productIds: [productId], calls: [], deadline: clock.wallTime() + LEASE_PATIENCE_MS })
     try {
       await writeDownExpired(parts, lease)
       const mended = await mend(parts, productId, lease, { notBefore: clock.now(), deadline: clock.wallTime() + MENDING_LASTS_MS })
-      if (mended.agreed) await forgetOld(mended.books)
+      if (mended.agreed) await ledger.forgetOld(productId, DOUBT_LASTS_MS)
     } finally {
       lease.letGo()
     }

@@ -69,42 +69,31 @@ export function recognise(doubts: readonly Doubt[], hold: number, stock: number)
 }
 
 /**
- * Other stories may fit as well: without pieces that somebody took away, and with all of `hold` explained. They differ from the one that
- * was taken by pieces which somebody else then did not bring, or did.
+ * Pieces came, and it is not known for certain whose they are: a restock of ours may have been somebody else's delivery, and of a
+ * delivery some may have gone into calls that left no trace but that. What the other stories that fit would mean, in pieces.
+ * Deliveries that no look shows are not thought of: every commit beside a reserve of as many would leave that open.
  * @param taken the story that was taken
- * @param concerned only stories with one of these in them count
- * @returns undefined where all of them offer the same
+ * @returns undefined where nothing came, or all stories offer as many pieces
  */
-export function undecided(
-  doubts: readonly Doubt[],
-  hold: number,
-  stock: number,
-  taken: readonly Doubt[],
-  concerned?: ReadonlySet<number>,
-): Undecided | undefined {
-  let sums = new Map([['0 0 0 false', { hold: 0, stock: 0, lowered: 0, isConcerned: false }]])
-  for (const doubt of doubts) {
+export function undecided(doubts: readonly Doubt[], hold: number, stock: number, taken: readonly Doubt[]): Undecided | undefined {
+  const stockTaken = taken.reduce((sum, doubt) => sum + effectOf(doubt).stock, 0)
+  if (stock <= stockTaken && !taken.some(({ verb }) => verb === 'restock')) return undefined
+  let sums = new Map([['0 0 0', { hold: 0, stock: 0, lowered: 0 }]])
+  for (const effect of doubts.map(effectOf)) {
     const grown = new Map(sums)
-    const effect = effectOf(doubt)
     for (const sum of sums.values()) {
-      const next = {
-        hold: sum.hold + effect.hold,
-        stock: sum.stock + effect.stock,
-        lowered: sum.lowered + Math.max(0, -effect.hold),
-        isConcerned: sum.isConcerned || concerned?.has(doubt.id) === true,
-      }
-      grown.set(`${next.hold} ${next.stock} ${next.lowered} ${next.isConcerned}`, next)
+      const next = { hold: sum.hold + effect.hold, stock: sum.stock + effect.stock, lowered: sum.lowered + Math.max(0, -effect.hold) }
+      grown.set(`${next.hold} ${next.stock} ${next.lowered}`, next)
     }
     sums = grown
     if (sums.size > MOST_SUMS) break
   }
-  const stockTaken = taken.reduce((sum, doubt) => sum + effectOf(doubt).stock, 0)
   let tooMany = 0
   let tooFew = 0
   for (const sum of sums.values()) {
     const notLowered = hold - sum.hold
     const fits = sum.stock <= stock && (notLowered === 0 || (notLowered > 0 && notLowered <= sum.lowered && sum.stock === stock))
-    if (!fits || (concerned && !sum.isConcerned)) continue
+    if (!fits) continue
     tooMany = Math.max(tooMany, sum.stock - stockTaken)
     tooFew = Math.max(tooFew, stockTaken - sum.stock)
   }

@@ -33,6 +33,7 @@ export function createMetrics() {
       'What the rescuer found: checkouts and payments without a job, overdue checkouts, calls of the dead',
       ['what'],
     ),
+    pruned: counter('order_pruned_total', 'Rows that the reaper has pruned, by table', ['table']),
     leaseWaitSeconds: histogram('order_lease_wait_seconds', 'From asking for the leases of a cart to having them', []),
     neighbourSeconds: histogram('order_neighbour_call_seconds', 'Calls to neighbours by answer: a status class, unsent or unanswered', [
       'neighbour',

@@ -36,10 +36,10 @@ const open: [string, Doubt[], { hold: number; stock: number }, [tooMany: number,
   ['a restock that may have been somebody else’s', doubts(['restock', 2]), { hold: 0, stock: 2 }, [0, 2]],
   ['of two restocks one, or both, or none', doubts(['restock', 2], ['restock', 3]), { hold: 0, stock: 3 }, [0, 3]],
   ['pieces are not taken for a restock of more', doubts(['restock', 5]), { hold: 0, stock: 2 }, undefined],
-  ['a commit and a reserve that leave no trace where somebody brought as many', doubts(['commit', 2], ['reserve', 2]), { hold: 0, stock: 0 }, [0, 2]],
-  ['two stories of which neither moves a piece', doubts(['release', 2], ['reserve', 2]), { hold: 0, stock: 0 }, undefined],
-  ['a commit that was a release', doubts(['release', 2], ['commit', 2]), { hold: -2, stock: 0 }, [0, 2]],
-  ['a release that was a commit', doubts(['release', 2], ['commit', 2]), { hold: -2, stock: -2 }, undefined],
+  ['a delivery beside a commit and a reserve that leave no other trace', doubts(['commit', 2], ['reserve', 2]), { hold: 0, stock: 3 }, [0, 2]],
+  ['a delivery that no look shows is not thought of', doubts(['commit', 2], ['reserve', 2]), { hold: 0, stock: 0 }, undefined],
+  ['a delivery beside two stories of which neither moves a piece', doubts(['release', 2], ['reserve', 2]), { hold: 0, stock: 3 }, undefined],
+  ['a release that was a commit', doubts(['release', 2], ['commit', 2]), { hold: -2, stock: 1 }, [0, 2]],
 ]
 for (const [what, given, { hold, stock }, pieces] of open) {
   test(`undecided: ${what}`, (t) => {
@@ -47,10 +47,3 @@ for (const [what, given, { hold, stock }, pieces] of open) {
     t.deepEqual(found && [found.tooMany, found.tooFew], pieces)
   })
 }
-
-test('undecided among doubts that are forgotten: a story without any of them was told before', (t) => {
-  const given = doubts(['commit', 2], ['reserve', 2], ['commit', 1], ['reserve', 1])
-  const found = (old: number[]) => undecided(given, 0, 0, [], new Set(old))
-  t.like(found([0]), { tooMany: 0, tooFew: 3 })
-  t.is(undecided(given.slice(0, 2), 0, 0, [], new Set([7])), undefined)
-})

@@ -261,11 +261,7 @@ function nextStep(chance: Chance, orders: number, events: number): Step {
     }),
     ifMet(async (side) => side.ledger.cannotHold(id, await epochOf(side, id))),
     ifMet(async (side) => side.ledger.agreed(id, await epochOf(side, id), (await side.ledger.read(id)).doubts)),
-    async ({ ledger }) => {
-      const old = await ledger.oldDoubts(id, age)
-      await ledger.forget(id, old, pieces > 0 ? { tooMany: 0, tooFew: pieces, doubts: [], taken: [] } : undefined)
-      return old.length
-    },
+    ({ ledger }) => ledger.forgetOld(id, age),
     async ({ ledger }) => (await ledger.undecided(age === 0 ? [] : [id])).map(({ at, taken, doubts, ...rest }) => rest),
     ({ ledger }) => ledger.isAtPeace(id),
     ({ ledger }) => ledger.inNeed(),

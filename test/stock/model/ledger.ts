@@ -191,12 +191,9 @@ export function playLedger(
       row.unsellable = false
       return true
     },
-    oldDoubts(productId, ageMs) {
+    forgetOld(productId, ageMs) {
       const isOld = (doubt: DoubtRow) => doubt.productId === productId && doubt.lookedAt !== null && doubt.since.getTime() < now() - ageMs
-      return tables.doubts.filter(isOld).map(({ id }) => id)
-    },
-    forget(productId, doubtIds, undecided) {
-      if (remove(doubtIds) > 0) leaveOpen(productId, undecided, 'two-stories')
+      remove(tables.doubts.filter(isOld).map(({ id }) => id))
     },
     undecided: (productIds = []) =>
       tables.undecided.filter(({ productId }) => productIds.length === 0 || productIds.includes(productId)).toReversed(),

@@ -1,0 +1,82 @@
+/**
+ * What the reaper prunes, in batches: payloads and personal data of what is over. Keys, identities and outcomes stay, so that a repeat,
+ * of a request or of the whole payment topic, still finds them. Rows that somebody has locked are left for the next run.
+ */
+import { sql } from 'slonik'
+import { z } from 'zod'
+import type { Pool } from './pool.ts'
+
+/** Prunes at most `limit` rows that are older than `ageMs`. @returns how many it has pruned; fewer than `limit`: no more are due */
+export type Prune = (pool: Pool, ageMs: number, limit: number) => Promise<number>
+
+const nothing = z.object({})
+// Not clock_timestamp(), which no index serves.
+const before = (ageMs: number) => sql.fragment`now() - ${ageMs}::float8 * interval '1 ms'`
+
+/** Events that Kafka has acknowledged. Those that wait, or that no broker takes, stay; the numbers of events are drawn, and never again. */
+export const pruneOutbox: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-outbox', nothing)`
+    delete from order_service.outbox where id = any(array(
+      select id from order_service.outbox where sent_at < ${before(ageMs)} order by sent_at limit ${limit} for update skip locked))`)
+  return rowCount
+}
+
+/**
+ * Address and cart of checkouts that have ended, and the email of those that became no order: an order's row in `public` has its
+ * customer's, who may come again with the key. One whose last call nobody has accounted for keeps its cart for the mender.
+ */
+export const pruneCheckouts: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-checkouts', nothing)`
+    update order_service.checkouts
+    set pruned_at = now(), address = null, lines = '[]', history = '[]', user_email = case when state = 'CREATED' then user_email end
+    where order_id = any(array(
+      select order_id from order_service.checkouts
+      where state <> 'OPEN' and pruned_at is null and created_at < ${before(ageMs)} and not (state = 'CANCELLED' and reserve_call = 'unknown')
+      order by created_at limit ${limit} for update skip locked))`)
+  return rowCount
+}
+
+/** Bytes of payment events that were applied. What was paid by whom and how it ended stays. */
+export const pruneInbox: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-inbox', nothing)`
+    update order_service.payment_events set pruned_at = now(), key = null, value = null, headers = '[]', details = '{}'
+    where id = any(array(
+      select id from order_service.payment_events where state = 'APPLIED' and pruned_at is null and received_at < ${before(ageMs)}
+      order by received_at limit ${limit} for update skip locked))`)
+  return rowCount
+}
+
+/**
+ * Bytes of dead letters that a person has dealt with, with those of their events. What waits for a person, is driven once more, or is not
+ * on its topic yet is left whole.
+ */
+export const pruneDeadLetters: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-dead-letters', nothing)`
+    with due as materialized (
+      select id, event_id from order_service.dead_letters l
+      where state <> 'WAITING' and pruned_at is null and last_at < ${before(ageMs)} and (published_at is not null or publish_refused is not null)
+        and not exists (select from order_service.payment_events e where e.id = l.event_id and e.state = 'WAITING')
+      order by last_at limit ${limit} for update skip locked
+    ), events as (
+      update order_service.payment_events set pruned_at = now(), key = null, value = null, headers = '[]', details = '{}'
+      where id = any(array(select event_id from due)) and state = 'DEAD' and pruned_at is null
+    )
+    update order_service.dead_letters set pruned_at = now(), key = null, value = null, headers = '[]'
+    where id = any(array(select id from due))`)
+  return rowCount
+}
+
+/** Ids rise with time, and nothing keeps a row: the oldest come first. */
+export const pruneMendings: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-mendings', nothing)`
+    delete from order_service.mendings where id = any(array(
+      select id from order_service.mendings order by id limit ${limit} for update skip locked)) and at < ${before(ageMs)}`)
+  return rowCount
+}
+
+export const pruneUndecided: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-undecided', nothing)`
+    delete from order_service.undecided where id = any(array(
+      select id from order_service.undecided order by id limit ${limit} for update skip locked)) and at < ${before(ageMs)}`)
+  return rowCount
+}

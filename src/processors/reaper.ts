@@ -1,0 +1,76 @@
+/**
+ * The reaper: prunes what has been kept for as long as it has to be. It runs in every worker by a timer; two at once share the work,
+ * since each takes rows that the other has not locked.
+ */
+import type { Pool } from '../db/pool.ts'
+import {
+  type Prune,
+  pruneCheckouts,
+  pruneDeadLetters,
+  pruneInbox,
+  pruneMendings,
+  pruneOutbox,
+  pruneUndecided,
+} from '../db/retention.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+
+/** How long what is kept, in ms. */
+export interface Retention {
+  /** Outbox: after the acknowledgement. */
+  outboxMs: number
+  /** Address and cart of a checkout: after its beginning. */
+  checkoutMs: number
+  /** Bytes of payment events after they came, of dead letters after they were dealt with. */
+  inboxMs: number
+  /** What was mended, and what that left undecided. */
+  mendingsMs: number
+}
+
+export interface ReaperParts {
+  pool: Pool
+  retention: Retention
+  logger: Logger
+  metrics: Pick<Metrics, 'pruned'>
+  /** Rows in a statement: so many are locked for some 10 ms. */
+  batchRows?: number
+  /** Between two statements customers' own come first. */
+  pause?: () => Promise<unknown>
+}
+
+const BATCH_ROWS = 500
+const PAUSE_MS = 50
+const aWhile = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+
+/** One run, until nothing is due. @returns rows pruned, by table; what it throws is a run in vain, and what it has pruned stays so */
+export type Reaper = (signal?: AbortSignal) => Promise<Record<string, number>>
+
+export function createReaper({ pool, retention, logger, metrics, batchRows = BATCH_ROWS, pause = aWhile }: ReaperParts): Reaper {
+  const tables: [table: string, prune: Prune, ageMs: number][] = [
+    ['outbox', pruneOutbox, retention.outboxMs],
+    ['checkouts', pruneCheckouts, retention.checkoutMs],
+    ['payment_events', pruneInbox, retention.inboxMs],
+    ['dead_letters', pruneDeadLetters, retention.inboxMs],
+    ['mendings', pruneMendings, retention.mendingsMs],
+    ['undecided', pruneUndecided, retention.mendingsMs],
+  ]
+
+  async function pruneAll(prune: Prune, ageMs: number, table: string, signal: AbortSignal | undefined): Promise<number> {
+    for (let total = 0; ; await pause()) {
+      const rows = await prune(pool, ageMs, batchRows)
+      metrics.pruned.inc({ table }, rows)
+      total += rows
+      if (rows < batchRows || signal?.aborted) return total
+    }
+  }
+
+  return async (signal) => {
+    const pruned: Record<string, number> = {}
+    for (const [table, prune, ageMs] of tables) {
+      if (signal?.aborted) break
+      pruned[table] = await pruneAll(prune, ageMs, table, signal)
+    }
+    if (Object.values(pruned).some((rows) => rows > 0)) logger.info({ pruned }, 'the reaper has pruned what was kept long enough')
+    return pruned
+  }
+}

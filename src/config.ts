@@ -95,7 +95,8 @@ export class ConfigError extends Error {
 const printable = new Set(['HOST', 'PORT', 'METRICS_PORT', 'LOG_LEVEL', 'MIGRATE', 'JWT_ALGORITHM', 'KAFKA_BOOTSTRAP', 'REDIS_PREFIX'])
 
 function fault(variable: string, value: string | undefined, message: string): string {
-  const shown = printable.has(variable) || /(_(MS|DAYS|CONCURRENCY|POOL)|^MAX_IN_FLIGHT.*)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''
+  const shown =
+    printable.has(variable) || /(_(MS|DAYS|CONCURRENCY|POOL)|^MAX_IN_FLIGHT.*)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''
   return `${variable} ${message}${shown}`
 }
 
@@ -127,6 +128,18 @@ const adminEnvironment = environment.pick({ POSTGRES_DSN: true, REDIS_URL: true,
 
 /** What the operators' command line needs of it: it works where the rest is wrong. */
 export type AdminConfig = z.infer<typeof adminEnvironment>
+
+const catalogEnvironment = environment.pick({ CATALOG_BASE: true, CATALOG_CONCURRENCY: true, CALL_TIMEOUT_MS: true })
+
+/** What it needs to look at Catalog. */
+export type CatalogConfig = z.infer<typeof catalogEnvironment>
+
+/** @throws ConfigError */
+export function readCatalogConfig(env: Record<string, string | undefined>): CatalogConfig {
+  const { faults, data } = read(catalogEnvironment, env)
+  if (!data) throw new ConfigError(faults)
+  return data
+}
 
 /** @throws ConfigError */
 export function readAdminConfig(env: Record<string, string | undefined>): AdminConfig {

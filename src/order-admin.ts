@@ -1,31 +1,35 @@
 /**
  * What operators do on the command line, straight on PostgreSQL and the queues:
  *
- *     node src/order-admin.ts GROUP COMMAND [arguments]     without any, it says what there is
+ *     node src/order-admin.ts [GROUP] COMMAND [arguments]     without any, it says what there is
  *
  * Exit codes: 0 done; 1 not all of it could be done; 64 the command line, 78 the environment is wrong; 69 PostgreSQL or Redis is away.
  */
 import { parseArgs } from 'node:util'
-import { type Group, openTools, postgresFault, Unavailable, UsageError } from './admin/command.ts'
+import { type Command, type Group, openTools, postgresFault, Unavailable, UsageError } from './admin/command.ts'
 import { deadLetters } from './admin/dead-letters.ts'
+import { ledger } from './admin/ledger.ts'
 import { safe } from './admin/shown.ts'
-import { ConfigError, readAdminConfig } from './config.ts'
+import { ConfigError, readAdminConfig, readCatalogConfig } from './config.ts'
 
-const groups: Record<string, Group> = { 'dead-letters': deadLetters }
+const commands: Record<string, Group | Command> = { 'dead-letters': deadLetters, ledger }
+const isCommand = (one: Group | Command): one is Command => typeof one.prepare === 'function'
 /** `EX_USAGE`, `EX_UNAVAILABLE` and `EX_CONFIG` of sysexits.h. */
 const EXIT = { usage: 64, unavailable: 69, config: 78 }
 
 const usage = () =>
-  Object.entries(groups)
-    .flatMap(([name, commands]) =>
-      Object.values(commands).map((command) => [`order-admin ${name} ${command.usage}`, command.about] as const),
+  Object.entries(commands)
+    .flatMap(([name, one]) =>
+      (isCommand(one) ? [one] : Object.values(one)).map((command) => [`order-admin ${name} ${command.usage}`, command.about] as const),
     )
     .map(([line, about]) => `  ${line}\n      ${about}`)
     .join('\n')
 
-function find([groupName, commandName, ...rest]: readonly string[]) {
+function find([groupName, ...args]: readonly string[]) {
   if (groupName === undefined) throw new UsageError('Name a command')
-  const group = Object.hasOwn(groups, groupName) ? groups[groupName]! : undefined
+  const group = Object.hasOwn(commands, groupName) ? commands[groupName]! : undefined
+  if (group && isCommand(group)) return { command: group, rest: args }
+  const [commandName, ...rest] = args
   if (!group) throw new UsageError(`There is no ${JSON.stringify(groupName)}`)
   const command = commandName !== undefined && Object.hasOwn(group, commandName) ? group[commandName] : undefined
   if (!command)
@@ -49,7 +53,7 @@ async function main(args: readonly string[]): Promise<number> {
   const { command, rest } = find(args)
   const { values, positionals } = parsed(rest, command.options)
   const run = command.prepare({ values, positionals }) // before anything is asked: a wrong command line changes nothing
-  const tools = openTools(readAdminConfig(process.env))
+  const tools = openTools(readAdminConfig(process.env), () => readCatalogConfig(process.env))
   try {
     return (await run(tools)) ? 0 : 1
   } finally {

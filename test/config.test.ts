@@ -22,11 +22,12 @@ test('all faults are told at once, each in a line that names its variable, none 
         KAFKA_BOOTSTRAP: 'kafka',
         CHECKOUT_BUDGET_MS: 'soon',
         JWT_SECRET: 'hunter3',
+        RETENTION_INBOX_DAYS: '0',
       }),
     { instanceOf: ConfigError },
   )
   const named = error.faults.map((line) => line.split(' ')[0])
-  t.deepEqual(named.sort(), ['CHECKOUT_BUDGET_MS', 'KAFKA_BOOTSTRAP', 'POSTGRES_DSN', 'SVC_INTERNAL_KEY'])
+  t.deepEqual(named.sort(), ['CHECKOUT_BUDGET_MS', 'KAFKA_BOOTSTRAP', 'POSTGRES_DSN', 'RETENTION_INBOX_DAYS', 'SVC_INTERNAL_KEY'])
   t.false(error.message.includes('hunter'))
 })
 

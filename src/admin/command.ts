@@ -1,10 +1,13 @@
 /** What a command of the operators is, and what it works with. */
 import type { ParseArgsConfig } from 'node:util'
-import type { AdminConfig } from '../config.ts'
+import { type Catalog, createCatalog } from '../clients/catalog.ts'
+import { createNeighbour } from '../clients/http.ts'
+import type { AdminConfig, CatalogConfig } from '../config.ts'
 import { connectPool, type Pool, sqlState } from '../db/pool.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { connectFailFast, ready } from '../queues/redis.ts'
 import { createLogger } from '../telemetry/logger.ts'
+import { createMetrics } from '../telemetry/metrics.ts'
 
 /** The command line is wrong; nothing was done. */
 export class UsageError extends Error {}
@@ -37,11 +40,14 @@ export interface Tools {
   pool(): Promise<Pool>
   /** Connects when it is first asked for. @throws Unavailable */
   payments(): Promise<PaymentQueue>
+  /** To look at: it connects with the first look. @throws ConfigError */
+  catalog(): Catalog
   print(line: string): void
   close(): Promise<void>
 }
 
-export function openTools(config: AdminConfig): Tools {
+/** @param readCatalog is asked for what only some commands need */
+export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig): Tools {
   const logger = createLogger('silent')
   const closers: (() => Promise<unknown>)[] = []
   const once = <T>(open: () => Promise<T>) => {
@@ -66,6 +72,12 @@ export function openTools(config: AdminConfig): Tools {
       closers.push(() => queue.close())
       return queue
     }),
+    catalog() {
+      const { CATALOG_BASE: base, CATALOG_CONCURRENCY: concurrency, CALL_TIMEOUT_MS: timeoutMs } = readCatalog()
+      const neighbour = createNeighbour({ name: 'catalog', base, headers: {}, concurrency, timeoutMs, metrics: createMetrics() })
+      closers.push(() => neighbour.close())
+      return createCatalog(neighbour)
+    },
     print: (line) => void process.stdout.write(`${line}\n`),
     async close() {
       for (const close of closers.toReversed()) await close().catch(() => {})

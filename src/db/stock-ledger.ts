@@ -1,5 +1,5 @@
 /** What Catalog's books of a product should say: the rows of `products`, `doubts` and `mendings` (docs/stock.md). */
-import { sql } from 'slonik'
+import { type FragmentSqlToken, sql } from 'slonik'
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
 import type { Attempt } from './checkouts.ts'
@@ -120,7 +120,8 @@ const undecidedInput = (undecided: Undecided | undefined) =>
       : [],
   )
 
-const heldOf = (productId: number) => sql.fragment`
+/** Pieces that our rows hold of a product. @param productId its id, or a column that has it */
+export const heldOf = (productId: number | FragmentSqlToken) => sql.fragment`
   coalesce((select sum(i.qty) from public.order_items i join public.orders o on o.id = i.order_id
     where i.product_id = ${productId} and o.status = 'CREATED'), 0)
   + coalesce((select sum(l.qty) from order_service.checkouts c cross join lateral jsonb_to_recordset(c.lines) as l (product_id int, qty int)

@@ -3,15 +3,7 @@
  * since each takes rows that the other has not locked.
  */
 import type { Pool } from '../db/pool.ts'
-import {
-  type Prune,
-  pruneCheckouts,
-  pruneDeadLetters,
-  pruneInbox,
-  pruneMendings,
-  pruneOutbox,
-  pruneUndecided,
-} from '../db/retention.ts'
+import { type Prune, pruneCheckouts, pruneDeadLetters, pruneInbox, pruneMendings, pruneOutbox, pruneUndecided } from '../db/retention.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 

@@ -31,7 +31,9 @@ export function createStockQueue(redis: Redis, prefix: string): StockQueue {
   const queue = new Queue(STOCK_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
   queue.on('error', () => {}) // its connection is watched where it is made
   const add = (productIds: readonly number[]) =>
-    queue.addBulk(productIds.map((productId) => ({ name: 'mend', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })))
+    queue.addBulk(
+      productIds.map((productId) => ({ name: 'mend', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })),
+    )
   return {
     async see(productIds) {
       await add(productIds)

@@ -2,6 +2,7 @@
 import { countLetters } from '../db/dead-letters.ts'
 import { readLag } from '../db/outbox.ts'
 import { readBridgeBooks } from '../db/inbox.ts'
+import { readLedgerSums } from '../db/ledger-view.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
@@ -29,6 +30,16 @@ export function watchGauges({ metrics, pool, checkoutQueue, stockQueue, paymentQ
       const { inDoubt, unsellable } = await ledger.count()
       metrics.productsInDoubt.set(inDoubt)
       metrics.productsUnsellable.set(unsellable)
+    },
+    async () => {
+      const sums = await readLedgerSums(pool)
+      metrics.ledgerDrift.set(sums.drift)
+      metrics.ledgerExtras.set({ kind: 'hold' }, sums.extraHold)
+      metrics.ledgerExtras.set({ kind: 'stock' }, sums.extraStock)
+      metrics.ledgerUndecided.set(sums.undecided)
+      metrics.doubts.set(sums.doubts)
+      metrics.doubtsOldestSeconds.set(sums.oldestDoubtSeconds)
+      metrics.mendingLongestSeconds.set(sums.longestMendingSeconds)
     },
     ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue].map((queue) => async () => {
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')

@@ -60,6 +60,125 @@ test.serial('a hold too many is committed, and the pieces are restocked', async 
   t.deepEqual(counter.shelf.get(id), { inStock: 10, reserved: 1 })
 })
 
+/** Runs with a Catalog that has a release, or of which nobody knows yet that it has none. */
+async function withRelease<T>(isThere: boolean, act: () => Promise<T>): Promise<T> {
+  Object.assign(counter.release, { isThere, isKnownMissing: false })
+  return act().finally(() => Object.assign(counter.release, { isThere: false, isKnownMissing: true }))
+}
+
+test.serial('a hold too many is released where Catalog has a release', async (t) => {
+  const id = await counter.product({ drift: 1 })
+  counter.shelf.get(id)!.reserved = 3
+  await extras(id, { hold: 2 })
+  t.true((await withRelease(true, () => mended(id))).agreed)
+  t.deepEqual(counter.asked(id), ['release 2'])
+  t.deepEqual(counter.shelf.get(id), { inStock: 10, reserved: 1 })
+  t.like(await counter.row(id), { hold: 0, stock: 0 })
+})
+
+test.serial('a Catalog that turns out to have no release is mended without one, in the same look', async (t) => {
+  const id = await counter.product()
+  counter.shelf.get(id)!.reserved = 2
+  await extras(id, { hold: 2 })
+  t.true((await withRelease(false, () => mended(id))).agreed)
+  t.deepEqual(counter.asked(id), ['release 2', 'commit 2', 'restock 2'])
+  t.deepEqual(counter.shelf.get(id), { inStock: 10, reserved: 0 })
+  t.deepEqual(await counter.doubts(id), [])
+})
+
+test.serial(
+  'a release without an answer is a doubt: it happened, or it is asked for again; one that comes late is taken back',
+  async (t) => {
+    for (const [behaviour, calls] of [
+      ['silent', ['release 2']],
+      ['lost', ['release 2', 'release 2']],
+    ] as const) {
+      const id = await counter.product({ drift: 5 })
+      counter.shelf.get(id)!.reserved = 7
+      await extras(id, { hold: 2 })
+      counter.script(id, behaviour)
+      t.true((await withRelease(true, () => mended(id))).agreed)
+      t.deepEqual(counter.asked(id), calls)
+      t.deepEqual(counter.shelf.get(id), { inStock: 10, reserved: 5 })
+    }
+    const id = await counter.product({ drift: 5 })
+    counter.shelf.get(id)!.reserved = 7
+    await extras(id, { hold: 2 })
+    counter.script(id, 'late')
+    await withRelease(true, async () => {
+      t.true((await mended(id)).agreed)
+      counter.clock.pass(LATE_MS)
+      t.is(counter.shelf.get(id)!.reserved, 3)
+      t.true((await mended(id)).agreed)
+    })
+    t.deepEqual(counter.asked(id), ['release 2', 'release 2', 'reserve 2'])
+    t.deepEqual(counter.shelf.get(id), { inStock: 10, reserved: 5 })
+  },
+)
+
+test.serial('what was mended stands on record, with why, and for which order the call was that had happened', async (t) => {
+  const id = await counter.product()
+  await counter.ledger.doubt([{ productId: id, qty: 2, verb: 'reserve', orderId: 61, attempt: 1 }])
+  Object.assign(counter.shelf.get(id)!, { inStock: 15, reserved: 2 })
+  t.true((await mended(id)).agreed)
+  const rows = await query(
+    counter.dsn,
+    'select verb, qty::int, answer, why, order_id from order_service.mendings where product_id = $1 order by id',
+    [id],
+  )
+  t.deepEqual(rows, [
+    { verb: 'reserve', qty: 2, answer: 'happened', why: null, order_id: 61 },
+    { verb: 'follow', qty: 5, answer: 'seen', why: null, order_id: null },
+    { verb: 'commit', qty: 2, answer: 'done', why: 'hold-of-nobody', order_id: null },
+    { verb: 'restock', qty: 2, answer: 'done', why: 'stock-short', order_id: null },
+  ])
+  t.deepEqual(await counter.ledger.undecided([id]), [])
+})
+
+test.serial(
+  'pieces that came and may be our own restock, or somebody else’s, are listed as undecided; so are those sold before they could be taken back',
+  async (t) => {
+    const id = await counter.product({ inStock: 8 })
+    await extras(id, { stock: 0 })
+    await query(counter.dsn, `insert into order_service.doubts (product_id, verb, qty) values ($1, 'restock', 2)`, [id])
+    counter.shelf.get(id)!.inStock = 10
+    counter.script(id, 'refuses')
+    t.like(await mended(id), { agreed: false })
+    const found = await counter.ledger.undecided([id])
+    t.like(found, { length: 2 })
+    t.like(found[0], { productId: id, why: 'sold', tooMany: 2, tooFew: 0 })
+    t.like(found[1], { productId: id, why: 'two-stories', tooMany: 0, tooFew: 2 })
+    t.like(found[1]!.taken, { length: 1, 0: { verb: 'restock', qty: 2, orderId: null } })
+  },
+)
+
+test.serial('drift that an operator hands to the mender is given back', async (t) => {
+  const id = await counter.product({ drift: 3 })
+  await query(counter.dsn, 'update order_service.products set extra_hold = extra_hold + drift, drift = 0 where product_id = $1', [id])
+  t.true(await inNeed(id))
+  t.true((await mended(id)).agreed)
+  t.deepEqual(counter.shelf.get(id), { inStock: 10, reserved: 0 })
+  t.like(await counter.row(id), { drift: 0, hold: 0, stock: 0, predicted: 10 })
+})
+
+test.serial('since when a product is being mended is told until its books agree', async (t) => {
+  const since = async (id: number) =>
+    (
+      await query<{ is: boolean }>(
+        counter.dsn,
+        'select mending_since is not null as is from order_service.products where product_id = $1',
+        [id],
+      )
+    )[0]!.is
+  const id = await counter.product({ inStock: 1 })
+  await counter.order(id, 2)
+  t.like(await mended(id), { agreed: false })
+  t.true(await since(id))
+  counter.shelf.get(id)!.inStock = 5
+  t.true((await mended(id)).agreed)
+  t.false(await since(id))
+})
+
 test.serial('a restock too many is reserved and committed', async (t) => {
   const id = await counter.product()
   counter.shelf.get(id)!.inStock = 13

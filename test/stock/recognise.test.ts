@@ -36,9 +36,19 @@ const open: [string, Doubt[], { hold: number; stock: number }, [tooMany: number,
   ['a restock that may have been somebody else’s', doubts(['restock', 2]), { hold: 0, stock: 2 }, [0, 2]],
   ['of two restocks one, or both, or none', doubts(['restock', 2], ['restock', 3]), { hold: 0, stock: 3 }, [0, 3]],
   ['pieces are not taken for a restock of more', doubts(['restock', 5]), { hold: 0, stock: 2 }, undefined],
-  ['a delivery beside a commit and a reserve that leave no other trace', doubts(['commit', 2], ['reserve', 2]), { hold: 0, stock: 3 }, [0, 2]],
+  [
+    'a delivery beside a commit and a reserve that leave no other trace',
+    doubts(['commit', 2], ['reserve', 2]),
+    { hold: 0, stock: 3 },
+    [0, 2],
+  ],
   ['a delivery that no look shows is not thought of', doubts(['commit', 2], ['reserve', 2]), { hold: 0, stock: 0 }, undefined],
-  ['a delivery beside two stories of which neither moves a piece', doubts(['release', 2], ['reserve', 2]), { hold: 0, stock: 3 }, undefined],
+  [
+    'a delivery beside two stories of which neither moves a piece',
+    doubts(['release', 2], ['reserve', 2]),
+    { hold: 0, stock: 3 },
+    undefined,
+  ],
   ['a release that was a commit', doubts(['release', 2], ['commit', 2]), { hold: -2, stock: 1 }, [0, 2]],
 ]
 for (const [what, given, { hold, stock }, pieces] of open) {

@@ -15,7 +15,7 @@ export interface Figures {
   tooFew: number
   /** Seeds with a wrong piece of which our records do not say so, or for which there is no reason but a fault of ours. */
   unexplained: number[]
-  /** Seeds with a wrong piece that the ledger does not list as undecided. */
+  /** Seeds with a wrong piece that the ledger does not list as undecided, save where Catalog itself lost a call that came late. */
   unlisted: number[]
   /** Pieces that it lists. */
   undecided: number
@@ -63,7 +63,10 @@ function add(figures: Figures, end: End): void {
     products.every(({ productId, wrongStock }) => wrongStock === noted(productId)) && misreadings.every(({ why }) => why !== 'none')
   if (!isExplained) figures.unexplained.push(seed)
   for (const { undecided } of products) figures.undecided += Math.max(undecided.tooMany, undecided.tooFew)
-  if (products.some(({ wrongStock, undecided }) => wrongStock > undecided.tooMany || -wrongStock > undecided.tooFew)) figures.unlisted.push(seed)
+  const wasOverwritten = (id: number) => misreadings.some(({ productId, why }) => productId === id && why === 'overwritten')
+  const isListed = ({ productId, wrongStock, undecided }: End['products'][number]) =>
+    wasOverwritten(productId) || (wrongStock <= undecided.tooMany && -wrongStock <= undecided.tooFew)
+  if (!products.every(isListed)) figures.unlisted.push(seed)
   if (tally.overlaps) figures.overlaps.push(seed)
   for (const [what, times] of Object.entries(tally)) figures.tally[what] = (figures.tally[what] ?? 0) + times
 }

@@ -262,7 +262,8 @@ function nextStep(chance: Chance, orders: number, events: number): Step {
     ifMet(async (side) => side.ledger.cannotHold(id, await epochOf(side, id))),
     ifMet(async (side) => side.ledger.agreed(id, await epochOf(side, id), (await side.ledger.read(id)).doubts)),
     ({ ledger }) => ledger.forgetOld(id, age),
-    async ({ ledger }) => (await ledger.undecided(age === 0 ? [] : [id])).map(({ at, taken, doubts, ...rest }) => rest),
+    async ({ ledger }) =>
+      (await ledger.undecided(age === 0 ? [] : [id])).map(({ productId, why, tooMany, tooFew }) => ({ productId, why, tooMany, tooFew })),
     ({ ledger }) => ledger.isAtPeace(id),
     ({ ledger }) => ledger.inNeed(),
     ({ ledger }) => ledger.count(),

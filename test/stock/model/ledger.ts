@@ -99,7 +99,11 @@ export function playLedger(
     if (mending.qty !== 0) mendings.push(mending)
   }
 
-  function leaveOpen(productId: number, undecided: Pick<UndecidedPieces, 'tooMany' | 'tooFew'> | undefined, why: UndecidedPieces['why']): void {
+  function leaveOpen(
+    productId: number,
+    undecided: Pick<UndecidedPieces, 'tooMany' | 'tooFew'> | undefined,
+    why: UndecidedPieces['why'],
+  ): void {
     if (undecided) tables.undecided.push({ productId, taken: [], doubts: [], ...undecided, why, at: new Date(now()) })
   }
 

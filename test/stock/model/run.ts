@@ -31,11 +31,8 @@ const say = (line: string) => process.stdout.write(`${line}\n`)
 if (values.tell === undefined) {
   for (const [name, knobs] of Object.entries(rows)) {
     if (!name.startsWith(values.only)) continue
-    const { seeds, orders, sold, unfinished, wrongHolds, tooMany, tooFew, unexplained, unlisted, undecided, overlaps, tally } = await figuresOf(
-      Number(values.from),
-      Number(values.seeds),
-      knobs,
-    )
+    const { seeds, orders, sold, unfinished, wrongHolds, tooMany, tooFew, unexplained, unlisted, undecided, overlaps, tally } =
+      await figuresOf(Number(values.from), Number(values.seeds), knobs)
     const which = (found: number[]) => `${found.length}${found.length > 0 ? ` (${found.slice(0, 5).join(', ')})` : ''}`
     say(
       `${name}: ${seeds} seeds, ${orders} orders, ${sold} pieces sold; unfinished ${which(unfinished)}, wrong holds ${which(wrongHolds)}, ` +

@@ -96,7 +96,12 @@ export async function trial(seed: number, changed: Partial<Knobs> = {}, hear?: (
   const world = createWorld(seed, hear)
   const { chance } = world
   const rows = playRows(world.now, { epochs: on.epochs })
-  const catalog = playCatalog(world, { faultRate: on.faultRate, actLateMs: on.actLateMs, faultsEndMs: on.faultsLastMs, release: on.release })
+  const catalog = playCatalog(world, {
+    faultRate: on.faultRate,
+    actLateMs: on.actLateMs,
+    faultsEndMs: on.faultsLastMs,
+    release: on.release,
+  })
   const leases = playLeases(world, on)
   const shippingOf = playShipping(world, { refuses: 0.2, silent: 0.01 })
   const workers: Worker[] = []
@@ -251,7 +256,10 @@ export async function trial(seed: number, changed: Partial<Knobs> = {}, hear?: (
         wrongStock: inStock - (arrived.get(productId)! - (paid.get(productId) ?? 0)),
         undecided: rows.ledger
           .undecided([productId])
-          .reduce((sum, { tooMany, tooFew }) => ({ tooMany: sum.tooMany + tooMany, tooFew: sum.tooFew + tooFew }), { tooMany: 0, tooFew: 0 }),
+          .reduce((sum, { tooMany, tooFew }) => ({ tooMany: sum.tooMany + tooMany, tooFew: sum.tooFew + tooFew }), {
+            tooMany: 0,
+            tooFew: 0,
+          }),
       }
     }),
     misreadings: audit.misreadings,

@@ -1,6 +1,7 @@
 /** The only reader of the environment. Names and defaults of today's stack are kept (docs: README, "Configuration"). */
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
+import { readRedisUrl } from './config/redis-url.ts'
 
 const port = z.coerce.number().int().min(0).max(65_535)
 const positive = z.coerce.number().int().min(1)
@@ -8,6 +9,15 @@ const flag = z.enum(['true', 'false']).transform((text) => text === 'true')
 const httpUrl = (example: string) =>
   z.string().refine((text) => /^https?:\/\/[^/?#]+/.test(text) && URL.canParse(text), { error: `is not a URL; write ${example}` })
 const base = (example: string) => httpUrl(example).transform((text) => text.replace(/\/+$/, ''))
+/** Text that a reader understands, whose error says what is wrong without the value. */
+const readBy = (read: (text: string) => unknown) =>
+  z.string().superRefine((text, context) => {
+    try {
+      read(text)
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message })
+    }
+  })
 const urlOf = (schemes: RegExp, example: string) => z.string().regex(schemes, { error: `is not understood; write ${example}` })
 
 const environment = z.object({
@@ -23,7 +33,7 @@ const environment = z.object({
     // `postgresql+psycopg://` names a driver of another language; the address behind it is the same.
     .transform((dsn) => dsn.replace(/^postgres(ql)?(\+\w+)?:/, 'postgresql:')),
   POSTGRES_POOL: positive.default(4),
-  REDIS_URL: urlOf(/^rediss?:\/\//, 'redis://host:6379/0').default('redis://redis:6379/0'),
+  REDIS_URL: readBy(readRedisUrl).default('redis://redis:6379/0'),
   REDIS_PREFIX: z
     .string()
     .regex(/^\{[^{}]+\}$/, { error: 'needs braces around it, so that a Redis cluster keeps all queues together; write {order}' })

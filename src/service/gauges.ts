@@ -3,10 +3,11 @@ import { countLetters } from '../db/dead-letters.ts'
 import { readLag } from '../db/outbox.ts'
 import { readBridgeBooks } from '../db/inbox.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
+import { evictionPolicies } from '../queues/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
 
-export function watchGauges({ metrics, pool, checkoutQueue, stockQueue, paymentQueue }: Base): void {
+export function watchGauges({ metrics, pool, redis, checkoutQueue, stockQueue, paymentQueue }: Base): void {
   const ledger = createStockLedger(pool)
   metrics.refreshed.push(
     async () => {
@@ -29,6 +30,11 @@ export function watchGauges({ metrics, pool, checkoutQueue, stockQueue, paymentQ
       const { inDoubt, unsellable } = await ledger.count()
       metrics.productsInDoubt.set(inDoubt)
       metrics.productsUnsellable.set(unsellable)
+    },
+    async () => {
+      const policies = await evictionPolicies(redis)
+      metrics.redisPolicies.reset()
+      for (const [policy, servers] of policies) metrics.redisPolicies.set({ policy }, servers)
     },
     ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue].map((queue) => async () => {
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')

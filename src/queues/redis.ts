@@ -12,7 +12,8 @@ const QUIET_MS = 10_000
 
 function watch<Connection extends RedisConnection>(redis: Connection, logger: Logger): Connection {
   let last = { message: '', at: 0 }
-  redis.on('error', (error: Error) => {
+  redis.on('error', (told: Error) => {
+    const error = reasonOf(told)
     const message = error.message.replace(/\S+:\d+$/, '').trim() || (error as { code?: string }).code || error.name
     if (message === last.message && Date.now() - last.at < QUIET_MS) return
     last = { message, at: Date.now() }
@@ -20,6 +21,9 @@ function watch<Connection extends RedisConnection>(redis: Connection, logger: Lo
   })
   return redis
 }
+
+/** A cluster says that none of its nodes could be asked, and beside it why not. */
+const reasonOf = (error: Error): Error => (error as { lastNodeError?: Error }).lastNodeError ?? error
 
 const retryStrategy = (times: number) => Math.min(50 * times, 500)
 
@@ -97,7 +101,11 @@ export function connectPatient(url: string, logger: Logger): RedisConnection {
  * @throws what Redis or the network said, or after 2 s
  */
 export async function ready(redis: RedisConnection): Promise<void> {
-  if (redis.status !== 'ready') await once(redis, 'ready', { signal: AbortSignal.timeout(2000) })
+  if (redis.status !== 'ready') {
+    await once(redis, 'ready', { signal: AbortSignal.timeout(2000) }).catch((error: Error) => {
+      throw reasonOf(error)
+    })
+  }
   // A cluster connects to each node when it is first needed, and refuses what comes meanwhile.
   if (redis instanceof Cluster) await Promise.all(redis.nodes('master').map((node) => node.ping()))
 }
@@ -106,8 +114,4 @@ export async function ready(redis: RedisConnection): Promise<void> {
 export const mastersOf = (redis: RedisConnection): Redis[] => (redis instanceof Cluster ? redis.nodes('master') : [redis])
 
 /** Whether Redis was reached and does not let us in, which no waiting mends. */
-export function isRefusedByRedis(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  const { lastNodeError } = error as { lastNodeError?: unknown } // of a cluster: why none of its nodes could be asked
-  return /\b(WRONGPASS|NOAUTH|NOPERM)\b/.test(error.message) || isRefusedByRedis(lastNodeError)
-}
+export const isRefusedByRedis = (error: unknown): boolean => error instanceof Error && /\b(WRONGPASS|NOAUTH|NOPERM)\b/.test(error.message)

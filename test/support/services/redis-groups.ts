@@ -33,6 +33,8 @@ export interface ClusterGroup extends Group {
   replica: Redis
   /** The master of the keys with `prefix`. */
   ours: Redis
+  /** Which of the masters a key was given to, from 0 on. */
+  nodeOf(key: string): Promise<number>
 }
 
 export async function startSentinel(name: string): Promise<SentinelGroup> {
@@ -46,9 +48,11 @@ export async function startSentinel(name: string): Promise<SentinelGroup> {
     servers.push(replica)
     const sentinel = await runSentinel(directory, 'sentinel', { name: 'shop', port: master.port, password: PASSWORD }, quiet)
     servers.push(sentinel)
+    // It looks every 10 s otherwise; those before 7 do so.
+    await toSentinel(sentinel, 'DEBUG', 'info-period', '500', 'publish-period', '500').catch(() => {})
     // It learns of replicas by asking their master.
     await until(() => sentinelKnows(sentinel), Boolean)
-    const failOver = async () => void (await toSentinel(sentinel, 'FAILOVER').catch(() => {}))
+    const failOver = async () => void (await toSentinel(sentinel, 'FAILOVER', 'shop').catch(() => {}))
     return { url: `redis+sentinel://${login}127.0.0.1:${sentinel.port}/shop/0`, password: PASSWORD, master, replica, failOver, ask, stop }
   } catch (error) {
     await stop()
@@ -57,15 +61,15 @@ export async function startSentinel(name: string): Promise<SentinelGroup> {
 }
 
 async function sentinelKnows(sentinel: Redis): Promise<boolean> {
-  const [replica] = (await toSentinel(sentinel, 'REPLICAS')) as string[][]
+  const [replica] = (await toSentinel(sentinel, 'REPLICAS', 'shop')) as string[][]
   return replica?.[replica.indexOf('master-link-status') + 1] === 'ok'
 }
 
-async function toSentinel({ port }: Redis, command: string): Promise<unknown> {
+async function toSentinel({ port }: Redis, ...command: string[]): Promise<unknown> {
   const client = new Client({ host: '127.0.0.1', port })
   client.on('error', () => {})
   try {
-    return await client.call('SENTINEL', command, 'shop')
+    return await client.call('SENTINEL', command)
   } finally {
     client.disconnect()
   }
@@ -90,8 +94,8 @@ export async function startCluster(name: string, prefix: string): Promise<Cluste
       await ask(master, 'CLUSTER', 'SET-CONFIG-EPOCH', String(i + 1))
     }
     for (const other of servers.slice(1)) await ask(servers[0]!, 'CLUSTER', 'MEET', '127.0.0.1', String(other.port))
-    const slot = Number(await ask(masters[0]!, 'CLUSTER', 'KEYSLOT', prefix))
-    const ours = masters[Math.floor((slot * 3) / SLOTS)]!
+    const nodeOf = async (key: string) => Math.floor((Number(await ask(masters[0]!, 'CLUSTER', 'KEYSLOT', key)) * 3) / SLOTS)
+    const ours = masters[await nodeOf(prefix)]!
     const id = String(await ask(ours, 'CLUSTER', 'MYID'))
     await until(
       () => ask(replica, 'CLUSTER', 'REPLICATE', id).catch(String),
@@ -108,7 +112,7 @@ export async function startCluster(name: string, prefix: string): Promise<Cluste
       (info) => info.includes('master_link_status:up'),
     )
     const hosts = masters.map(({ port }) => `127.0.0.1:${port}`).join(',')
-    return { url: `redis+cluster://${login}${hosts}`, password: PASSWORD, masters, replica, ours, ask, stop }
+    return { url: `redis+cluster://${login}${hosts}`, password: PASSWORD, masters, replica, ours, nodeOf, ask, stop }
   } catch (error) {
     await stop()
     throw error

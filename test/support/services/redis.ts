@@ -55,7 +55,7 @@ export async function runSentinel(directory: string, name: string, master: Watch
     `sentinel monitor ${master.name} 127.0.0.1 ${master.port} 1`,
     `sentinel auth-pass ${master.name} ${master.password}`,
     `sentinel down-after-milliseconds ${master.name} 1000`,
-    `sentinel failover-timeout ${master.name} 3000`,
+    `sentinel failover-timeout ${master.name} 1000`,
   ]
   await rm(data, { recursive: true, force: true })
   await mkdir(data, { recursive: true })

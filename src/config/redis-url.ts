@@ -34,7 +34,11 @@ export function readRedisUrl(url: string): RedisServers {
   const [master = '', db = '0', ...more] = path.split('/')
   if (master === '') throw new Error('does not name a master; write redis+sentinel://host:26379,host:26379/master/0')
   if (!/^\d+$/.test(db) || more.length > 0) throw new Error('has no number of a database behind its master')
-  const { sentinel_username: username, sentinel_password: password, ...unknown } = Object.fromEntries(new URLSearchParams(query))
+  const {
+    sentinel_username: username,
+    sentinel_password: password,
+    ...unknown
+  } = Object.fromEntries(new URLSearchParams(query.replaceAll('+', '%2B')))
   if (Object.keys(unknown).length > 0) throw new Error('has parameters beside sentinel_username and sentinel_password')
   return {
     form: 'sentinel',

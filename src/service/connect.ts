@@ -67,7 +67,7 @@ export async function connect(parts: {
 
   let pool: Pool | undefined
   let poolMissing = 'not reached yet'
-  const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, clientId: 'order-service', logger })
+  const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, security: config.kafkaSecurity, clientId: 'order-service', logger })
   checks.push(
     { name: 'postgres', required: true, check: async () => await present(pool, poolMissing).query(sql.unsafe`select 1`) },
     { name: 'redis', required: true, check: () => redis.ping() },
@@ -76,7 +76,12 @@ export async function connect(parts: {
     async () => {
       if (config.MIGRATE) await migrate(config.POSTGRES_DSN, logger)
       else await requireMigrated(config.POSTGRES_DSN)
-      return connectPool(config.POSTGRES_DSN, { size: config.POSTGRES_POOL, logger })
+      return connectPool(config.POSTGRES_DSN, {
+        size: config.POSTGRES_POOL,
+        connectionTimeoutMs: config.POSTGRES_CONNECTION_TIMEOUT_MS,
+        statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS,
+        logger,
+      })
     },
     {
       part: 'PostgreSQL',

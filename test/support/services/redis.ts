@@ -14,16 +14,15 @@ export type Redis = Server & { url: string; port: number }
 
 /** As `redis.conf` has them. */
 type Settings = Record<string, string | number>
-type Options = { directory: string; port?: number; fresh?: boolean; durable?: boolean; settings?: Settings; say: Say }
+type Options = { directory: string; port?: number; fresh?: boolean; durable?: boolean; say: Say }
 
 /** Starts Redis with its state in the directory. With `durable`, it has its data again after a crash. */
-export async function runRedis({ directory, port: wanted, fresh = false, durable = false, settings, say }: Options): Promise<Redis> {
+export async function runRedis({ directory, port: wanted, fresh = false, durable = false, say }: Options): Promise<Redis> {
   const binary = await redisBinary(say)
   const port = wanted ?? (await freePort())
-  if (binary || settings) {
+  if (binary) {
     const data = join(directory, 'redis')
-    const appendOnly = { appendonly: durable ? 'yes' : 'no', appendfsync: 'always' }
-    return runBinary(binary, { port, data, fresh, settings: { ...appendOnly, ...settings }, say })
+    return runBinary(binary, { port, data, fresh, settings: { appendonly: durable ? 'yes' : 'no', appendfsync: 'always' }, say })
   }
   const files = { log: join(directory, 'redis.log'), pidFile: join(directory, 'redis.pid') }
   const job = dockerJob('redis', directory, { REDIS_PORT: port })

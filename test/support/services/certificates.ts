@@ -19,14 +19,14 @@ export interface Certificates {
 }
 
 export function makeCertificates(directory: string): Certificates {
-  const openssl = find('openssl')
-  if (!openssl) throw new Error('This needs openssl; install openssl')
   mkdirSync(directory, { recursive: true })
   const path = (name: string) => join(directory, name)
   /** Signed by itself, unless more is said. */
   function make(name: string, subject: string, more: string[] = []): { certificate: string; key: string } {
     const files = { certificate: path(`${name}.pem`), key: path(`${name}.key`) }
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', files.key]
+    const openssl = find('openssl')
+    if (!openssl) throw new Error('This needs openssl; install openssl')
     const { status, stderr, error } = spawnSync(
       openssl,
       ['req', '-x509', ...key, '-out', files.certificate, '-days', '2', '-subj', `/CN=${subject}`, ...more],

@@ -25,6 +25,9 @@ function watch<Connection extends RedisConnection>(redis: Connection, logger: Lo
 /** A cluster says that none of its nodes could be asked, and beside it why not. */
 const reasonOf = (error: Error): Error => (error as { lastNodeError?: Error }).lastNodeError ?? error
 
+/** How often a cluster is asked which node has which keys. */
+const LOOK_MS = 1000
+
 const retryStrategy = (times: number) => Math.min(50 * times, 500)
 
 /** A master that became a replica refuses to write, and keeps its connections: the next one is to its successor. */
@@ -40,14 +43,18 @@ type Common = Pick<RedisOptions, 'maxRetriesPerRequest' | 'connectTimeout' | 'co
 function open(url: string, options: Common, whole: Pick<ClusterOptions, 'enableOfflineQueue' | 'retryDelayOnFailover'>): RedisConnection {
   const servers = readRedisUrl(url)
   if (servers.form === 'cluster') {
-    return new Cluster(servers.nodes, {
+    const cluster = new Cluster(servers.nodes, {
       ...whole,
       clusterRetryStrategy: retryStrategy,
-      slotsRefreshInterval: 1000,
+      slotsRefreshInterval: 0, // ours, below
       redisOptions: { ...options, ...loginOptions(servers.login), ...(servers.tls ? { tls: {} } : {}) },
       // A certificate is for a name, and ioredis would connect to what it resolves to.
       ...(servers.tls ? { dnsLookup: (name, found) => found(null, name) } : {}),
     })
+    // A node that stands still tells nobody of its successor. ioredis' own timer begins anew where the connection ends while it asks.
+    const looking = setInterval(() => cluster.refreshSlotsCache(), LOOK_MS).unref()
+    cluster.on('end', () => clearInterval(looking))
+    return cluster
   }
   const { enableOfflineQueue = true } = whole
   const one: RedisOptions = { ...options, enableOfflineQueue, retryStrategy, reconnectOnError }

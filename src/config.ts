@@ -1,16 +1,27 @@
 /** The only reader of the environment. Names and defaults of today's stack are kept (docs: README, "Configuration"). */
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
+import { type KafkaSecurity, type KafkaVariables, kafkaProtocols, readKafkaSecurity, saslMechanisms } from './config/kafka-security.ts'
+import { readPostgresDsn } from './config/postgres-dsn.ts'
+import { readRedisUrl } from './config/redis-url.ts'
 
 const port = z.coerce.number().int().min(0).max(65_535)
 const positive = z.coerce.number().int().min(1)
 /** A day at the least: what is under way may still need it. */
 const days = z.coerce.number().int().min(1).max(36_500)
 const flag = z.enum(['true', 'false']).transform((text) => text === 'true')
+const oneOf = <const Words extends readonly string[]>(words: Words) => z.enum(words, { error: `is not one of ${words.join(', ')}` })
 const httpUrl = (example: string) =>
   z.string().refine((text) => /^https?:\/\/[^/?#]+/.test(text) && URL.canParse(text), { error: `is not a URL; write ${example}` })
 const base = (example: string) => httpUrl(example).transform((text) => text.replace(/\/+$/, ''))
-const urlOf = (schemes: RegExp, example: string) => z.string().regex(schemes, { error: `is not understood; write ${example}` })
+/** Text that a reader understands, whose error says what is wrong without the value. */
+const readableBy = (understand: (text: string) => unknown) => (text: string, context: z.RefinementCtx) => {
+  try {
+    understand(text)
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message })
+  }
+}
 
 const environment = z.object({
   NODE_ENV: z.string().default('development'),
@@ -20,12 +31,16 @@ const environment = z.object({
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   MIGRATE: flag.default(true),
 
-  POSTGRES_DSN: urlOf(/^postgres(ql)?(\+\w+)?:\/\//, 'postgresql://user:password@host:5432/database')
+  POSTGRES_DSN: z
+    .string()
     .default('postgresql+psycopg://postgres:postgres@postgres:5432/appdb')
     // `postgresql+psycopg://` names a driver of another language; the address behind it is the same.
-    .transform((dsn) => dsn.replace(/^postgres(ql)?(\+\w+)?:/, 'postgresql:')),
+    .transform((dsn) => dsn.replace(/^postgres(ql)?(\+\w+)?:/, 'postgresql:'))
+    .superRefine(readableBy(readPostgresDsn)),
   POSTGRES_POOL: positive.default(4),
-  REDIS_URL: urlOf(/^rediss?:\/\//, 'redis://host:6379/0').default('redis://redis:6379/0'),
+  POSTGRES_CONNECTION_TIMEOUT_MS: positive.default(2000),
+  POSTGRES_STATEMENT_TIMEOUT_MS: positive.default(10000),
+  REDIS_URL: z.string().superRefine(readableBy(readRedisUrl)).default('redis://redis:6379/0'),
   REDIS_PREFIX: z
     .string()
     .regex(/^\{[^{}]+\}$/, { error: 'needs braces around it, so that a Redis cluster keeps all queues together; write {order}' })
@@ -37,6 +52,13 @@ const environment = z.object({
     .refine((brokers) => brokers.every((broker) => /^[^\s:/]+:\d+$/.test(broker)), {
       error: 'is not a list of host:port; write kafka-1:9092,kafka-2:9092',
     }),
+  KAFKA_SECURITY_PROTOCOL: oneOf(kafkaProtocols).default('PLAINTEXT'),
+  KAFKA_SASL_MECHANISM: oneOf(saslMechanisms).optional(),
+  KAFKA_SASL_USERNAME: z.string().optional(),
+  KAFKA_SASL_PASSWORD: z.string().optional(),
+  KAFKA_SSL_CA: z.string().optional(),
+  KAFKA_SSL_CERT: z.string().optional(),
+  KAFKA_SSL_KEY: z.string().optional(),
   TOPIC_ORDER_EVENTS: z.string().min(1).default('order.events'),
   TOPIC_PAYMENT_EVENTS: z.string().min(1).default('payment.events'),
   TOPIC_PAYMENT_EVENTS_DLQ: z.string().min(1).default('payment.events.dlq'),
@@ -52,7 +74,7 @@ const environment = z.object({
   CALL_TIMEOUT_MS: positive.default(5000),
 
   JWT_SECRET: z.string().min(1).default('devsecret'),
-  JWT_ALGORITHM: z.enum(['HS256', 'HS384', 'HS512'], { error: 'is not one of HS256, HS384, HS512' }).default('HS256'),
+  JWT_ALGORITHM: oneOf(['HS256', 'HS384', 'HS512']).default('HS256'),
 
   CHECKOUT_BUDGET_MS: positive.default(8000),
   // At 300 checkouts a second so many wait for 3 s: with more, the last of them would not be served within the budget.
@@ -60,7 +82,7 @@ const environment = z.object({
   MAX_IN_FLIGHT_PER_CUSTOMER: positive.default(32),
   // An order may be paid before its checkout has answered, hardly ten minutes before.
   PAYMENT_GRACE_MS: positive.default(600000),
-  PAYMENT_AMOUNT_CHECK: z.enum(['strict', 'off'], { error: 'is not one of strict, off' }).default('strict'),
+  PAYMENT_AMOUNT_CHECK: oneOf(['strict', 'off']).default('strict'),
   EMIT_ORDER_PAID: flag.default(false),
   WORKER_CONCURRENCY: positive.default(512),
 
@@ -75,7 +97,8 @@ const environment = z.object({
 const developmentSecrets = { JWT_SECRET: 'devsecret', SVC_INTERNAL_KEY: 'devkey' } as const
 
 /** The environment, read and checked. Times are in ms. */
-export interface Config extends Omit<z.infer<typeof environment>, 'JWT_SECRET'> {
+export interface Config extends Omit<z.infer<typeof environment>, 'JWT_SECRET' | keyof KafkaVariables> {
+  kafkaSecurity: KafkaSecurity
   /** A KeyObject, not a string: verifying a token takes 7.5 us with one and 31 us with the other. */
   jwtKey: KeyObject
 }
@@ -92,7 +115,18 @@ export class ConfigError extends Error {
 }
 
 /** Variables whose value may be shown in an error message. The others can carry passwords or keys. */
-const printable = new Set(['HOST', 'PORT', 'METRICS_PORT', 'LOG_LEVEL', 'MIGRATE', 'JWT_ALGORITHM', 'KAFKA_BOOTSTRAP', 'REDIS_PREFIX'])
+const printable = new Set([
+  'HOST',
+  'PORT',
+  'METRICS_PORT',
+  'LOG_LEVEL',
+  'MIGRATE',
+  'JWT_ALGORITHM',
+  'KAFKA_BOOTSTRAP',
+  'KAFKA_SECURITY_PROTOCOL',
+  'KAFKA_SASL_MECHANISM',
+  'REDIS_PREFIX',
+])
 
 function fault(variable: string, value: string | undefined, message: string): string {
   const shown =
@@ -119,9 +153,11 @@ export function readConfig(env: Record<string, string | undefined>): Config {
       if ((given[name] ?? value) === value) faults.push(`${name} is the development secret; set one of your own for NODE_ENV=production`)
     }
   }
-  if (!data || faults.length > 0) throw new ConfigError(faults)
+  const kafka = data && readKafkaSecurity(data)
+  faults.push(...(kafka?.faults ?? []))
+  if (!data || !kafka || faults.length > 0) throw new ConfigError(faults)
   const { JWT_SECRET, ...rest } = data
-  return { ...rest, jwtKey: createSecretKey(JWT_SECRET, 'utf8') }
+  return { ...rest, kafkaSecurity: kafka.security, jwtKey: createSecretKey(JWT_SECRET, 'utf8') }
 }
 
 const adminEnvironment = environment.pick({ POSTGRES_DSN: true, REDIS_URL: true, REDIS_PREFIX: true })

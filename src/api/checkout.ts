@@ -5,6 +5,7 @@
 import type { Context, Middleware } from 'koa'
 import type { Carts } from '../clients/cart.ts'
 import type { Claim, Intents } from '../db/intents.ts'
+import { PoolExhausted } from '../db/places.ts'
 import { sqlState } from '../db/pool.ts'
 import type { Intent, Outcome, Rejection } from '../model.ts'
 import type { CheckoutQueue } from '../queues/checkout.ts'
@@ -182,6 +183,7 @@ const outcomeUnknown = () => new Refusal(503, 'Outcome unknown; repeat with the 
  * broke (class 08), where the server went down in mid-statement (57P01, 57P02) or says itself that it does not know (40003).
  */
 function certainlyNotWritten(error: unknown): boolean {
+  if (error instanceof PoolExhausted) return true
   const state = sqlState(error)
   if (state !== undefined) return !/^(08|57P01|57P02|40003|XX)/.test(state)
   for (let cause = error; cause instanceof Error; cause = cause.cause) {

@@ -1,8 +1,8 @@
 /** Cart: what a customer wants to buy, as Cart left it in Redis (wire contract, "Cart"). Read only. */
-import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
 import { type Line, MAX_INTEGER, productsOf, storable, totalOf } from '../model.ts'
+import type { RedisConnection } from '../queues/redis.ts'
 
 /** A line is at most 91 bytes of an event, and a broker takes 1 MiB. */
 const MAX_LINES = 10_000
@@ -31,9 +31,11 @@ const cartLine = z.object({
 })
 
 /** @param redis a connection that fails fast: somebody waits for the answer */
-export function createCarts(redis: Pick<Redis, 'pipeline'>): Carts {
+export function createCarts(redis: RedisConnection): Carts {
   const hvals = batcher(
     async (keys: string[]) => {
+      // Carts lie on all nodes of a cluster, and a pipeline goes to one.
+      if (redis.isCluster) return Promise.all(keys.map((key) => redis.hvals(key).catch((error: Error) => error)))
       const pipeline = redis.pipeline()
       for (const key of keys) pipeline.hvals(key)
       const answers = (await pipeline.exec())!

@@ -3,11 +3,16 @@ import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
 import Postgrator from 'postgrator'
+import { readPostgresDsn } from '../config/postgres-dsn.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { sqlState } from './pool.ts'
 
 /** Any number will do, as long as nobody else on this database takes it. */
 const MIGRATION_LOCK = 7_036_401
+/** A migration of a large table takes its time. */
+const MIGRATION_MS = 86_400_000
+/** Who waits for a lock on a table holds up all that come after: better to give up, and to be started again. */
+const LOCK_MS = 10_000
 const sqlDirectory = new URL('../../sql/', import.meta.url)
 
 /** The files themselves are at fault: one was edited after it had been applied, or two have one number. */
@@ -16,7 +21,7 @@ export class MigrationFault extends Error {
 }
 
 async function openSession(dsn: string, onLost: (error: Error) => void): Promise<Client> {
-  const session = new Client({ connectionString: dsn, connectionTimeoutMillis: 5000 })
+  const session = new Client({ ...readPostgresDsn(dsn), connectionTimeoutMillis: 5000, query_timeout: MIGRATION_MS })
   session.on('error', onLost)
   await session.connect()
   return session
@@ -38,6 +43,7 @@ export async function migrate(dsn: string, logger: Logger): Promise<void> {
     await session.query('select pg_advisory_lock($1)', [MIGRATION_LOCK])
     await session.query('create schema if not exists order_service')
     await session.query('begin')
+    await session.query(`set local lock_timeout = ${LOCK_MS}`)
     const postgrator = new Postgrator({
       migrationPattern: `${fileURLToPath(sqlDirectory)}*.sql`,
       driver: 'pg',

@@ -1,6 +1,9 @@
 /** The connection to PostgreSQL: slonik with rows checked by zod and values as JavaScript has them. */
+import { defaults } from 'pg'
 import { createPool, type DatabasePool, type DatabaseTransactionConnection, type Interceptor, SchemaValidationError } from 'slonik'
+import { readPostgresDsn } from '../config/postgres-dsn.ts'
 import type { Logger } from '../telemetry/logger.ts'
+import { places } from './places.ts'
 
 export type Pool = DatabasePool
 export type Transaction = DatabaseTransactionConnection
@@ -23,28 +26,64 @@ function exactInteger(text: string): number {
   return number
 }
 
+/** For a lock that another process holds: it may be frozen within its transaction, and ours are over in milliseconds. */
+const LOCK_MS = 3000
+/** A PostgreSQL that stands still keeps to no time-out of its own: beyond the statement's, so long is its answer waited for. */
+const SILENCE_MS = 2000
+
+export interface PoolTerms {
+  /** Connections at most. None of them may carry session state (SET, LISTEN, session locks): they are not reset between uses, which saves a round trip a query. */
+  size: number
+  /** How long until there is a connection: a new one, or a place among those there are. */
+  connectionTimeoutMs?: number
+  statementTimeoutMs?: number
+  logger: Logger
+}
+
+/** What runs on a connection of the pool. */
+const verbs = [
+  'any',
+  'anyFirst',
+  'connect',
+  'exists',
+  'many',
+  'manyFirst',
+  'maybeOne',
+  'maybeOneFirst',
+  'one',
+  'oneFirst',
+  'query',
+  'transaction',
+] as const
+
 /**
  * Every statement of ours finds its rows by an index, and its tables begin empty: a plan that scans them, made at such a moment and
  * kept, takes 30 times as long a minute later (13 ms instead of 0.4 for the record of 32 reserves). A scan that is left is priced so
  * high that PostgreSQL would compile its statement to machine code first, at every run: a fifth of its CPU in a checkout.
  */
-function withIndexes(dsn: string): string {
+function withSettings(dsn: string): string {
   const url = new URL(dsn)
-  url.searchParams.set('options', `${url.searchParams.get('options') ?? ''} -c enable_seqscan=off -c jit=off`.trim())
+  const settings = `-c enable_seqscan=off -c jit=off -c lock_timeout=${LOCK_MS}`
+  url.searchParams.set('options', `${url.searchParams.get('options') ?? ''} ${settings}`.trim())
   url.search = url.search.replaceAll('+', '%20') // slonik decodes it as a component, where + is a plus
   return url.href
 }
 
 /**
  * Connects at once (slonik reads the types of the database), so it throws while PostgreSQL is away.
- * @param size connections at most; none of them may carry session state (SET, LISTEN, session locks): they are not reset between uses, which saves a round trip a query
+ * Its verbs throw PoolExhausted where all connections are in use for too long.
  */
-export async function connectPool(dsn: string, { size, logger }: { size: number; logger: Logger }): Promise<Pool> {
-  const pool = await createPool(withIndexes(dsn), {
+export async function connectPool(dsn: string, terms: PoolTerms): Promise<Pool> {
+  const { size, connectionTimeoutMs = 2000, statementTimeoutMs = 10_000, logger } = terms
+  const { connectionString, ssl } = readPostgresDsn(dsn)
+  // slonik hands nothing on to pg that would end a wait for an answer. This holds for all clients of this process that name no time of their own.
+  defaults.query_timeout = statementTimeoutMs + SILENCE_MS
+  const pool = await createPool(withSettings(connectionString), {
+    ...(ssl ? { ssl } : {}),
     maxPoolSize: size,
-    connectionTimeout: 2000,
-    statementTimeout: 10_000,
-    idleInTransactionSessionTimeout: 10_000,
+    connectionTimeout: connectionTimeoutMs,
+    statementTimeout: statementTimeoutMs,
+    idleInTransactionSessionTimeout: statementTimeoutMs,
     idleTimeout: 60_000,
     // A connection keeps the plans it made; one that met empty tables keeps bad ones (7 times slower), so none lives long.
     maximumConnectionAge: 600_000,
@@ -59,6 +98,11 @@ export async function connectPool(dsn: string, { size, logger }: { size: number;
     ],
   })
   pool.on('error', (error) => logger.warn({ err: error }, 'PostgreSQL connection lost'))
+  const inPlace = places(size, connectionTimeoutMs)
+  for (const verb of verbs) {
+    const run = pool[verb] as (...args: unknown[]) => Promise<unknown>
+    Object.assign(pool, { [verb]: (...args: unknown[]) => inPlace(() => run(...args)) })
+  }
   return pool
 }
 

@@ -2,7 +2,8 @@
  * All that is used of kafkajs: messages out, topics made, and, beside it in consumer.ts, messages in. It has no maintainer any more;
  * another client would take its place here.
  */
-import { type Admin, Kafka as Client, type logCreator, Partitioners } from 'kafkajs'
+import { type Admin, Kafka as Client, type logCreator, Partitioners, type SASLOptions } from 'kafkajs'
+import type { KafkaSecurity } from '../config/kafka-security.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { registerCodecs } from './codecs.ts'
 import { quietIdleConnections } from './idle-timers.ts'
@@ -62,6 +63,8 @@ export interface KafkaOptions {
   /** `host:port` of one broker or more. */
   brokers: readonly string[]
   clientId: string
+  /** Neither TLS nor a login where it is left out. */
+  security?: KafkaSecurity
   logger: Logger
   /** For an answer to one request. A send is rejected after three of them, 15 s as it is: the caller's patience, not Kafka's, is long. */
   requestTimeoutMs?: number
@@ -85,7 +88,7 @@ export function faultOfMessage(error: unknown): string | undefined {
 }
 
 /** Nothing connects before the first verb. */
-export function createKafka({ brokers, clientId, logger, requestTimeoutMs = 5000 }: KafkaOptions): Kafka {
+export function createKafka({ brokers, clientId, security = {}, logger, requestTimeoutMs = 5000 }: KafkaOptions): Kafka {
   quietIdleConnections()
   registerCodecs()
   const retry = { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 }
@@ -100,6 +103,8 @@ export function createKafka({ brokers, clientId, logger, requestTimeoutMs = 5000
       retry,
       logCreator: toLogger(logger),
       socketFactory: sockets.open,
+      ...(security.ssl ? { ssl: security.ssl } : {}),
+      ...(security.sasl ? { sasl: security.sasl as SASLOptions } : {}),
     })
   }
 

@@ -5,11 +5,11 @@
  * bookkeeping. One that has to be tried again gets a job of its own, where its operators see it.
  */
 import { type JobsOptions, Queue } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
 import type { ProductQty } from '../model.ts'
 import { freeJobId, oldestWaitingMs } from './queue-state.ts'
+import type { RedisConnection } from './redis.ts'
 
 export const CHECKOUT_QUEUE = 'checkout'
 
@@ -63,7 +63,7 @@ export interface CheckoutQueue {
 }
 
 /** @param redis a connection that fails fast */
-export function createCheckoutQueue(redis: Redis, prefix: string): CheckoutQueue {
+export function createCheckoutQueue(redis: RedisConnection, prefix: string): CheckoutQueue {
   const queue = new Queue(CHECKOUT_QUEUE, {
     connection: redis,
     prefix,

@@ -3,9 +3,9 @@
  * Events that come in one batch share jobs; one that has to be driven again gets a job of its own.
  */
 import { type JobsOptions, Queue } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { freeJobId, oldestWaitingMs } from './queue-state.ts'
+import type { RedisConnection } from './redis.ts'
 
 export const PAYMENT_QUEUE = 'payment'
 
@@ -85,7 +85,7 @@ const jobOf = (payments: PaymentTask[], more: JobsOptions = {}) => ({
 })
 
 /** @param redis a connection that fails fast */
-export function createPaymentQueue(redis: Redis, prefix: string): PaymentQueue {
+export function createPaymentQueue(redis: RedisConnection, prefix: string): PaymentQueue {
   const queue = new Queue(PAYMENT_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
   queue.on('error', () => {}) // its connection is watched where it is made
   async function addJobs(jobs: ReturnType<typeof jobOf>[]): Promise<void> {

@@ -1,7 +1,7 @@
 /** One job mends one product, and stays for as long as there is something to mend. It is a wake-up: what is in need stands in PostgreSQL. */
 import { type JobsOptions, Queue } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { z } from 'zod'
+import type { RedisConnection } from './redis.ts'
 
 export const STOCK_QUEUE = 'stock'
 
@@ -27,7 +27,7 @@ export interface StockQueue {
   close(): Promise<void>
 }
 
-export function createStockQueue(redis: Redis, prefix: string): StockQueue {
+export function createStockQueue(redis: RedisConnection, prefix: string): StockQueue {
   const queue = new Queue(STOCK_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
   queue.on('error', () => {}) // its connection is watched where it is made
   const add = (productIds: readonly number[]) =>

@@ -1,5 +1,4 @@
 /** What every process needs before it does its own work: Redis, PostgreSQL, the queues and the tables' verbs, in the order in which they come up. */
-import type { Redis } from 'ioredis'
 import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
 import type { Config } from '../config.ts'
@@ -12,7 +11,8 @@ import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'
 import { createOutboxRelay } from '../kafka/outbox-relay.ts'
 import type { Relay } from '../kafka/relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
-import { connectFailFast, connectPatient, isRefusedByRedis, ready } from '../queues/redis.ts'
+import { warnOfEviction } from '../queues/eviction.ts'
+import { connectFailFast, connectPatient, isRefusedByRedis, ready, type RedisConnection } from '../queues/redis.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { createStockQueue, type StockQueue } from '../queues/stock.ts'
 import { createLeaseMarker, type LeaseMarker } from '../stock/lease-marker.ts'
@@ -34,8 +34,8 @@ export interface Base {
   metrics: Metrics
   pool: Pool
   checkouts: Checkouts
-  redis: Redis
-  subscriber: Redis
+  redis: RedisConnection
+  subscriber: RedisConnection
   checkoutQueue: CheckoutQueue
   leaseMarker: LeaseMarker
   stockQueue: StockQueue
@@ -67,7 +67,7 @@ export async function connect(parts: {
 
   let pool: Pool | undefined
   let poolMissing = 'not reached yet'
-  const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, clientId: 'order-service', logger })
+  const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, security: config.kafkaSecurity, clientId: 'order-service', logger })
   checks.push(
     { name: 'postgres', required: true, check: async () => await present(pool, poolMissing).query(sql.unsafe`select 1`) },
     { name: 'redis', required: true, check: () => redis.ping() },
@@ -76,7 +76,12 @@ export async function connect(parts: {
     async () => {
       if (config.MIGRATE) await migrate(config.POSTGRES_DSN, logger)
       else await requireMigrated(config.POSTGRES_DSN)
-      return connectPool(config.POSTGRES_DSN, { size: config.POSTGRES_POOL, logger })
+      return connectPool(config.POSTGRES_DSN, {
+        size: config.POSTGRES_POOL,
+        connectionTimeoutMs: config.POSTGRES_CONNECTION_TIMEOUT_MS,
+        statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS,
+        logger,
+      })
     },
     {
       part: 'PostgreSQL',
@@ -88,6 +93,7 @@ export async function connect(parts: {
   )
   closers.push(() => pool!.end())
   await untilThere(() => ready(redis), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
+  await warnOfEviction(redis, logger)
 
   // Before anything is under way, so that a Redis which is new to us need not be waited for.
   const leaseMs = enoughFor(config.CALL_TIMEOUT_MS) + PLACE_MS

@@ -4,10 +4,11 @@ import { readLag } from '../db/outbox.ts'
 import { readBridgeBooks } from '../db/inbox.ts'
 import { readLedgerSums } from '../db/ledger-view.ts'
 import { createStockLedger } from '../db/stock-ledger.ts'
+import { evictionPolicies } from '../queues/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
 
-export function watchGauges({ metrics, pool, checkoutQueue, stockQueue, paymentQueue }: Base): void {
+export function watchGauges({ metrics, pool, redis, checkoutQueue, stockQueue, paymentQueue }: Base): void {
   const ledger = createStockLedger(pool)
   metrics.refreshed.push(
     async () => {
@@ -40,6 +41,11 @@ export function watchGauges({ metrics, pool, checkoutQueue, stockQueue, paymentQ
       metrics.doubts.set(sums.doubts)
       metrics.doubtsOldestSeconds.set(sums.oldestDoubtSeconds)
       metrics.mendingLongestSeconds.set(sums.longestMendingSeconds)
+    },
+    async () => {
+      const policies = await evictionPolicies(redis)
+      metrics.redisPolicies.reset()
+      for (const [policy, servers] of policies) metrics.redisPolicies.set({ policy }, servers)
     },
     ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue].map((queue) => async () => {
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')

@@ -3,12 +3,15 @@
  * under way: then none is given for the length of a lease. It is told by a marker beside the leases, which names the server that gave them.
  */
 import { readFileSync } from 'node:fs'
-import type { Redis } from 'ioredis'
+import type { RedisConnection } from '../queues/redis.ts'
 
 export interface LeaseMarker {
   key: string
   leaseMs: number
-  /** The id of the server that is connected: a restarted one has another. Asked once a connection. */
+  /**
+   * The id of the server that is connected: a restarted one has another. Asked once a connection. Empty in a cluster, where a command is
+   * led to the node that has its keys at that moment: there the scripts ask it themselves (9 us of Redis a call).
+   */
   serverId(): Promise<string>
   /** Marks the server; where it had no marker, or another server's, leases are given from one lease's length later on, or at once where no call can be under way. */
   mark(): Promise<void>
@@ -16,14 +19,14 @@ export interface LeaseMarker {
 
 export interface LeaseMarkerOptions {
   /** A connection that fails fast. */
-  redis: Redis
+  redis: RedisConnection
   prefix: string
   leaseMs: number
   /** By what PostgreSQL says: whether a call may be under way whose lease Redis has lost. */
   mayHaveCalls(): Promise<boolean>
 }
 
-interface Scripts extends Redis {
+type Scripts = RedisConnection & {
   markLeases(count: number, key: string, serverId: string, ms: number): Promise<0 | 1>
 }
 
@@ -37,6 +40,7 @@ export function createLeaseMarker({ redis: client, prefix, leaseMs, mayHaveCalls
     known = undefined
   })
   function serverId(): Promise<string> {
+    if (redis.isCluster) return Promise.resolve('')
     known ??= redis.info('server').then(
       (info) => {
         const [, id] = /^run_id:(\w+)/m.exec(info) ?? []

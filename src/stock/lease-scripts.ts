@@ -1,7 +1,7 @@
 /** What is said to Redis about leases: the two scripts, what goes into them and what comes back. */
 import { readFileSync } from 'node:fs'
-import type { Redis } from 'ioredis'
 import type { DoubtfulCall } from '../db/stock-ledger.ts'
+import type { RedisConnection } from '../queues/redis.ts'
 import type { LeaseMarker } from './lease-marker.ts'
 
 /** A lease, or one that is wished for. `productIds` in the order of product ids. */
@@ -33,14 +33,14 @@ export interface LeaseScripts {
   renew(lease: Holding): Promise<boolean>
 }
 
-interface WithScripts extends Redis {
+type WithScripts = RedisConnection & {
   exchangeLeases(count: number, ...keysAndInput: string[]): Promise<(string | number)[][] | -1>
   renewLease(count: number, ...keysTokenAndMs: (string | number)[]): Promise<0 | 1>
 }
 
 /** @param channel where it is said which product has been let go */
 export function createLeaseScripts(
-  client: Redis,
+  client: RedisConnection,
   { prefix, channel, marker }: { prefix: string; channel: string; marker: LeaseMarker },
 ): LeaseScripts {
   const redis = client as WithScripts

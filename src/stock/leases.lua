@@ -1,6 +1,6 @@
 -- One exchange of leases: releases first, then takes in the order of their age; each take gets all of its products or none.
 -- KEYS: the marker (lease-marker.ts), then one hash a product. ARGV[1]: JSON
---   { server, channel, forgets: [[key, token]], releases: [[key, product, token]], takes: [{ token, ms, waited, elder, keys, calls }] }
+--   { server (its run_id; empty: asked here), channel, forgets: [[key, token]], releases: [[key, product, token]], takes: [{ token, ms, waited, elder, keys, calls }] }
 -- where key is an index into KEYS. A hash has: token, deadline (ms by this server's clock), call (what the lease covers), older (JSON:
 -- the calls of leases that had run out before it, kept until its holder has them on record), wanted (somebody waits: to be told),
 -- elder, elder_since, elder_until (one that has waited long and comes first).
@@ -10,7 +10,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local marker = redis.call('HMGET', KEYS[1], 'run_id', 'gives_from')
-if marker[1] ~= input.server then
+local server = input.server ~= '' and input.server or string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+if marker[1] ~= server then
   return -1
 end
 local gives = tonumber(marker[2]) <= now

@@ -7,8 +7,8 @@
  * calls: a release wakes the next one.
  */
 import { randomUUID } from 'node:crypto'
-import type { Redis } from 'ioredis'
 import type { DoubtfulCall } from '../db/stock-ledger.ts'
+import type { RedisConnection } from '../queues/redis.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { LeaseMarker } from './lease-marker.ts'
 import { createLeaseScripts, type Exchange, type Holding } from './lease-scripts.ts'
@@ -71,9 +71,9 @@ interface Waiter extends Wish, Holding {
 
 interface Options {
   /** A connection that fails fast. */
-  redis: Redis
+  redis: RedisConnection
   /** A patient connection: hears who lets go in other processes. */
-  subscriber: Redis
+  subscriber: RedisConnection
   prefix: string
   marker: LeaseMarker
   metrics: Metrics

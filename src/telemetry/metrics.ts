@@ -65,6 +65,9 @@ export function createMetrics() {
     bridgeLag: gauge('order_bridge_lag', 'Messages of a partition that the bridge has not taken yet', ['partition']),
     deadLettersWaiting: gauge('order_dead_letters_waiting', 'Dead letters that wait for a person', []),
     deadLettersUnpublished: gauge('order_dead_letters_unpublished', 'Dead letters that are not on their topic yet', []),
+    redisPolicies: gauge('order_redis_maxmemory_policy', 'Redis servers by their maxmemory-policy; noeviction keeps jobs and leases', [
+      'policy',
+    ]),
     relayLeads: gauge('order_relay_leads', '1 where this process holds the relay’s lock', []),
   }
 }

@@ -235,6 +235,26 @@ test.serial('a Redis that does not let it in ends it with exit code 70', async (
   t.is(await service.stop(), 0)
 })
 
+test.serial('a Redis that may evict jobs is warned of at the start, and shown as a metric', async (t) => {
+  const redis = await startRedis({ name: 'test-start' })
+  t.teardown(redis.stop)
+  const owner = new Redis(redis.url)
+  t.teardown(async () => owner.disconnect())
+  await owner.config('SET', 'maxmemory-policy', 'allkeys-lru')
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const service = await startProcess(t, [], { ...environment(database.dsn), REDIS_URL: redis.url })
+  const warning = await service.logged('Redis may evict jobs and leases; set maxmemory-policy noeviction')
+  t.like(warning, { level: 40, policy: 'allkeys-lru' })
+  await service.logged('started')
+
+  const policies = async () => (await (await fetch(`${service.url}/order/metrics`)).text()).match(/^order_redis_maxmemory_policy.*$/gm)
+  t.deepEqual(await policies(), ['order_redis_maxmemory_policy{policy="allkeys-lru"} 1'])
+  await owner.config('SET', 'maxmemory-policy', 'noeviction')
+  t.deepEqual(await policies(), ['order_redis_maxmemory_policy{policy="noeviction"} 1'])
+  t.is(await service.stop(), 0)
+})
+
 /** A checkout of one piece through this process. */
 async function serves(t: ExecutionContext, { url }: { url: string }): Promise<void> {
   const product = neighbours.catalog.product({ stock: 10 })

@@ -1,7 +1,6 @@
 import test, { type ExecutionContext } from 'ava'
 import { randomUUID } from 'node:crypto'
-import type { Redis } from 'ioredis'
-import { connectFailFast, connectPatient, ready } from '../../src/queues/redis.ts'
+import { connectFailFast, connectPatient, ready, type RedisConnection } from '../../src/queues/redis.ts'
 import { createLeaseMarker, type LeaseMarker } from '../../src/stock/lease-marker.ts'
 import { createLeases, type Lease, type Leases, LeaseTimeout } from '../../src/stock/leases.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
@@ -14,7 +13,7 @@ const logger = createLogger('silent')
 async function open(
   t: ExecutionContext,
   { prefix = `{leases-${randomUUID()}}`, leaseMs = 5000, mayHaveCalls = async () => false } = {},
-): Promise<Leases & { prefix: string; redis: Redis; marker: LeaseMarker }> {
+): Promise<Leases & { prefix: string; redis: RedisConnection; marker: LeaseMarker }> {
   const redis = connectFailFast(process.env.REDIS_URL!, logger)
   const subscriber = connectPatient(process.env.REDIS_URL!, logger)
   await ready(redis)
@@ -160,11 +159,11 @@ test('in a crowd everybody gets a turn, one at a time', async (t) => {
 })
 
 /** What FLUSHALL does to a shop, done to this one alone. */
-async function flush({ redis, prefix }: { redis: Redis; prefix: string }): Promise<void> {
+async function flush({ redis, prefix }: { redis: RedisConnection; prefix: string }): Promise<void> {
   await redis.del(`${prefix}:leases-given-by`, `${prefix}:lease:1`, `${prefix}:lease:2`)
 }
 
-async function givesFrom({ redis, marker }: { redis: Redis; marker: LeaseMarker }): Promise<{ from: number; now: number }> {
+async function givesFrom({ redis, marker }: { redis: RedisConnection; marker: LeaseMarker }): Promise<{ from: number; now: number }> {
   const [seconds, micros] = await redis.time()
   return { from: Number(await redis.hget(marker.key, 'gives_from')), now: Number(seconds) * 1000 + Math.floor(Number(micros) / 1000) }
 }

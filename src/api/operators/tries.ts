@@ -1,7 +1,7 @@
 /** How often somebody may try to sign in: counted in Redis over all processes, and in each process where Redis is away. */
 import { createHmac, type KeyObject } from 'node:crypto'
-import type { Redis } from 'ioredis'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
+import type { RedisConnection } from '../../queues/redis.ts'
 
 /** A person mistypes a few times. Ten in ten minutes make 1,440 guesses a day at one account; behind one address sit several people. */
 const limits = { account: 10, address: 30 }
@@ -17,7 +17,7 @@ export interface SignInTries {
 }
 
 /** @param key so that Redis has neither addresses nor emails, only what cannot be turned back into one */
-export function createSignInTries(redis: Redis, prefix: string, key: KeyObject): SignInTries {
+export function createSignInTries(redis: RedisConnection, prefix: string, key: KeyObject): SignInTries {
   const limiter = (what: keyof typeof limits) => {
     const common = { points: limits[what], duration: WINDOW_S, keyPrefix: `${prefix}:sign-in:${what}` }
     return new RateLimiterRedis({ ...common, storeClient: redis, insuranceLimiter: new RateLimiterMemory(common) })

@@ -1,5 +1,6 @@
 /** The Cart, as far as the order service sees it: a Redis hash a customer. */
-import { Redis } from 'ioredis'
+import { connectPatient, type RedisConnection } from '../../../src/queues/redis.ts'
+import { createLogger } from '../../../src/telemetry/logger.ts'
 
 /** A line to put into a cart; price and title are Catalog's where they are left out. */
 export interface CartLine {
@@ -28,25 +29,24 @@ export function openCart(
   redisUrl: string | undefined,
   describe: (productId: number) => { title: string; price_cents: number } | undefined,
 ): Cart {
-  let redis: Redis | undefined
+  let redis: RedisConnection | undefined
 
-  function connected(): Redis {
+  function connected(): RedisConnection {
     if (!redisUrl) throw new Error('The cart has no Redis; start the neighbours with redisUrl, or with REDIS_URL set')
-    redis ??= new Redis(redisUrl)
-    // A Redis that is away is part of some tests: ioredis connects again by itself, and a call that fails says so itself.
-    if (redis.listenerCount('error') === 0) redis.on('error', () => undefined)
+    redis ??= connectPatient(redisUrl, createLogger('silent'))
     return redis
   }
 
   async function fillAll(carts: readonly CartContents[]): Promise<void> {
-    const pipeline = connected().pipeline()
-    for (const contents of carts) {
-      const { email } = contents
-      const fields = 'fields' in contents ? contents.fields : fieldsOf(contents.lines)
-      pipeline.del(`cart:${email}`)
-      if (Object.keys(fields).length > 0) pipeline.hset(`cart:${email}`, fields)
-    }
-    for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error
+    await Promise.all(
+      carts.map(async (contents) => {
+        const { email } = contents
+        const fields = 'fields' in contents ? contents.fields : fieldsOf(contents.lines)
+        const change = connected().multi().del(`cart:${email}`)
+        if (Object.keys(fields).length > 0) change.hset(`cart:${email}`, fields)
+        await change.exec()
+      }),
+    )
   }
 
   /** The field is named after the product; the second line of one product needs a name of its own. */

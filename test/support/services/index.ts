@@ -2,6 +2,7 @@
  * The servers the order service runs on, as real as in production: PostgreSQL, Redis and Kafka, started from here, on free
  * ports of 127.0.0.1, with their state under `.dev/`. They end with the process that started them, however that ends.
  */
+import type { Certificates } from './certificates.ts'
 import { type Kafka, runKafka } from './kafka.ts'
 import { type Postgres, runPostgres } from './postgres.ts'
 import { type Redis, runRedis } from './redis.ts'
@@ -61,13 +62,14 @@ export async function startServices({ name, fresh = false, quiet: silent = false
 export type OwnServerOptions = { name: string; port?: number }
 
 /** PostgreSQL for one test alone. */
-export const startPostgres = (options: OwnServerOptions): Promise<Postgres> => own(options, runPostgres)
+export const startPostgres = (options: OwnServerOptions & { certificates?: Certificates }): Promise<Postgres> => own(options, runPostgres)
 
 /** Redis for one test alone. It comes back empty from a crash, unless it is `durable`. */
 export const startRedis = (options: OwnServerOptions & { durable?: boolean }): Promise<Redis> => own(options, runRedis)
 
 /** Kafka for one test alone; it is soon back after a crash, at the price of less patience with a stalled machine. */
-export const startKafka = (options: OwnServerOptions): Promise<Kafka> => own({ sessionTimeoutMs: 2000, ...options }, runKafka)
+export const startKafka = (options: OwnServerOptions & { certificates?: Certificates }): Promise<Kafka> =>
+  own({ sessionTimeoutMs: 2000, ...options }, runKafka)
 
 type Run<O, S> = (options: O & { directory: string; fresh: boolean; say: Say }) => Promise<S>
 

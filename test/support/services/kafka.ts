@@ -5,6 +5,7 @@ import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Kafka as Client, logLevel } from 'kafkajs'
 import { quietIdleConnections } from '../../../src/kafka/idle-timers.ts'
+import type { Certificates } from './certificates.ts'
 import { dockerJob } from './docker.ts'
 import { find, install, versionsIn } from './install.ts'
 import { freePort } from './ports.ts'
@@ -13,9 +14,14 @@ import { during, type Say } from './report.ts'
 import { type Server, startOnData, startServer } from './server.ts'
 import { claimInTurn } from './state.ts'
 
-export type Kafka = Server & { bootstrap: string; port: number }
+/** `secured`: the addresses of its other listeners, for the login {@link SASL_LOGIN}; SSL wants a certificate of the client. */
+export type Kafka = Server & { bootstrap: string; port: number; secured: Record<SecuredProtocol, string> }
 
-type Options = { directory: string; port?: number; fresh?: boolean; sessionTimeoutMs?: number; say: Say }
+type SecuredProtocol = 'SSL' | 'SASL_PLAINTEXT' | 'SASL_SSL'
+
+export const SASL_LOGIN = { username: 'shop', password: 'hunter2-of-kafka' }
+
+type Options = { directory: string; port?: number; fresh?: boolean; sessionTimeoutMs?: number; certificates?: Certificates; say: Say }
 
 const pom = join(import.meta.dirname, 'kafka', 'pom.xml')
 const oldestJava = 17
@@ -23,10 +29,17 @@ const oldestJava = 17
 const jvm = ['-Xmx384m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Dlog4j2.level=WARN']
 
 /** Starts a Kafka broker with its log in the directory. */
-export async function runKafka({ directory, port: wanted, fresh = false, sessionTimeoutMs = 9000, say }: Options): Promise<Kafka> {
+export async function runKafka(options: Options): Promise<Kafka> {
+  const { directory, port: wanted, fresh = false, sessionTimeoutMs = 9000, certificates, say } = options
   const port = wanted ?? (await freePort())
   const bootstrap = `127.0.0.1:${port}`
   const home = join(directory, 'kafka')
+  const ports = { SSL: await freePort(), SASL_PLAINTEXT: await freePort(), SASL_SSL: await freePort() }
+  const secured = {
+    SSL: `localhost:${ports.SSL}`,
+    SASL_PLAINTEXT: `localhost:${ports.SASL_PLAINTEXT}`,
+    SASL_SSL: `localhost:${ports.SASL_SSL}`,
+  }
   const files = { log: `${home}.log`, pidFile: `${home}.pid` }
   const probe = () => answers(bootstrap)
   const java = await findJava(say)
@@ -36,14 +49,15 @@ export async function runKafka({ directory, port: wanted, fresh = false, session
     const server = await during(say, `Kafka: starting in Docker on port ${port}`, () =>
       startServer({ title: 'Kafka', job: { ...job, ...files }, probe }),
     )
-    return Object.assign(server, { bootstrap, port })
+    return Object.assign(server, { bootstrap, port, secured })
   }
 
   const data = join(home, 'data')
   if (fresh) await rm(data, { recursive: true, force: true })
   await mkdir(home, { recursive: true })
   const properties = join(home, 'server.properties')
-  await writeFile(properties, settings(data, port, await freePort(), sessionTimeoutMs))
+  const listeners = certificates ? securedListeners(ports, certificates) : {}
+  await writeFile(properties, settings(data, port, await freePort(), sessionTimeoutMs, listeners))
   const classPath = join(libs, '*')
   const job = {
     command: [java, ...jvm, '-cp', classPath, 'kafka.Kafka', properties],
@@ -58,17 +72,19 @@ export async function runKafka({ directory, port: wanted, fresh = false, session
       return startServer({ title: 'Kafka', job, probe })
     }),
   )
-  return Object.assign(server, { bootstrap, port })
+  return Object.assign(server, { bootstrap, port, secured })
 }
 
-function settings(data: string, port: number, controllerPort: number, sessionTimeoutMs: number): string {
+function settings(data: string, port: number, controllerPort: number, sessionTimeoutMs: number, secured: Record<string, string>): string {
+  const { listeners, 'advertised.listeners': advertised, 'listener.security.protocol.map': protocols, ...more } = secured
+  const also = (list: string | undefined) => (list ? `,${list}` : '')
   return Object.entries({
     'process.roles': 'broker,controller',
     'node.id': 1,
     'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
-    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
-    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}`,
-    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}${also(listeners)}`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}${also(advertised)}`,
+    'listener.security.protocol.map': `PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${also(protocols)}`,
     'controller.listener.names': 'CONTROLLER',
     'log.dirs': data,
     'group.initial.rebalance.delay.ms': 0,
@@ -87,9 +103,37 @@ function settings(data: string, port: number, controllerPort: number, sessionTim
     // How long a broker that was killed keeps its successor waiting.
     'broker.session.timeout.ms': sessionTimeoutMs,
     'broker.heartbeat.interval.ms': 500,
+    ...more,
   })
     .map(([name, value]) => `${name}=${value}\n`)
     .join('')
+}
+
+/** One listener for each protocol, for all mechanisms that there are. */
+function securedListeners(ports: Record<SecuredProtocol, number>, { ca, serverStore }: Certificates): Record<string, string> {
+  const { username, password } = SASL_LOGIN
+  const security = 'org.apache.kafka.common.security'
+  const all = Object.entries(ports)
+  const mechanisms = {
+    plain: `${security}.plain.PlainLoginModule required user_${username}="${password}";`,
+    'scram-sha-256': `${security}.scram.ScramLoginModule required;`,
+    'scram-sha-512': `${security}.scram.ScramLoginModule required;`,
+  }
+  const logins = ['sasl_plaintext', 'sasl_ssl'].flatMap((listener) => [
+    [`listener.name.${listener}.sasl.enabled.mechanisms`, 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512'],
+    ...Object.entries(mechanisms).map(([mechanism, jaas]) => [`listener.name.${listener}.${mechanism}.sasl.jaas.config`, jaas]),
+  ])
+  return {
+    listeners: all.map(([protocol, port]) => `${protocol}://127.0.0.1:${port}`).join(','),
+    'advertised.listeners': all.map(([protocol, port]) => `${protocol}://localhost:${port}`).join(','),
+    'listener.security.protocol.map': all.map(([protocol]) => `${protocol}:${protocol}`).join(','),
+    'ssl.keystore.type': 'PEM',
+    'ssl.keystore.location': serverStore,
+    'ssl.truststore.type': 'PEM',
+    'ssl.truststore.location': ca,
+    'listener.name.ssl.ssl.client.auth': 'required',
+    ...Object.fromEntries(logins),
+  }
 }
 
 // meta.properties is the last file the format writes; without it the directory is half done.
@@ -97,8 +141,10 @@ async function format(java: string, classPath: string, home: string, properties:
   const data = join(home, 'data')
   if (existsSync(join(data, 'meta.properties'))) return
   await rm(data, { recursive: true, force: true })
+  const { username, password } = SASL_LOGIN
+  const scram = ['SCRAM-SHA-256', 'SCRAM-SHA-512'].flatMap((name) => ['--add-scram', `${name}=[name=${username},password=${password}]`])
   await run({
-    command: [java, ...jvm, '-cp', classPath, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties],
+    command: [java, ...jvm, '-cp', classPath, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties, ...scram],
     log: join(home, 'format.log'),
   })
 }

@@ -2,10 +2,11 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, lstatSync, readFileSync } from 'node:fs'
-import { chmod, chown, mkdir, rename, rm, symlink } from 'node:fs/promises'
+import { chmod, chown, copyFile, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client } from 'pg'
+import type { Certificates } from './certificates.ts'
 import { dockerJob } from './docker.ts'
 import { find, install, versionsIn } from './install.ts'
 import { freePort } from './ports.ts'
@@ -15,13 +16,14 @@ import { type Server, startOnData, startServer } from './server.ts'
 
 export type Postgres = Server & { dsn: string; port: number }
 
-type Options = { directory: string; port?: number; fresh?: boolean; say: Say }
+/** With `certificates`, whoever is not `postgres` has to come by TLS. */
+type Options = { directory: string; port?: number; fresh?: boolean; certificates?: Certificates; say: Say }
 type User = { uid: number; gid: number }
 
 const oldestVersion = 14
 
 /** Starts PostgreSQL with its data in the directory, making the data directory where there is none that is whole. */
-export async function runPostgres({ directory, port: wanted, fresh = false, say }: Options): Promise<Postgres> {
+export async function runPostgres({ directory, port: wanted, fresh = false, certificates, say }: Options): Promise<Postgres> {
   const port = wanted ?? (await freePort())
   const dsn = `postgresql://postgres:postgres@127.0.0.1:${port}/postgres`
   const files = { log: join(directory, 'postgres.log'), pidFile: join(directory, 'postgres.pid') }
@@ -41,8 +43,9 @@ export async function runPostgres({ directory, port: wanted, fresh = false, say 
   if (fresh) await rm(data, { recursive: true, force: true })
   const begin = async () => {
     await makeData(binaries, home, user, directory)
+    const tls = certificates ? await useTls(certificates, home, user) : {}
     const job: Job = {
-      command: [join(binaries, 'postgres'), '-D', data, '-p', String(port), ...settings(home)],
+      command: [join(binaries, 'postgres'), '-D', data, '-p', String(port), ...settings(home, tls)],
       directory: home,
       user,
       stopSignal: 'SIGINT', // ends sessions and checkpoints; SIGTERM would wait for the sessions
@@ -56,14 +59,31 @@ export async function runPostgres({ directory, port: wanted, fresh = false, say 
   return Object.assign(server, { dsn, port })
 }
 
-function settings(home: string): string[] {
+function settings(home: string, more: Record<string, string>): string[] {
   return Object.entries({
     listen_addresses: '127.0.0.1',
     max_connections: 300, // test files run side by side, each with pools of its own
     unix_socket_directories: Buffer.byteLength(home) < 90 ? home : '', // a socket's path holds 107 bytes
     timezone: 'UTC',
     logging_collector: 'off',
+    ...more,
   }).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+}
+
+/** @returns settings. PostgreSQL takes no key that others may read, and runs as another user than ours. */
+async function useTls({ ca, serverCertificate, serverKey }: Certificates, home: string, user: User | undefined) {
+  const files = { ssl_ca_file: ca, ssl_cert_file: serverCertificate, ssl_key_file: serverKey }
+  const tls: Record<string, string> = { ssl: 'on' }
+  for (const [name, file] of Object.entries(files)) {
+    const copy = join(home, `${name}.pem`)
+    await copyFile(file, copy)
+    await chmod(copy, 0o600)
+    if (user) await chown(copy, user.uid, user.gid)
+    tls[name] = copy
+  }
+  const hba = ['hostssl all all 127.0.0.1/32 trust', 'hostnossl all postgres 127.0.0.1/32 trust', 'local all all trust']
+  await writeFile(join(home, 'data', 'pg_hba.conf'), `${hba.join('\n')}\n`)
+  return tls
 }
 
 // Made under another name and renamed when whole: what a kill leaves half done is never taken for a data directory.

@@ -1,0 +1,31 @@
+/** Whether Redis may throw our jobs and leases away when its memory is full. */
+import type { Logger } from '../telemetry/logger.ts'
+import { mastersOf, type RedisConnection } from './redis.ts'
+
+/** What of `maxmemory-policy` keeps every key. With any other, Redis drops jobs and leases without a word. */
+export const KEEPS_ALL = 'noeviction'
+
+/**
+ * How many servers have which `maxmemory-policy`; `unknown` where one does not say. INFO is asked, since managed Redis refuses CONFIG.
+ * @throws where Redis is away
+ */
+export async function evictionPolicies(redis: RedisConnection): Promise<Map<string, number>> {
+  const policies = new Map<string, number>()
+  for (const info of await Promise.all(mastersOf(redis).map((server) => server.info('memory')))) {
+    const policy = /^maxmemory_policy:([\w-]+)/m.exec(info)?.[1] ?? 'unknown'
+    policies.set(policy, (policies.get(policy) ?? 0) + 1)
+  }
+  return policies
+}
+
+/** A line in the log for each policy that is not {@link KEEPS_ALL}. Never throws: the queues work without it, for as long as there is memory. */
+export async function warnOfEviction(redis: RedisConnection, logger: Logger): Promise<void> {
+  try {
+    for (const policy of (await evictionPolicies(redis)).keys()) {
+      if (policy === 'unknown') logger.warn('Redis does not say its maxmemory-policy; make sure that it is noeviction')
+      else if (policy !== KEEPS_ALL) logger.warn({ policy }, 'Redis may evict jobs and leases; set maxmemory-policy noeviction')
+    }
+  } catch (error) {
+    logger.warn({ err: error }, 'Redis does not say its maxmemory-policy; make sure that it is noeviction')
+  }
+}

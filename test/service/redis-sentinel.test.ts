@@ -1,0 +1,98 @@
+/** Redis under a Sentinel: the master goes, its replica takes over, and the shop goes on. */
+import test from 'ava'
+import { dayBook } from '../support/books.ts'
+import { startProcess } from '../support/service-process.ts'
+import { type SentinelGroup, startSentinel } from '../support/services/redis-groups.ts'
+import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+
+let group: SentinelGroup
+let shop: Shop
+test.before(async () => {
+  group = await startSentinel('test-sentinel')
+  process.env.REDIS_URL = group.url
+  shop = await openShop({ env: { CALL_TIMEOUT_MS: '1000', CHECKOUT_BUDGET_MS: '5000' } })
+})
+test.after.always(async () => {
+  await shop?.close()
+  await group?.stop()
+})
+
+const customers = (count: number, id: number): Promise<Customer[]> =>
+  Promise.all(Array.from({ length: count }, () => shop.customer().wants({ product_id: id, qty: 1 })))
+
+const bought = (answers: readonly Answer[]) => answers.filter(({ status }) => status === 200).length
+
+/** Customers come one after the other until one is served. @returns all answers */
+async function untilServed(id: number): Promise<Answer[]> {
+  const answers: Answer[] = []
+  await until(
+    async () => {
+      const answer = await (await shop.customer().wants({ product_id: id, qty: 1 })).checkout()
+      answers.push(answer)
+      return answer.status
+    },
+    (status) => status === 200,
+  )
+  return answers
+}
+
+const roleOf = async (server: SentinelGroup['master']) => String(await group.ask(server, 'ROLE').catch(String)).split(',')[0]
+
+test.serial('a master that is killed under a crowd: its replica takes over, and every answer is true', async (t) => {
+  const id = shop.catalog.product({ stock: 1000 })
+  const [before, ...crowd] = await customers(13, id)
+  const answers = [await before!.checkout()]
+  t.is(answers[0]!.status, 200)
+  const slow = shop.catalog.fault({ call: 'reserve', fault: 'slow', ms: 100 })
+
+  const asked = Promise.all(crowd.map((customer) => customer.checkout()))
+  await until(slow.fired, (times) => times > 2)
+  await group.master.kill()
+  answers.push(...(await asked))
+  slow.remove()
+  answers.push(...(await untilServed(id)))
+
+  t.is(await roleOf(group.replica), 'master')
+  t.deepEqual(
+    answers.filter(({ status }) => status !== 200 && status !== 503),
+    [],
+  )
+  const sold = bought(answers)
+  t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+  t.is((await shop.get('/order/ready')).status, 200)
+})
+
+test.serial('a master that becomes a replica and lives on is left for its successor', async (t) => {
+  await group.master.restart()
+  await until(
+    () => roleOf(group.master),
+    (role) => role === 'slave',
+  )
+  const id = shop.catalog.product({ stock: 1000 })
+  const answers = await untilServed(id)
+  const crowd = await customers(6, id)
+
+  await until(
+    () => group.failOver().then(() => roleOf(group.master)),
+    (role) => role === 'master',
+  )
+  await until(
+    () => roleOf(group.replica),
+    (role) => role === 'slave',
+  )
+  answers.push(...(await Promise.all(crowd.map((customer) => customer.checkout()))), ...(await untilServed(id)))
+
+  const sold = bought(answers)
+  t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+})
+
+test.serial('a Redis behind Sentinels that does not let it in ends the start, and no password is in the log', async (t) => {
+  const url = group.url.replace(/:[^:@]*@/, ':wrong-password@')
+  t.not(url, group.url)
+  const service = await startProcess(t, [], { ...shop.env, REDIS_URL: url })
+  t.is(await service.exited, 70)
+  const log = JSON.stringify(service.log)
+  t.regex(log, /WRONGPASS/)
+  t.false(log.includes('wrong-password'))
+})

@@ -61,6 +61,8 @@ const environment = z.object({
   PAYMENT_AMOUNT_CHECK: z.enum(['strict', 'off'], { error: 'is not one of strict, off' }).default('strict'),
   EMIT_ORDER_PAID: flag.default(false),
   WORKER_CONCURRENCY: positive.default(512),
+  // The longest pause of a part that works is 15 s: BullMQ's after a lost connection, and three tries of a send.
+  WATCHDOG_MS: positive.default(30000),
 })
 
 /** What nobody may run with in production: the secrets that stand in the stack's documentation. */

@@ -5,8 +5,10 @@ import { createPaymentBridge } from '../kafka/payment-bridge.ts'
 import type { Base } from './connect.ts'
 import { renewable } from './renewable.ts'
 
-/** How long a scrape or a look waits for Kafka; the gauge keeps its last value then. */
+/** How long a scrape waits for Kafka; the gauge keeps its last value then. The watchdog's probe does not wait longer. */
 const LAG_MS = 1000
+/** A Kafka that is too slow for a look has to be too slow for the probe, too, and count as away. */
+const LOOK_MS = 1800
 
 export function startBridge(base: Base, checks: Check[]): void {
   const { config, pool, redis, kafka, paymentQueue, logger, metrics, probes, watched, closers } = base
@@ -28,14 +30,14 @@ export function startBridge(base: Base, checks: Check[]): void {
     required: false, // customers are served without it
     async waiting() {
       const [behind] = await Promise.all([
-        bridge.current().behind(AbortSignal.timeout(LAG_MS)),
+        bridge.current().behind(AbortSignal.timeout(LOOK_MS)),
         pool.query(sql.unsafe`select 1`),
         redis.ping(),
       ])
       return behind.map(({ partition, mark }) => ({ what: `messages wait on partition ${partition}`, mark }))
     },
     succeeded: () => bridge.current().taken(),
-    probe: () => Promise.all([probes.postgres(), probes.redis(), kafka.lag(terms, AbortSignal.timeout(2 * LAG_MS))]),
+    probe: () => Promise.all([probes.postgres(), probes.redis(), kafka.lag(terms, AbortSignal.timeout(LAG_MS))]),
     rebuild: bridge.rebuild,
   })
   bridge.start()

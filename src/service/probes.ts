@@ -7,9 +7,10 @@ import type { Config } from '../config.ts'
 import { connectFailFast, ready } from '../queues/redis.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
-const ANSWER_MS = 2000
+/** Less than a look at a part has: what is slow for both is an outage. In ms. */
+const ANSWER_MS = 1500
 
-/** Each throws where there is no answer within 2 s of connecting. */
+/** Each throws where there is no answer in time. */
 export interface Probes {
   postgres(): Promise<void>
   redis(): Promise<void>

@@ -91,6 +91,8 @@ const environment = z.object({
   RETENTION_CHECKOUT_DAYS: days.default(30),
   RETENTION_INBOX_DAYS: days.default(90),
   RETENTION_MENDINGS_DAYS: days.default(90),
+  // The longest pause of a part that works is 15 s: BullMQ's after a lost connection, and three tries of a send.
+  WATCHDOG_MS: positive.default(30000),
 })
 
 /** What nobody may run with in production: the secrets that stand in the stack's documentation. */

@@ -11,8 +11,10 @@ import { startService } from './service/start.ts'
 import { createLogger } from './telemetry/logger.ts'
 
 const roles: readonly Role[] = ['web', 'worker', 'bridge', 'relay']
-/** `EX_USAGE`, `EX_SOFTWARE` and `EX_CONFIG` of sysexits.h. */
-const EXIT = { usage: 64, fault: 70, config: 78 }
+/** `EX_USAGE`, `EX_SOFTWARE`, `EX_TEMPFAIL` and `EX_CONFIG` of sysexits.h. */
+const EXIT = { usage: 64, fault: 70, stuck: 75, config: 78 }
+/** What does not end by itself is cut off then. */
+const END_MS = 15_000
 
 function fail(lines: readonly string[], code: number): never {
   process.stderr.write(`${lines.join('\n')}\n`)
@@ -47,16 +49,26 @@ if (named[0] === 'release') {
 } else {
   const service = await startService(config, new Set(named.length > 0 ? (named as Role[]) : roles), logger).catch(endAtFault)
   let ending = false
-  const end = async (signal: string) => {
-    if (ending) return
+  const end = async (code: number) => {
     ending = true
-    logger.info({ signal }, 'ending')
+    setTimeout(() => process.exit(code), END_MS)
     await service.stop()
     logger.info('ended')
-    process.exit(0)
+    process.exit(code)
   }
-  process.on('SIGTERM', end)
-  process.on('SIGINT', end)
+  const endAsAsked = (signal: string) => {
+    if (ending) return
+    logger.info({ signal }, 'ending')
+    void end(0)
+  }
+  process.on('SIGTERM', endAsAsked)
+  process.on('SIGINT', endAsAsked)
+  const endStuck = (reason: string) => {
+    if (ending) return
+    logger.fatal({ reason }, 'a part stands still and cannot be brought back')
+    void end(EXIT.stuck)
+  }
+  void service.stuck.then(endStuck)
   service.started.catch((error) => {
     if (!ending) endAtFault(error)
   })

@@ -74,6 +74,7 @@ test('pages that are pointed to are there', (t) => {
     'docs/stock.md',
     'docs/rescue.md',
     'docs/upkeep.md',
+    'docs/health.md',
     ...readdirSync(new URL('../docs/decisions/', import.meta.url)).map((name) => `docs/decisions/${name}`),
   ]
   for (const page of pages) {

@@ -8,7 +8,7 @@ import type { Logger } from '../telemetry/logger.ts'
 import { registerCodecs } from './codecs.ts'
 import { quietIdleConnections } from './idle-timers.ts'
 import { type Connections, connections } from './connections.ts'
-import { type ConsumeOptions, type Consumer, createConsumer } from './consumer.ts'
+import { type ConsumeOptions, type Consumer, createConsumer, type PartitionLag } from './consumer.ts'
 
 export interface Message {
   key: string | Buffer | null
@@ -53,10 +53,10 @@ export interface Kafka {
   /** Reads a topic as a member of a group; connects when it is started. */
   consumer(options: ConsumeOptions): Consumer
   /**
-   * How many messages of each partition the group has not committed yet.
+   * How far the group is behind, by a connection of its own.
    * @throws where no broker answers, or the topic is not there
    */
-  lag(terms: { topic: string; group: string }, signal?: AbortSignal): Promise<{ partition: number; messages: number }[]>
+  lag(terms: { topic: string; group: string }, signal?: AbortSignal): Promise<PartitionLag[]>
 }
 
 export interface KafkaOptions {
@@ -155,20 +155,23 @@ export function createKafka({ brokers, clientId, security = {}, logger, requestT
       return reaching
     },
 
-    consumer: (options) => createConsumer({ client, retry, ensureTopic, logger, ...options }),
+    consumer: (options) => createConsumer({ client, retry, ensureTopic, lag, logger, ...options }),
 
-    lag: ({ topic, group }, signal) =>
-      asked(signal, async (admin) => {
-        const [ends, [committed]] = await Promise.all([
-          admin.fetchTopicOffsets(topic),
-          admin.fetchOffsets({ groupId: group, topics: [topic] }),
-        ])
-        return ends.map(({ partition, high, low }) => {
-          const taken = Number(committed?.partitions.find((one) => one.partition === partition)?.offset ?? -1)
-          // -1: nothing was ever committed. What was deleted before it was taken is no lag any more.
-          return { partition, messages: Number(high) - Math.max(taken, Number(low)) }
-        })
-      }),
+    lag,
+  }
+
+  function lag({ topic, group }: { topic: string; group: string }, signal?: AbortSignal): Promise<PartitionLag[]> {
+    return asked(signal, async (admin) => {
+      const [ends, [committed]] = await Promise.all([
+        admin.fetchTopicOffsets(topic),
+        admin.fetchOffsets({ groupId: group, topics: [topic] }),
+      ])
+      return ends.map(({ partition, high, low }) => {
+        const taken = Number(committed?.partitions.find((one) => one.partition === partition)?.offset ?? -1)
+        // -1: nothing was ever committed. What was deleted before it was taken is no lag any more.
+        return { partition, messages: Number(high) - Math.max(taken, Number(low)), end: BigInt(high) }
+      })
+    })
   }
 
   async function asked<Answer>(signal: AbortSignal | undefined, ask: (admin: Admin) => Promise<Answer>): Promise<Answer> {

@@ -36,12 +36,34 @@ export interface Consumer {
   stop(): Promise<void>
   /** Whether it is a member of its group. */
   joined(): boolean
+  /** How many chunks were taken, in all. */
+  taken(): number
+  /**
+   * The partitions on which messages wait for this member, or, while it is none, for anybody. Marks of transactions are no messages.
+   * @throws where Kafka cannot be asked
+   */
+  behind(signal: AbortSignal): Promise<Behind[]>
+}
+
+export interface Behind {
+  partition: number
+  /** Changes with each batch that was tried, whatever came of it, and with each offset that the group commits. */
+  mark: string
+}
+
+export interface PartitionLag {
+  partition: number
+  /** What the group has not committed yet. */
+  messages: number
+  /** The offset that the next message gets. What lies between it and the last message are marks of transactions. */
+  end: bigint
 }
 
 interface Parts extends ConsumeOptions {
   client(sockets: Connections): Client
   retry: RetryOptions
   ensureTopic(topic: string, signal: AbortSignal): Promise<unknown>
+  lag: (terms: { topic: string; group: string }, signal: AbortSignal) => Promise<PartitionLag[]>
   logger: Logger
 }
 
@@ -57,10 +79,15 @@ const END_MS = 3000
 /** What PostgreSQL and JSON can both write as a date. */
 const LAST_DATE_MS = Date.UTC(9999, 0)
 
-export function createConsumer({ client, retry, ensureTopic, logger, topic, group, onBatch }: Parts): Consumer {
+export function createConsumer({ client, retry, ensureTopic, lag, logger, topic, group, onBatch }: Parts): Consumer {
   const stopping = new AbortController()
   const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()))
-  let joined = false
+  /** The partitions that this member has; undefined while it is none. */
+  let assigned: readonly number[] | undefined
+  let taken = 0
+  /** By partition: how often a batch of it was tried, and where it ended if nothing was left in it to be taken. */
+  const tries = new Map<number, number>()
+  const emptyUpTo = new Map<number, bigint>()
   let running: Promise<void> | undefined
   let saidAt = Number.NEGATIVE_INFINITY
 
@@ -100,10 +127,14 @@ export function createConsumer({ client, retry, ensureTopic, logger, topic, grou
       // A crashed consumer restarts itself only for some errors, and 10 s late; a new one is built for all of them.
       retry: { ...retry, restartOnFailure: async () => false },
     })
-    const { CRASH, GROUP_JOIN, REBALANCING } = consumer.events
+    const { CRASH, GROUP_JOIN, REBALANCING, END_BATCH_PROCESS } = consumer.events
     const crashed = new Promise<never>((_resolve, reject) => consumer.on(CRASH, ({ payload }) => reject(payload.error)))
-    consumer.on(GROUP_JOIN, () => void (joined = true))
-    consumer.on(REBALANCING, () => void (joined = false))
+    consumer.on(GROUP_JOIN, ({ payload }) => void (assigned = payload.memberAssignment[topic] ?? []))
+    consumer.on(REBALANCING, () => void (assigned = undefined))
+    // Nothing but marks of transactions, and what they took back: kafkajs goes on without us, and commits nothing.
+    consumer.on(END_BATCH_PROCESS, ({ payload: { batchSize, partition, lastOffset } }) => {
+      if (batchSize === 0) emptyUpTo.set(partition, BigInt(lastOffset) + 1n)
+    })
     const pauses = createPauses()
 
     const consuming = (async () => {
@@ -124,7 +155,7 @@ export function createConsumer({ client, retry, ensureTopic, logger, topic, grou
     try {
       await Promise.race([consuming, stopped])
     } finally {
-      joined = false
+      assigned = undefined
       pauses.end()
       await sockets.close(() => consumer.disconnect(), END_MS)
     }
@@ -148,6 +179,8 @@ export function createConsumer({ client, retry, ensureTopic, logger, topic, grou
           // Of kafkajs' ways to commit, the one that also does so while the consumer ends.
           await commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset: String(next) }] }] })
           resolveOffset(String(offset))
+          taken += 1
+          tried(partition)
           // Thrown when the group is being shared out anew. kafkajs notices by itself, once it has the batch back.
           await heartbeat().catch(() => void (isMember = false))
         },
@@ -157,6 +190,11 @@ export function createConsumer({ client, retry, ensureTopic, logger, topic, grou
       const againInMs = pauses.after(partition, pause())
       say(error, { partition, againInMs }, 'a batch could not be taken yet')
     }
+    tried(partition)
+  }
+
+  function tried(partition: number): void {
+    tries.set(partition, (tries.get(partition) ?? 0) + 1)
   }
 
   return {
@@ -167,7 +205,17 @@ export function createConsumer({ client, retry, ensureTopic, logger, topic, grou
       stopping.abort()
       await running
     },
-    joined: () => joined,
+    joined: () => assigned !== undefined,
+    taken: () => taken,
+    async behind(signal) {
+      const lags = await lag({ topic, group }, signal)
+      return lags
+        .filter(({ partition, messages, end }) => {
+          const isOurs = !assigned || assigned.includes(partition)
+          return isOurs && messages > 0 && end !== emptyUpTo.get(partition)
+        })
+        .map(({ partition, messages, end }) => ({ partition, mark: `${end - BigInt(messages)} ${tries.get(partition)}` }))
+    },
   }
 }
 

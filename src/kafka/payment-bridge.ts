@@ -9,7 +9,7 @@ import type { PaymentQueue } from '../queues/payment.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Kafka } from './client.ts'
-import type { Batch } from './consumer.ts'
+import type { Batch, Consumer } from './consumer.ts'
 import { readPaymentMessage, unreadable } from './payment-message.ts'
 
 export interface PaymentBridgeOptions {
@@ -26,14 +26,8 @@ export interface PaymentBridgeOptions {
   chunkBytes?: number
 }
 
-export interface PaymentBridge {
-  /** Never throws: what is away is waited for. */
-  start(): void
-  /** Takes nothing more, finishes what it has begun within 3 s, and leaves the group. */
-  stop(): Promise<void>
-  /** Whether it is a member of its group. */
-  joined(): boolean
-}
+/** A consumer whose batches become rows and jobs. */
+export type PaymentBridge = Consumer
 
 /** An event that was received before most likely has its job, and is over by then. */
 const KNOWN_PAUSE_MS = 2000

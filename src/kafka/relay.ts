@@ -58,6 +58,13 @@ export interface Relay {
   wake(): void
   /** Whether this one sends. */
   leads(): boolean
+  /** How often it has looked for rows, and sent, in all; with what failed, and without. */
+  turns(): { tried: number; succeeded: number }
+  /**
+   * @returns the id of the oldest row that waits for this relay; undefined where none does, or another one leads
+   * @throws where PostgreSQL cannot be asked
+   */
+  oldestUnsent(): Promise<number | undefined>
   /**
    * Sends the oldest unsent rows; one run at a time, also with the relay's own.
    * @returns how many rows are done with, sent or set aside; 0 where nothing waits or another one leads
@@ -65,6 +72,9 @@ export interface Relay {
    */
   relayOnce(): Promise<number>
 }
+
+/** What waits on a connection that was cut is rejected at once; what does not end by then hangs elsewhere, and never sends again. */
+const CUT_OFF_MS = 500
 
 export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Relay {
   const { name, source, channel, onSent, onChange, dsn, kafka, topic, logger } = options
@@ -93,6 +103,7 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
   let aloneUpTo = 0
   /** Acknowledged, but not marked yet: PostgreSQL went away in between. They are marked before anything is read, and not sent again. */
   let acknowledged: number[] = []
+  const turns = { tried: 0, succeeded: 0 }
   let running: Promise<unknown> = Promise.resolve()
   let loop: Promise<void> | undefined
 
@@ -119,8 +130,10 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
         rows.map(({ message }) => message),
       )
     } catch (error) {
+      turns.tried += 1
       return error as Error
     }
+    turned()
     acknowledged = rows.map(({ id }) => id)
     onSent?.(rows)
     return undefined
@@ -165,7 +178,13 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
   function relayOnce(): Promise<number> {
     const next = running.then(relay, relay)
     running = next
+    next.then(turned, () => void (turns.tried += 1))
     return next
+  }
+
+  function turned(): void {
+    turns.tried += 1
+    turns.succeeded += 1
   }
 
   async function run(): Promise<void> {
@@ -200,13 +219,15 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
       const ended = Promise.allSettled([loop, running])
       await settledWithin(ended, stopMs)
       cutOff.abort()
-      await settledWithin(ended, stopMs)
+      await settledWithin(ended, Math.min(stopMs, CUT_OFF_MS))
       await closeProducer()
       await leadership.stop()
     },
 
     wake: doorbell.ring,
     leads: leadership.leads,
+    turns: () => ({ ...turns }),
+    oldestUnsent: async () => (leadership.leads() ? (await source.readUnsent(1))[0]?.id : undefined),
     relayOnce,
   }
 }

@@ -19,3 +19,12 @@ export async function oldestWaitingMs(queue: Queue): Promise<number> {
   const fresh = jobs.find((job) => job?.attemptsStarted === 0)
   return fresh ? Math.max(0, Date.now() - fresh.timestamp - (fresh.opts.delay ?? 0)) : 0
 }
+
+/**
+ * Whether a job could be taken now: one that waits, or whose delay is over. Not so in a queue that its operators have paused.
+ * @throws where Redis cannot say
+ */
+export async function waitsForWorker(queue: Queue): Promise<boolean> {
+  const [isPaused, waiting, due] = await Promise.all([queue.isPaused(), queue.getWaitingCount(), queue.getDelayedCount(Date.now())])
+  return !isPaused && waiting + due > 0
+}

@@ -1,25 +1,45 @@
 /** The bridge from the payment topic to the payment jobs, with what is told of it. */
+import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
 import { createPaymentBridge } from '../kafka/payment-bridge.ts'
 import type { Base } from './connect.ts'
+import { renewable } from './renewable.ts'
 
-/** How long a scrape waits for Kafka; the gauge keeps its last value then. */
+/** How long a scrape waits for Kafka; the gauge keeps its last value then. The watchdog's probe does not wait longer. */
 const LAG_MS = 1000
+/** A Kafka that is too slow for a look has to be too slow for the probe, too, and count as away. */
+const LOOK_MS = 1800
 
-export function startBridge({ config, pool, kafka, paymentQueue, logger, metrics, closers }: Base, checks: Check[]): void {
+export function startBridge(base: Base, checks: Check[]): void {
+  const { config, pool, redis, kafka, paymentQueue, logger, metrics, probes, watched, closers } = base
   const terms = { topic: config.TOPIC_PAYMENT_EVENTS, group: config.KAFKA_GROUP }
-  const bridge = createPaymentBridge({ ...terms, pool, queue: paymentQueue, kafka, logger, metrics })
+  const bridge = renewable(() => createPaymentBridge({ ...terms, pool, queue: paymentQueue, kafka, logger, metrics }))
   checks.push({
     name: 'bridge',
     required: false,
     check: async () => {
-      if (!bridge.joined()) throw new Error(`not a member of ${terms.group} yet`)
+      if (!bridge.current().joined()) throw new Error(`not a member of ${terms.group} yet`)
     },
   })
   metrics.refreshed.push(async () => {
     const lags = await kafka.lag(terms, AbortSignal.timeout(LAG_MS))
     for (const { partition, messages } of lags) metrics.bridgeLag.set({ partition }, messages)
   })
+  watched.push({
+    name: 'bridge',
+    required: false, // customers are served without it
+    async waiting() {
+      const [behind] = await Promise.all([
+        bridge.current().behind(AbortSignal.timeout(LOOK_MS)),
+        pool.query(sql.unsafe`select 1`),
+        redis.ping(),
+      ])
+      return behind.map(({ partition, mark }) => ({ what: `messages wait on partition ${partition}`, mark }))
+    },
+    succeeded: () => bridge.current().taken(),
+    probe: () => Promise.all([probes.postgres(), probes.redis(), kafka.lag(terms, AbortSignal.timeout(LAG_MS))]),
+    rebuild: bridge.rebuild,
+  })
   bridge.start()
-  closers.push(() => bridge.stop())
+  closers.push(bridge.stop)
 }

@@ -7,9 +7,6 @@ import { migrate, MigrationFault, requireMigrated } from '../db/migrate.ts'
 import { connectPool, isFaultOfPostgres, type Pool } from '../db/pool.ts'
 import { mayHaveCalls } from '../db/rescue.ts'
 import { createKafka, type Kafka } from '../kafka/client.ts'
-import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'
-import { createOutboxRelay } from '../kafka/outbox-relay.ts'
-import type { Relay } from '../kafka/relay.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { warnOfEviction } from '../queues/eviction.ts'
 import { connectFailFast, connectPatient, isRefusedByRedis, ready, type RedisConnection } from '../queues/redis.ts'
@@ -19,7 +16,10 @@ import { createLeaseMarker, type LeaseMarker } from '../stock/lease-marker.ts'
 import { enoughFor } from '../stock/leases.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
+import { createProbes, type Probes } from './probes.ts'
+import { createRelays, type Relays } from './relays.ts'
 import { untilThere } from './until-there.ts'
+import type { Watched } from './watchdog.ts'
 
 /** The processes, as the Procfile and the command line name them. */
 export type Role = 'web' | 'worker' | 'bridge' | 'relay'
@@ -43,8 +43,10 @@ export interface Base {
   /** Tells the mender of products that somebody has to come to. It looks by itself where it is not told. */
   wakeMender(productIds: readonly number[]): void
   kafka: Kafka
-  relay: Relay | undefined
-  deadLetterRelay: Relay | undefined
+  relays: Relays | undefined
+  probes: Probes
+  /** The parts that have to be looked at for as long as this process runs. */
+  watched: Watched[]
   closers: (() => Promise<unknown>)[]
 }
 
@@ -100,11 +102,10 @@ export async function connect(parts: {
   const leaseMarker = createLeaseMarker({ redis, prefix: config.REDIS_PREFIX, leaseMs, mayHaveCalls: () => mayHaveCalls(pool!, leaseMs) })
   await untilThere(() => leaseMarker.mark(), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
 
-  const relayTerms = { pool, dsn: config.POSTGRES_DSN, kafka, logger }
-  const relay = roles.has('relay') ? createOutboxRelay({ ...relayTerms, topic: config.TOPIC_ORDER_EVENTS, metrics }) : undefined
-  const deadLetterRelay = roles.has('relay') ? createDeadLetterRelay({ ...relayTerms, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }) : undefined
-  if (relay && deadLetterRelay) {
-    closers.push(() => Promise.all([relay.stop(), deadLetterRelay.stop()]))
+  const probes = createProbes(config, logger)
+  const relays = roles.has('relay') ? createRelays({ config, pool, kafka, logger, metrics, probes }) : undefined
+  if (relays) {
+    closers.push(relays.stop)
     checks.push({ name: 'kafka', required: false, check: () => kafka.reach() })
   }
   const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX)
@@ -115,7 +116,7 @@ export async function connect(parts: {
     () => stockQueue.close(),
     () => paymentQueue.close(),
   )
-  const checkouts = createCheckouts(pool, relay)
+  const checkouts = createCheckouts(pool, relays?.here)
   return {
     config,
     logger,
@@ -132,8 +133,9 @@ export async function connect(parts: {
       stockQueue.wake(productIds).catch((error) => logger.warn({ err: error }, 'the mender was not woken; it looks by itself'))
     },
     kafka,
-    relay,
-    deadLetterRelay,
+    relays,
+    probes,
+    watched: relays ? [...relays.watched] : [],
     closers,
   }
 }

@@ -12,6 +12,7 @@ import { startBridge } from './bridge.ts'
 import { connect, type Role } from './connect.ts'
 import { watchGauges } from './gauges.ts'
 import { customerService, operatorParts } from './web.ts'
+import { createWatchdog, watch } from './watchdog.ts'
 import { startWorker } from './worker.ts'
 
 export interface RunningService {
@@ -19,6 +20,8 @@ export interface RunningService {
   port: number | undefined
   /** Resolves when all parts are there. Rejects where it was stopped before, or at a fault that no waiting mends. */
   started: Promise<void>
+  /** Resolves, with what to tell, where a part stands still although it was built anew: only another process can help. */
+  stuck: Promise<string>
   /** Takes no more work, finishes what runs, closes everything; within 15 s. */
   stop(): Promise<void>
 }
@@ -34,6 +37,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const checks: Check[] = []
   let customers: CustomerService | undefined
   let operators: OperatorParts | undefined
+  const stuck = Promise.withResolvers<string>()
   let isStarted = false
 
   const ops = { logger, metrics, checks, stopping: () => stopping.signal.aborted }
@@ -46,8 +50,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const starting = (async () => {
     const base = await connect({ config, logger, metrics, roles, checks, closers, signal: stopping.signal })
     watchGauges(base)
-    base.relay?.start()
-    base.deadLetterRelay?.start()
+    base.relays?.start()
     const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
     if (replies) closers.push(() => replies.close())
     if (roles.has('worker')) await startWorker(base, replies)
@@ -56,6 +59,17 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     if (roles.has('bridge')) startBridge(base, checks)
     if (replies) customers = customerService(base, replies, roles.has('worker'))
     isStarted = true
+    for (const part of base.watched) {
+      const dog = createWatchdog(part, {
+        limitMs: config.WATCHDOG_MS,
+        now: () => performance.now(),
+        logger,
+        metrics,
+        giveUp: stuck.resolve,
+      })
+      checks.push(dog.check)
+      void watch(dog, stopping.signal)
+    }
     logger.info({ roles: [...roles], port: server && portOf(server) }, 'started')
   })()
   starting.catch(() => {}) // whoever started it decides what follows
@@ -63,6 +77,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   return {
     port: server && portOf(server),
     started: starting,
+    stuck: stuck.promise,
     async stop() {
       stopping.abort()
       if (server) await close(server, { withinMs: REQUESTS_END_MS })

@@ -1,6 +1,5 @@
 /** BullMQ's workers with all that their jobs need, and the timer that finds products in need. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Worker, type WorkerOptions } from 'bullmq'
 import { createCatalog } from '../clients/catalog.ts'
 import { createNeighbour, type Neighbour } from '../clients/http.ts'
 import { createShipping } from '../clients/shipping.ts'
@@ -11,11 +10,8 @@ import { createStockLedger } from '../db/stock-ledger.ts'
 import { createCheckoutProcessor } from '../processors/checkout.ts'
 import { createMendProcessor } from '../processors/mend-product.ts'
 import { createPaymentProcessor } from '../processors/payment.ts'
-import { CHECKOUT_QUEUE } from '../queues/checkout.ts'
-import { PAYMENT_QUEUE, paymentBackoffMs } from '../queues/payment.ts'
-import { connectPatient } from '../queues/redis.ts'
+import { paymentBackoffMs } from '../queues/payment.ts'
 import { createReplier, type Replies } from '../queues/replies.ts'
-import { STOCK_QUEUE } from '../queues/stock.ts'
 import { createLeases } from '../stock/leases.ts'
 import { createMender } from '../stock/mender.ts'
 import type { Clock } from '../stock/mending.ts'
@@ -24,6 +20,7 @@ import { createRescuer } from '../processors/rescuer.ts'
 import type { StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Base } from './connect.ts'
+import { startJobs } from './jobs.ts'
 
 /** Of the 15 s that a process has to end in: then the jobs are left to others. */
 const JOBS_END_MS = 3000
@@ -75,7 +72,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   })
   const payment = createPaymentProcessor({
     pool,
-    payments: createPayments(pool, { emitPaid: config.EMIT_ORDER_PAID, relay: base.relay }),
+    payments: createPayments(pool, { emitPaid: config.EMIT_ORDER_PAID, relay: base.relays?.here }),
     stock,
     queue: base.paymentQueue,
     logger,
@@ -85,12 +82,29 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     amountCheck: config.PAYMENT_AMOUNT_CHECK,
     mostWaiting: config.WORKER_CONCURRENCY / 2,
   })
-  const workers = [
-    startJobs(base, CHECKOUT_QUEUE, config.WORKER_CONCURRENCY, checkout),
-    startJobs(base, PAYMENT_QUEUE, config.WORKER_CONCURRENCY, payment, { backoffStrategy: (tries) => paymentBackoffMs(tries) }),
-    // Few of them mend at a time: Catalog has customers to serve.
-    startJobs(base, STOCK_QUEUE, 4, createMendProcessor(createMender(stock), logger)),
+  const jobs = [
+    startJobs(base, {
+      queue: base.checkoutQueue.queue,
+      concurrency: config.WORKER_CONCURRENCY,
+      processor: checkout,
+      required: true,
+    }),
+    startJobs(base, {
+      queue: base.paymentQueue.queue,
+      concurrency: config.WORKER_CONCURRENCY,
+      processor: payment,
+      settings: { backoffStrategy: (tries) => paymentBackoffMs(tries) },
+      required: false,
+    }),
+    startJobs(base, {
+      queue: base.stockQueue.queue,
+      // Few of them mend at a time: Catalog has customers to serve.
+      concurrency: 4,
+      processor: createMendProcessor(createMender(stock), logger),
+      required: false,
+    }),
   ]
+  base.watched.push(...jobs.map(({ watched }) => watched))
   const lookForNeed = () => {
     ledger
       .inNeed()
@@ -129,7 +143,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   closers.push(async () => {
     clearInterval(menderTimer)
     rescuing.abort()
-    await within(JOBS_END_MS, Promise.all([rescued, ...workers.map((worker) => worker.close())]))
+    await within(JOBS_END_MS, Promise.all([rescued, ...jobs.map(({ stop }) => stop())]))
   })
 }
 
@@ -146,33 +160,4 @@ async function every(ms: number, run: () => Promise<unknown>, signal: AbortSigna
     }
     await sleep(ms, undefined, { signal }).catch(() => {})
   }
-}
-
-function startJobs(
-  { config, logger, closers }: Base,
-  name: string,
-  concurrency: number,
-  processor: ConstructorParameters<typeof Worker>[1],
-  settings: NonNullable<WorkerOptions['settings']> = {},
-): Worker {
-  const connection = connectPatient(config.REDIS_URL, logger)
-  closers.push(async () => connection.disconnect())
-  const worker = new Worker(name, processor, {
-    connection,
-    prefix: config.REDIS_PREFIX,
-    concurrency,
-    settings,
-    // A killed worker's jobs are taken up by another one within 2 x 1.5 s + 3 s, inside a customer's budget.
-    lockDuration: 3000,
-    stalledInterval: 1500,
-    // PostgreSQL's deadline ends a checkout, not BullMQ's count of how often its worker died.
-    maxStalledCount: 1000,
-    // A frozen process may hold the wake-up of a job: the others look themselves after so many seconds.
-    drainDelay: 1,
-  })
-  worker.on('error', (error) => logger.debug({ err: error, queue: name }, 'worker'))
-  worker.on('failed', (job, error) => {
-    if (!job || job.finishedOn) logger.error({ err: error, queue: name, job: job?.id }, 'a job failed for good')
-  })
-  return worker
 }

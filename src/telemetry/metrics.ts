@@ -68,6 +68,8 @@ export function createMetrics() {
     redisPolicies: gauge('order_redis_maxmemory_policy', 'Redis servers by their maxmemory-policy; noeviction keeps jobs and leases', [
       'policy',
     ]),
+    partStalled: gauge('order_part_stalled', '1 where a part of this process does nothing while work waits for it', ['part']),
+    partRebuilds: counter('order_part_rebuilds_total', 'How often a part that stood still was built anew', ['part']),
     relayLeads: gauge('order_relay_leads', '1 where this process holds the relay’s lock', []),
   }
 }

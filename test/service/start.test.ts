@@ -6,6 +6,7 @@ import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
 import { createDatabase, query } from '../support/database.ts'
 import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import { openProxy } from '../support/proxy.ts'
 import { startProcess } from '../support/service-process.ts'
 import { startPostgres, startRedis } from '../support/services/index.ts'
 import { freePort } from '../support/services/ports.ts'
@@ -292,5 +293,56 @@ test.serial('with MIGRATE=false it waits for release, and says so', async (t) =>
   t.is(await (await startProcess(t, ['release'], env)).exited, 0)
   await service.logged('started')
   await serves(t, service)
+  t.is(await service.stop(), 0)
+})
+
+test.serial('a worker that cannot be brought back ends its process with exit code 75, and says why before', async (t) => {
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const proxy = await openProxy(t, process.env.REDIS_URL!)
+  const env = { ...environment(database.dsn), WATCHDOG_MS: '1500' }
+  const service = await startProcess(t, ['worker'], { ...env, REDIS_URL: proxy.url })
+  await service.logged('started')
+  t.is((await json(`${service.url}/order/ready`)).status, 200)
+
+  // Whatever takes jobs hears no more of Redis, also when it connects again. Everybody else does.
+  proxy.silence({ saying: ':checkout:stalled', later: true })
+
+  const { reason } = await service.logged('it stands still and is built anew')
+  t.regex(String(reason), /^its own connections do not answer, and it has done nothing for \d+ s$/)
+  const ready = await json(`${service.url}/order/ready`)
+  t.is(ready.status, 503)
+  const parts = ready.body.parts as Record<string, { state: string }>
+  t.is(parts['checkout-worker-progress']!.state, String(reason))
+  t.is(parts.redis!.state, 'ok')
+  t.is(await service.exited, 75)
+  const fatal = service.log.filter(({ level }) => level === 60)
+  t.deepEqual(
+    fatal.map(({ msg }) => msg),
+    ['a part stands still and cannot be brought back'],
+  )
+  t.regex(String(fatal[0]!.reason), /^checkout-worker: .* also after it was built anew$/)
+})
+
+test.serial('a process whose Redis is silent for several times the limit waits, and serves when it is back', async (t) => {
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const proxy = await openProxy(t, process.env.REDIS_URL!)
+  const env = environment(database.dsn)
+  const service = await startProcess(t, [], { ...env, WATCHDOG_MS: '3000', REDIS_URL: proxy.url })
+  await service.logged('started')
+
+  const before = proxy.opened()
+  const end = proxy.silence({ later: true })
+  // A look that waits for an answer takes 2 s, and each of the three workers then tries it with a fresh connection.
+  await until(proxy.opened, (count) => count > before + 12)
+  end()
+
+  await until(
+    () => json(`${service.url}/order/ready`),
+    ({ status }) => status === 200,
+  )
+  await serves(t, service)
+  t.false(service.log.some(({ msg }) => msg === 'it stands still and is built anew'))
   t.is(await service.stop(), 0)
 })

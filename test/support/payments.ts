@@ -26,6 +26,8 @@ export interface PaymentTerms {
 
 export interface Payments {
   publish(messages: readonly PaymentMessage[]): Promise<void>
+  /** In a transaction that is taken back. */
+  publishInVain(messages: readonly PaymentMessage[]): Promise<void>
   close(): Promise<void>
 }
 
@@ -49,6 +51,21 @@ export function openPayments(bootstrap: string, topic: string): Payments {
     async publish(messages) {
       opening ??= open()
       await (await opening).send({ topic, messages: messages.map((message) => ({ key: null, ...message })) })
+    },
+    async publishInVain(messages) {
+      opening ??= open()
+      await opening // and the topic is there
+      const producer = kafka.producer({
+        createPartitioner: Partitioners.DefaultPartitioner,
+        transactionalId: topic,
+        idempotent: true,
+        maxInFlightRequests: 1,
+      })
+      await producer.connect()
+      const transaction = await producer.transaction()
+      await transaction.send({ topic, messages: messages.map((message) => ({ key: null, ...message })) })
+      await transaction.abort()
+      await producer.disconnect()
     },
     async close() {
       await (await opening)?.disconnect()

@@ -1,0 +1,62 @@
+/** The relays of the outbox and of dead letters, and what is watched of them: one that leads has to go round. */
+import type { Config } from '../config.ts'
+import type { RelayHere } from '../db/checkouts.ts'
+import type { Pool } from '../db/pool.ts'
+import type { Kafka } from '../kafka/client.ts'
+import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'
+import { createOutboxRelay } from '../kafka/outbox-relay.ts'
+import type { Relay } from '../kafka/relay.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import type { Probes } from './probes.ts'
+import { type Renewable, renewable } from './renewable.ts'
+import type { Watched } from './watchdog.ts'
+
+export interface RelaysParts {
+  config: Pick<Config, 'POSTGRES_DSN' | 'TOPIC_ORDER_EVENTS' | 'TOPIC_PAYMENT_EVENTS_DLQ'>
+  pool: Pool
+  kafka: Kafka
+  logger: Logger
+  metrics: Metrics
+  probes: Probes
+}
+
+export interface Relays {
+  /** The outbox's, to be woken. */
+  here: RelayHere
+  start(): void
+  stop(): Promise<void>
+  watched: Watched[]
+}
+
+export function createRelays({ config, pool, kafka, logger, metrics, probes }: RelaysParts): Relays {
+  const terms = { pool, dsn: config.POSTGRES_DSN, kafka, logger }
+  const outbox = renewable(() => createOutboxRelay({ ...terms, topic: config.TOPIC_ORDER_EVENTS, metrics }))
+  const deadLetters = renewable(() => createDeadLetterRelay({ ...terms, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }))
+  const probe = () => Promise.all([probes.postgres(), kafka.reach()])
+  return {
+    here: { leads: () => outbox.current().leads(), wake: () => outbox.current().wake() },
+    start() {
+      outbox.start()
+      deadLetters.start()
+    },
+    async stop() {
+      await Promise.all([outbox.stop(), deadLetters.stop()])
+    },
+    watched: [watchedRelay('relay', outbox, probe), watchedRelay('dead-letter-relay', deadLetters, probe)],
+  }
+}
+
+function watchedRelay(name: string, relay: Renewable<Relay>, probe: Watched['probe']): Watched {
+  return {
+    name,
+    required: false, // customers are served without it
+    async waiting() {
+      const oldest = await relay.current().oldestUnsent()
+      return oldest === undefined ? [] : [{ what: 'messages wait to be sent', mark: `${relay.current().turns().tried}` }]
+    },
+    succeeded: () => relay.current().turns().succeeded,
+    probe,
+    rebuild: relay.rebuild,
+  }
+}

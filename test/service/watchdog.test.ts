@@ -1,0 +1,202 @@
+/** The watchdog by itself, on a clock that the test moves: a look every second, a limit of six. */
+import test from 'ava'
+import { createWatchdog, type Waiting } from '../../src/service/watchdog.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
+
+const LIMIT_MS = 6000
+
+/** A part whose work, answers and rebuilding the test decides, and the dog that looks at it. */
+function kennel() {
+  const metrics = createMetrics()
+  let now = 1000
+  const part = {
+    waiting: [] as Waiting[] | Error,
+    done: 0,
+    isAway: false,
+    probes: 0,
+    rebuilt: 0,
+    /** What building it anew does for it. */
+    onRebuild: async () => {},
+    /** How long a look at it takes, in ms. */
+    lookMs: 0,
+  }
+  const givenUp: string[] = []
+  const dog = createWatchdog(
+    {
+      name: 'relay',
+      required: true,
+      async waiting() {
+        now += part.lookMs
+        if (part.waiting instanceof Error) throw part.waiting
+        return part.waiting
+      },
+      succeeded: () => part.done,
+      async probe() {
+        part.probes += 1
+        if (part.isAway) throw new Error('away')
+      },
+      async rebuild() {
+        part.rebuilt += 1
+        await part.onRebuild()
+      },
+    },
+    { limitMs: LIMIT_MS, now: () => now, logger: createLogger('silent'), metrics, giveUp: (reason) => givenUp.push(reason) },
+  )
+  return {
+    part,
+    givenUp,
+    /** So many looks, each a second after the one before. */
+    async looks(count: number, meanwhile: (look: number) => void = () => {}) {
+      for (let look = 0; look < count; look++) {
+        now += dog.everyMs
+        meanwhile(look)
+        await dog.look()
+      }
+    },
+    /** The process is stopped for so long. */
+    frozen: (ms: number) => void (now += ms),
+    readiness: () =>
+      dog.check.check().then(
+        () => 'ok',
+        (error: Error) => error.message,
+      ),
+    async stalled() {
+      const { values } = await metrics.partStalled.get()
+      return values[0]!.value
+    },
+    async rebuilds() {
+      const { values } = await metrics.partRebuilds.get()
+      return values[0]?.value ?? 0
+    },
+  }
+}
+
+const waits = (mark: number, what = 'messages wait'): Waiting[] => [{ what, mark }]
+
+test('a part with nothing to do is left alone, and nobody is asked whether anything is away', async (t) => {
+  const { part, looks, readiness, givenUp } = kennel()
+  await looks(100)
+  t.is(part.rebuilt, 0)
+  t.is(part.probes, 0)
+  t.is(await readiness(), 'ok')
+  t.deepEqual(givenUp, [])
+})
+
+test('a part that does nothing while work waits is built anew after the limit, then given up, once', async (t) => {
+  const { part, looks, readiness, stalled, rebuilds, givenUp } = kennel()
+  part.waiting = waits(7)
+  await looks(6)
+  t.is(part.rebuilt, 0)
+  t.is(await readiness(), 'ok')
+  t.is(await stalled(), 0)
+
+  await looks(1)
+  t.is(part.rebuilt, 1)
+  t.is(await readiness(), 'messages wait, and it has done nothing for 6 s')
+  t.is(await stalled(), 1)
+  t.is(await rebuilds(), 1)
+
+  await looks(6)
+  t.deepEqual(givenUp, [])
+  await looks(20)
+  t.is(part.rebuilt, 1)
+  t.deepEqual(givenUp, ['relay: messages wait, and it has done nothing for 6 s, also after it was built anew'])
+})
+
+test('one that works again after it was built anew is ready again, and the next standstill begins from the start', async (t) => {
+  const { part, looks, readiness, stalled, givenUp } = kennel()
+  part.waiting = waits(1)
+  await looks(7)
+  t.is(await stalled(), 1)
+  part.waiting = waits(2)
+  await looks(1)
+  t.is(await stalled(), 1, 'what is seen for the first time says nothing yet')
+  part.waiting = waits(3)
+  await looks(1)
+  t.is(await readiness(), 'ok')
+  t.is(await stalled(), 0)
+
+  await looks(6)
+  t.is(part.rebuilt, 2)
+  t.deepEqual(givenUp, [])
+  part.waiting = []
+  await looks(1)
+  t.is(await readiness(), 'ok')
+})
+
+test('work that goes on slowly is no standstill: a try counts, also one that failed', async (t) => {
+  const { part, looks } = kennel()
+  await looks(100, (look) => (part.waiting = waits(Math.floor(look / 5))))
+  t.is(part.rebuilt, 0)
+})
+
+test('one kind of work that stands still is seen beside another that goes on', async (t) => {
+  const { part, looks } = kennel()
+  await looks(7, (look) => (part.waiting = [...waits(look, 'partition 1'), ...waits(3, 'partition 2')]))
+  t.is(part.rebuilt, 1)
+})
+
+test('an outage is waited for however long it lasts, and its end gives the part all of the limit again', async (t) => {
+  const { part, looks, givenUp, readiness } = kennel()
+  part.waiting = waits(1)
+  part.isAway = true
+  await looks(100)
+  t.is(part.rebuilt, 0)
+  t.is(await readiness(), 'ok')
+  part.isAway = false
+  await looks(6)
+  t.is(part.rebuilt, 0)
+  await looks(1)
+  t.is(part.rebuilt, 1)
+  part.isAway = true
+  await looks(100)
+  t.deepEqual(givenUp, [], 'after it was built anew, too')
+})
+
+test('a short outage within the limit is seen', async (t) => {
+  const { part, looks } = kennel()
+  part.waiting = waits(1)
+  await looks(5)
+  part.isAway = true
+  await looks(1)
+  part.isAway = false
+  await looks(6)
+  t.is(part.rebuilt, 0)
+})
+
+test('a part whose own connections do not answer, while fresh ones do, stands still; not where it succeeds in anything', async (t) => {
+  const { part, looks, readiness } = kennel()
+  part.waiting = new Error('Command timed out')
+  await looks(50, (look) => (part.done = Math.floor(look / 3)))
+  t.is(part.rebuilt, 0)
+  await looks(7)
+  t.is(part.rebuilt, 1)
+  t.is(await readiness(), 'its own connections do not answer, and it has done nothing for 6 s')
+})
+
+test('a process that was stopped is given all of the limit when it wakes, wherever it was stopped', async (t) => {
+  const { part, looks, frozen } = kennel()
+  part.waiting = waits(1)
+  await looks(5)
+  frozen(60_000)
+  await looks(6)
+  t.is(part.rebuilt, 0, 'between two looks')
+
+  part.lookMs = 60_000
+  await looks(1)
+  part.lookMs = 0
+  await looks(6)
+  t.is(part.rebuilt, 0, 'within a look')
+  await looks(1)
+  t.is(part.rebuilt, 1)
+})
+
+test('one that cannot be built anew is given up', async (t) => {
+  const { part, looks, givenUp } = kennel()
+  part.waiting = waits(1)
+  part.onRebuild = () => Promise.reject(new Error('no room'))
+  await looks(14)
+  t.is(part.rebuilt, 1)
+  t.is(givenUp.length, 1)
+})

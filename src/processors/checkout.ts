@@ -56,10 +56,16 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
   return async (job, token) => {
     const tasks = checkoutPayload.parse(job.data).checkouts
     if (tasks.length === 1) return byItself(job, token, tasks[0]!)
+    // Run again, its worker died or stood still: some of them have jobs of their own by now, and keep those.
+    if (job.attemptsStarted > 1) return eachByItself(tasks)
     // All of them, before the job may be run again: a second run would take over from attempts that are still at work.
     const ends = await Promise.allSettled(tasks.map((task) => apart(job, task)))
     const failed = ends.find((end) => end.status === 'rejected')
     if (failed) throw failed.reason
+  }
+
+  async function eachByItself(tasks: readonly CheckoutTask[]): Promise<void> {
+    await Promise.all(tasks.map((task) => addAgain({ ...task, tries: Math.max(1, task.tries) }, 0)))
   }
 
   async function byItself(job: Job, token: string | undefined, task: CheckoutTask): Promise<void> {

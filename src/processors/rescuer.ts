@@ -56,10 +56,7 @@ export function createRescuer(parts: RescuerParts): Rescuer {
   async function driveOn(): Promise<number> {
     const stranded = await strandedCheckouts(pool, CHECKOUT_UNTOUCHED_MS, AT_ONCE)
     if (stranded.length === 0 || (await checkoutQueue.oldestWaitingMs()) > BEHIND_MS) return 0
-    for (const checkout of stranded) await checkoutQueue.rescue(checkout)
-    logger.warn({ orderIds: stranded.map(({ orderId }) => orderId) }, 'checkouts had lost their job')
-    metrics.rescued.inc({ what: 'checkout' }, stranded.length)
-    return stranded.length
+    return tell('checkout', await rescued(stranded, checkoutQueue.rescue))
   }
 
   async function endOverdue(): Promise<number> {
@@ -84,10 +81,14 @@ export function createRescuer(parts: RescuerParts): Rescuer {
   async function driveOnPayments(): Promise<number> {
     const stranded = await strandedPayments(pool, PAYMENT_UNTOUCHED_MS, AT_ONCE)
     if (stranded.length === 0 || (await paymentQueue.oldestWaitingMs()) > BEHIND_MS) return 0
-    for (const event of stranded) await paymentQueue.rescue(event)
-    logger.warn({ orderIds: stranded.map(({ orderId }) => orderId) }, 'payments had lost their job')
-    metrics.rescued.inc({ what: 'payment' }, stranded.length)
-    return stranded.length
+    return tell('payment', await rescued(stranded, paymentQueue.rescue))
+  }
+
+  function tell(what: 'checkout' | 'payment', orderIds: readonly number[]): number {
+    if (orderIds.length === 0) return 0
+    logger.warn({ orderIds }, `${what}s had lost their job`)
+    metrics.rescued.inc({ what }, orderIds.length)
+    return orderIds.length
   }
 
   return {
@@ -98,4 +99,14 @@ export function createRescuer(parts: RescuerParts): Rescuer {
       return found
     },
   }
+}
+
+/** @returns the order ids of those that had no job; the job of another may wait for the end of a pause that is longer than our patience */
+async function rescued<Stranded extends { orderId: number }>(
+  stranded: readonly Stranded[],
+  rescue: (one: Stranded) => Promise<boolean>,
+): Promise<number[]> {
+  const orderIds: number[] = []
+  for (const one of stranded) if (await rescue(one)) orderIds.push(one.orderId)
+  return orderIds
 }

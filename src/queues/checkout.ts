@@ -52,10 +52,10 @@ export const backoffMs = (tries: number) => 100 * 2 ** (tries - 1)
 export interface CheckoutQueue {
   /** @throws at once where Redis is away; after a second where it stands still, and then the job may have been added */
   add(checkout: NewCheckout): Promise<void>
-  /** A job of its own for a checkout that a shared one could not end. */
+  /** A job of its own for a checkout that a shared one could not end. One that has it already keeps it. */
   addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
-  /** For one that has lost its job: a job of its own, unless there is one. */
-  rescue(checkout: Pick<CheckoutTask, 'orderId' | 'deadline'> & { products: readonly ProductQty[] }): Promise<void>
+  /** For one that has lost its job: a job of its own. @returns false where it has one, which may only wait for its time */
+  rescue(checkout: Pick<CheckoutTask, 'orderId' | 'deadline'> & { products: readonly ProductQty[] }): Promise<boolean>
   /** How long the oldest job has waited for a worker, in ms; 0 where none waits. */
   oldestWaitingMs(): Promise<number>
   queue: Queue
@@ -88,9 +88,10 @@ export function createCheckoutQueue(redis: RedisConnection, prefix: string): Che
       await addJob([checkout], { delay: delayMs })
     },
     async rescue({ orderId, products, deadline }) {
-      await freeJobId(queue, checkoutJobId(orderId))
+      if (!(await freeJobId(queue, checkoutJobId(orderId)))) return false
       // Whatever was tried before, the next attempt number comes from PostgreSQL.
       await addJob([{ orderId, products: products.map((product) => ({ ...product, epoch: null })), deadline, replyTo: null, tries: 1 }])
+      return true
     },
     oldestWaitingMs: () => oldestWaitingMs(queue),
     queue,

@@ -57,8 +57,8 @@ export interface PaymentQueue {
    * @throws at once where Redis is away; after a second where it stands still, and then they may have been added
    */
   add(events: readonly PaymentTask[]): Promise<void>
-  /** For one that has lost its job: a job, unless there is one. */
-  rescue(event: PaymentTask): Promise<void>
+  /** For one that has lost its job: a job. @returns false where it has one of its own, which may only wait for its time */
+  rescue(event: PaymentTask): Promise<boolean>
   /** How long the oldest job has waited for a worker, in ms; 0 where none waits. */
   oldestWaitingMs(): Promise<number>
   /** Jobs for many that have had none: an event in two jobs is driven twice, and one of the two in vain. @throws like `add` */
@@ -115,8 +115,9 @@ export function createPaymentQueue(redis: RedisConnection, prefix: string): Paym
       return [...(jobs ?? [])].some((one) => one !== jobId)
     },
     async rescue(event) {
-      await freeJobId(queue, paymentJobId(event.eventId))
+      if (!(await freeJobId(queue, paymentJobId(event.eventId)))) return false
       await add([{ ...event, mayBeDriven: true }])
+      return true
     },
     oldestWaitingMs: () => oldestWaitingMs(queue),
     addTogether(events) {

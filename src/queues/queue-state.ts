@@ -4,10 +4,12 @@ import type { Queue } from 'bullmq'
 /**
  * Removes a job with this id that has ended; one that waits, or runs, stays. BullMQ keeps silent about an id that it still has, and a
  * rescued job needs its id free.
+ * @returns whether it is free
  */
-export async function freeJobId(queue: Queue, jobId: string): Promise<void> {
+export async function freeJobId(queue: Queue, jobId: string): Promise<boolean> {
   const state = await queue.getJobState(jobId)
   if (state === 'failed' || state === 'completed') await queue.remove(jobId)
+  return state === 'failed' || state === 'completed' || state === 'unknown'
 }
 
 /** How many of the oldest are looked at: those that ran before are as old as their first run, and say nothing of how long they wait. */

@@ -101,6 +101,23 @@ test('a second payment of a PAID order is a dead letter', async (t) => {
   t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
 })
 
+test('a payment that is told again without its provider is the same one, and with another provider’s name it is not', async (t) => {
+  const told = { paymentId: 'p-1', provider: 'card' }
+  const untold = { paymentId: 'p-1', provider: null }
+  for (const [one, again] of [
+    [told, untold],
+    [untold, told],
+  ] as const) {
+    const id = product()
+    const order = await till.buys({ product_id: id, qty: 2 })
+    t.like(await till.ended(await till.paid(paymentOf(order, one))), { state: 'APPLIED', result: 'paid' })
+    t.like(await till.ended(await till.paid(paymentOf(order, again))), { state: 'APPLIED', result: 'already-paid' })
+    const other = await till.ended(await till.paid(paymentOf(order, { ...told, provider: 'wallet' })))
+    if (one.provider !== null) t.like(other, { state: 'DEAD', fault: 'second-payment' })
+    t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
+  }
+})
+
 test('an order that the service before made is paid, with the product met first', async (t) => {
   const id = shop.catalog.product({ stock: 10, reserved: 5 })
   const order = await till.olderOrder([{ productId: id, qty: 2 }])

@@ -94,6 +94,31 @@ test('a job of the same id that failed for good does not keep a checkout from be
   t.is((await stateOf(shop, orderId)).state, 'CREATED')
 })
 
+test('only what had lost its job counts as rescued, not what waits for the end of a pause', async (t) => {
+  const { shop, queue, product, orderId, answer } = await jobLost(t)
+  await everythingAsked(shop, product, orderId)
+  const paused = await begun(shop, await shop.customer().wants({ product_id: product, qty: 1 }))
+  const id = checkoutJobId(paused.orderId)
+  const job = await until(
+    () => queue.getJob(id),
+    (found) => found !== undefined,
+  )
+  await job!.remove()
+  const later = await queue.add('checkout', job!.data, { jobId: id, delay: 60_000, removeOnComplete: true })
+  await shop.query(`update order_service.checkouts set updated_at = now() - interval '1 minute'`)
+
+  const { port } = await shop.start(worker, { METRICS_PORT: '0' })
+
+  t.is((await answer).status, 200)
+  const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+  t.deepEqual(
+    metrics.split('\n').filter((line) => line.startsWith('order_rescued_total{')),
+    ['order_rescued_total{what="checkout"} 1'],
+  )
+  await later.promote()
+  t.is((await paused.answer).status, 200)
+})
+
 test('a checkout that is past its deadline, and that nobody waits for, is cancelled, and its hold given back', async (t) => {
   const { shop, product, orderId, answer } = await jobLost(t)
   // As the process leaves it that reserved, recorded, and died together with the one that waited.

@@ -68,7 +68,7 @@ export interface ShopOptions {
   neighbours?: NeighboursOptions
 }
 
-const customersOnly: readonly Role[] = ['web', 'worker', 'relay']
+export const customersOnly: readonly Role[] = ['web', 'worker', 'relay']
 /** With the bridge, which few tests need. */
 export const everything: readonly Role[] = [...customersOnly, 'bridge']
 

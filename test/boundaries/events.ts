@@ -1,0 +1,35 @@
+/** The events of all shops of a test file, on one topic with one consumer: to join a group takes a second. */
+import { randomUUID } from 'node:crypto'
+import { Kafka, logLevel } from 'kafkajs'
+import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
+
+export const topic = `order.events.${randomUUID()}`
+
+export interface Events {
+  /** How many events of this kind came for a customer's order. Customers are known by their emails in no other shop. */
+  count(type: string, email: string, orderId: number): number
+  close(): Promise<void>
+}
+
+export async function listen(): Promise<Events> {
+  quietIdleConnections()
+  const kafka = new Kafka({ brokers: [process.env.KAFKA_BOOTSTRAP!], logLevel: logLevel.NOTHING })
+  const admin = kafka.admin()
+  await admin.connect()
+  await admin.createTopics({ topics: [{ topic, numPartitions: 1 }], waitForLeaders: true }).finally(() => admin.disconnect())
+  const counts = new Map<string, number>()
+  const consumer = kafka.consumer({ groupId: topic, maxWaitTimeInMs: 100 })
+  await consumer.connect()
+  await consumer.subscribe({ topic, fromBeginning: true })
+  await consumer.run({
+    async eachMessage({ message }) {
+      const { type, user_email, order_id } = JSON.parse(String(message.value))
+      const what = [type, user_email, order_id].join(' ')
+      counts.set(what, (counts.get(what) ?? 0) + 1)
+    },
+  })
+  return {
+    count: (...what) => counts.get(what.join(' ')) ?? 0,
+    close: () => consumer.disconnect(),
+  }
+}

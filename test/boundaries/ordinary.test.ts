@@ -1,0 +1,74 @@
+/** What an ordinary checkout asks of everybody, question by question: whatever is added to it shows here, and is paid for with every checkout. */
+import test from 'ava'
+import { startProcess } from '../support/service-process.ts'
+import { everything, openShop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+import { openWire, type Question } from '../support/wire/index.ts'
+import { addsJob, finishesJob, letsLeaseGo, takesJob, takesLease } from './dying.ts'
+
+const TRIES = 10
+
+/** What the process asks by itself, checkouts or none: pings and looks of the relays, looks of the rescuer, Kafka's consumer. */
+const byItself = new Set(
+  [
+    ['select 1', 'read-unsent', 'unpublished-letters'],
+    ['overdue-checkouts', 'stranded-checkouts', 'doubt-abandoned', 'stranded-payments'],
+    ['fetch', 'heartbeat', 'metadata'],
+  ].flat(),
+)
+
+const scripts = { addsJob: addsJob('checkout'), finishesJob: finishesJob('checkout'), takesLease, letsLeaseGo }
+
+/** undefined: what the process asks by itself */
+function nameOf(question: Question): string | undefined {
+  const { to, asks } = question
+  if (to !== 'redis') return byItself.has(asks) ? undefined : `${to}: ${asks}`
+  // BullMQ looks for jobs, waits for them and has a look at stalled ones; we look once in a while how long the oldest one waits.
+  const looks = [/^bzpopmin /, /:stalled-check /, /:checkout: 0 9 1 5 wait$/].some((look) => look.test(asks))
+  if (looks || ['checkout', 'payment', 'stock'].some((queue) => takesJob(queue)(question))) return undefined
+  const [script] = Object.entries(scripts).find(([, is]) => is(question)) ?? []
+  return `redis: ${script ?? asks.split(' ')[0]}`
+}
+
+test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, Redis five times, and its event three times more', async (t) => {
+  const shop = await openShop({ roles: [], neighbours: { instant: true } })
+  t.teardown(shop.close)
+  const wire = await openWire(shop.env)
+  t.teardown(wire.close)
+  const service = await startProcess(t, everything, wire.env)
+  await service.logged('started')
+  await until(
+    async () => (await fetch(`${service.url}/order/ready`)).json() as Promise<{ parts: { bridge?: { state: string } } }>,
+    ({ parts }) => parts.bridge?.state === 'ok',
+  )
+  const product = shop.catalog.product({ stock: 1000 })
+
+  const lists: string[][] = []
+  for (let i = 0; i < TRIES; i++) {
+    const customer = await shop.customer().wants({ product_id: product, qty: 1 })
+    const from = wire.asked.length
+    t.is((await customer.checkout({ url: service.url })).status, 200)
+    await until(
+      () => shop.query('select from order_service.outbox where sent_at is null'),
+      (rows) => rows.length === 0,
+    )
+    const names = wire.asked.slice(from).map(nameOf)
+    lists.push(names.filter((name) => name !== undefined).sort())
+  }
+
+  // The first ones meet the product and Kafka; on a busy machine a record may go on its own.
+  const [ordinary] = lists.sort((a, b) => a.length - b.length)
+  t.deepEqual(ordinary, [
+    'catalog: POST /catalog/v1/inventory/reserve',
+    'kafka: produce',
+    'postgres: complete',
+    'postgres: intend',
+    'postgres: mark-sent',
+    'redis: addsJob',
+    'redis: finishesJob',
+    'redis: hvals',
+    'redis: letsLeaseGo',
+    'redis: takesLease',
+    'shipping: POST /shipping/v1/shipments',
+  ])
+})

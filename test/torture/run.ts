@@ -1,0 +1,90 @@
+/** The campaign: bin/torture [--seed 1] [--seeds 1] [--checkouts 500] [--seconds 36] [--minutes M] [--plan] */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { startKafka, startPostgres, startRedis } from '../support/services/index.ts'
+import { checkout } from '../support/services/state.ts'
+import { errandsOf } from './errands.ts'
+import { tooManyGuesses } from './invariants.ts'
+import { fullCounts, kinds, planOf, tell } from './plan.ts'
+import { type Result, runSeed } from './seed.ts'
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: '1' },
+    seeds: { type: 'string', default: '1' },
+    checkouts: { type: 'string', default: '500' },
+    seconds: { type: 'string', default: '36' },
+    minutes: { type: 'string' },
+    plan: { type: 'boolean', default: false },
+  },
+})
+const seconds = (ms: number) => (ms / 1000).toFixed(1)
+const say = (line: string) => process.stdout.write(`${line}\n`)
+const first = Number(values.seed)
+const lastsMs = Number(values.seconds) * 1000
+const checkouts = Number(values.checkouts)
+const until = values.minutes === undefined ? undefined : performance.now() + Number(values.minutes) * 60_000
+const plans = (seed: number) => planOf(seed, { lastsMs, counts: fullCounts })
+
+if (values.plan) for (const strike of plans(first)) say(tell(strike))
+else await campaign()
+
+async function campaign(): Promise<void> {
+  const [postgres, redis, kafka] = await Promise.all([
+    startPostgres({ name: 'torture' }),
+    startRedis({ name: 'torture' }),
+    startKafka({ name: 'torture' }),
+  ])
+  const results: Result[] = []
+  try {
+    for (let seed = first; until === undefined ? seed < first + Number(values.seeds) : performance.now() < until; seed += 1) {
+      const errands = errandsOf(seed, { checkouts, lastsMs })
+      const result = await runSeed({ postgres, redis, kafka }, { seed, plan: plans(seed), errands })
+      results.push(result)
+      sayResult(result)
+    }
+  } finally {
+    await Promise.all([postgres.stop(), redis.stop(), kafka.stop()])
+  }
+  sayAll(results)
+}
+
+function sayResult(result: Result): void {
+  const { seed, struck, orders, pieces, drafts, undecided, faults, violations, finishedMs, exactMs, lastOpen } = result
+  const strikes = kinds.map((kind) => `${kind} ${struck[kind] ?? 0}`).join(', ')
+  say(`seed ${seed}: ${orders} orders of ${pieces} pieces; ${strikes}`)
+  say(
+    `  finished ${seconds(finishedMs)} s after the last strike (${lastOpen || 'at once'}), books exact after ${seconds(exactMs)} s; ${drafts.length} drafts of cancelled orders`,
+  )
+  for (const { productId, pieces: off } of undecided) say(`  undecided: product ${productId}, ${off} pieces`)
+  if (faults.length > 0) say(`  ended by themselves: ${faults.join(', ')}`)
+  for (const violation of violations) say(`  VIOLATION ${violation}`)
+  if (violations.length === 0) return
+  const file = join(checkout, '.dev', 'torture-logs', `seed-${seed}.json`)
+  writeFileSync(file, JSON.stringify({ ...result, evidence: { ...result.evidence, paid: [...result.evidence.paid] } }, undefined, 1))
+  say(`  all of it: ${file}, and the log beside it`)
+}
+
+/** The last lines: a table as it stands in docs/reliability.md. */
+function sayAll(results: readonly Result[]): void {
+  const sum = (of: (result: Result) => number) => results.reduce((all, result) => all + of(result), 0)
+  const guessed = sum(({ undecided }) => undecided.reduce((all, { pieces }) => all + Math.abs(pieces), 0))
+  const pieces = sum((result) => result.pieces)
+  const tooMany = tooManyGuesses(guessed, pieces)
+  const violations = sum((result) => result.violations.length) + tooMany.length
+  for (const line of tooMany) say(`VIOLATION ${line}`)
+  say('')
+  say('| | |\n| --- | --- |')
+  say(`| seeds | ${results[0]?.seed} to ${results.at(-1)?.seed}, ${checkouts} checkouts each |`)
+  say(`| orders | ${sum(({ orders }) => orders)}, of ${pieces} pieces |`)
+  say(`| payments | ${sum(({ evidence }) => evidence.paying.length)} orders PAID |`)
+  for (const kind of kinds) say(`| \`${kind}\` | ${sum(({ struck }) => struck[kind] ?? 0)} |`)
+  say(`| ended by themselves | ${sum(({ faults }) => faults.length)} |`)
+  say(`| drafts of cancelled orders | ${sum(({ drafts }) => drafts.length)} |`)
+  say(`| undecided pieces | ${guessed} |`)
+  say(`| nothing open after the last strike | at most ${seconds(Math.max(...results.map(({ finishedMs }) => finishedMs)))} s |`)
+  say(`| books exact after the last strike | at most ${seconds(Math.max(...results.map(({ exactMs }) => exactMs)))} s |`)
+  say(`| **violations** | **${violations}** |`)
+  process.exitCode = violations === 0 ? 0 : 1
+}

@@ -72,6 +72,7 @@ test('pages that are pointed to are there', (t) => {
     'docs/payments.md',
     'docs/states.md',
     'docs/stock.md',
+    'docs/reliability.md',
     'docs/rescue.md',
     ...readdirSync(new URL('../docs/decisions/', import.meta.url)).map((name) => `docs/decisions/${name}`),
   ]

@@ -7,13 +7,19 @@ import { freePort } from '../support/services/ports.ts'
 import { type Started, start } from '../support/services/processes.ts'
 import { checkout } from '../support/services/state.ts'
 import { until } from '../support/until.ts'
-import { type ProcessName, processNames } from './plan.ts'
+import type { Role } from '../../src/service/connect.ts'
+import { processNames } from './plan.ts'
+
+/** Processes by their names, each with what it does; two of each kind where nothing else is said. */
+export type Members = Record<string, readonly Role[]>
+
+const twoOfEach: Members = Object.fromEntries(processNames.map((name) => [name, [name.slice(0, name.indexOf('-')) as Role]]))
 
 export interface FleetOptions {
   env: Record<string, string>
   /** Takes what they log, each line with the name of its process before it. */
   log: string
-  names?: readonly ProcessName[]
+  members?: Members
   /** Arguments for Node itself: how a test puts other code in the place of a protection. */
   nodeArgs?: readonly string[]
 }
@@ -31,13 +37,15 @@ export interface Fleet {
   /** Resolves when all of them have started. */
   ready(): Promise<void>
   /** SIGKILL, once it runs. */
-  kill(name: ProcessName): Promise<void>
+  kill(name: string): Promise<void>
   /** SIGSTOP, once it runs, and SIGCONT after so long. */
-  stop(name: ProcessName, lastsMs: number): Promise<void>
+  stop(name: string, lastsMs: number): Promise<void>
   /** SIGTERM, once it runs. Resolves when it has ended. */
-  deploy(name: ProcessName): Promise<void>
+  deploy(name: string): Promise<void>
   /** The id of the process that runs under this name now. */
-  pid(name: ProcessName): number
+  pid(name: string): number
+  /** Whether a process of this name has ever logged this message. */
+  said(name: string, message: string): boolean
   /** Nothing is stopped any more. */
   thaw(): void
   /** Ends by SIGTERM, of deploys and of the end. Those that were stopped or killed meanwhile are not in it. */
@@ -52,18 +60,20 @@ export interface Fleet {
 const START_AGAIN_MS = 200
 const GRACE_MS = 25_000
 
-export async function startFleet({ env, log, names = processNames, nodeArgs = [] }: FleetOptions): Promise<Fleet> {
+export async function startFleet({ env, log, members: wanted = twoOfEach, nodeArgs = [] }: FleetOptions): Promise<Fleet> {
   mkdirSync(dirname(log), { recursive: true })
   const logFile = createWriteStream(log)
   const endings: Ending[] = []
   const faults: string[] = []
   const members = await Promise.all(
-    names.map(async (name) => watch({ name, port: await freePort(), env, nodeArgs, logFile, endings, faults })),
+    Object.entries(wanted).map(async ([name, roles]) =>
+      watch({ name, roles, port: await freePort(), env, nodeArgs, logFile, endings, faults }),
+    ),
   )
-  const find = (name: ProcessName) => members.find((member) => member.name === name)!
+  const find = (name: string) => members.find((member) => member.name === name)!
 
   return {
-    urls: members.filter(({ name }) => name.startsWith('web')).map(({ url }) => url),
+    urls: members.filter(({ name }) => wanted[name]!.includes('web')).map(({ url }) => url),
     async ready() {
       await until(
         () => members.filter((member) => !member.hasStarted()).map(({ name }) => name),
@@ -75,6 +85,7 @@ export async function startFleet({ env, log, names = processNames, nodeArgs = []
     stop: (name, lastsMs) => find(name).stop(lastsMs),
     deploy: (name) => find(name).deploy(),
     pid: (name) => find(name).pid(),
+    said: (name, message) => find(name).said.has(message),
     thaw: () => members.forEach((member) => member.thaw()),
     endings,
     faults,
@@ -86,7 +97,8 @@ export async function startFleet({ env, log, names = processNames, nodeArgs = []
 }
 
 interface Watched {
-  name: ProcessName
+  name: string
+  roles: readonly Role[]
   port: number
   env: Record<string, string>
   nodeArgs: readonly string[]
@@ -95,15 +107,16 @@ interface Watched {
   faults: string[]
 }
 
-function watch({ name, port, env, nodeArgs, logFile, endings, faults }: Watched) {
+function watch({ name, roles, port, env, nodeArgs, logFile, endings, faults }: Watched) {
   const job = {
-    command: [process.execPath, ...nodeArgs, 'src/main.ts', name.slice(0, name.indexOf('-'))],
+    command: [process.execPath, ...nodeArgs, 'src/main.ts', ...roles],
     directory: checkout,
     env: { ...env, PORT: String(port), METRICS_PORT: String(port), LOG_LEVEL: 'info' },
     graceMs: GRACE_MS,
   }
   let running: Started | undefined
   let hasStarted = false
+  const said = new Set<string>()
   const ending = new AbortController()
   /** What was done to the process that runs now: an end after it is explained. */
   let struck: 'no' | 'disturbed' | 'killed' | { termAt: number } = 'no'
@@ -117,7 +130,9 @@ function watch({ name, port, env, nodeArgs, logFile, endings, faults }: Watched)
       running = now
       if (ending.signal.aborted) void now.end()
       createInterface({ input: now.stdout! }).on('line', (line) => {
-        if (line.includes('"msg":"started"')) hasStarted = true
+        const [, message] = /"msg":"([^"]*)"/.exec(line) ?? []
+        if (message === 'started') hasStarted = true
+        if (message !== undefined) said.add(message)
         logFile.write(`${name} ${line}\n`)
       })
       const code = await now.exited
@@ -152,6 +167,7 @@ function watch({ name, port, env, nodeArgs, logFile, endings, faults }: Watched)
     name,
     url: `http://127.0.0.1:${port}`,
     hasStarted: () => hasStarted,
+    said,
     pid: () => running?.pid ?? 0,
     async kill() {
       await here()

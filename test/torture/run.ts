@@ -6,8 +6,9 @@ import { startKafka, startPostgres, startRedis } from '../support/services/index
 import { checkout } from '../support/services/state.ts'
 import { errandsOf } from './errands.ts'
 import { tooManyGuesses } from './invariants.ts'
-import { fullCounts, kinds, planOf, tell } from './plan.ts'
+import { fullCounts, kinds, MOST_LATE_MS, planOf, tell } from './plan.ts'
 import { type Result, runSeed } from './seed.ts'
+import { carryOut } from './strikes.ts'
 
 const { values } = parseArgs({
   options: {
@@ -40,7 +41,10 @@ async function campaign(): Promise<void> {
   try {
     for (let seed = first; until === undefined ? seed < first + Number(values.seeds) : performance.now() < until; seed += 1) {
       const errands = errandsOf(seed, { checkouts, lastsMs })
-      const result = await runSeed({ postgres, redis, kafka }, { seed, plan: plans(seed), errands })
+      const result = await runSeed(
+        { postgres, redis, kafka },
+        { seed, errands, latestMs: MOST_LATE_MS, strike: (field) => carryOut(plans(seed), field) },
+      )
       results.push(result)
       sayResult(result)
     }

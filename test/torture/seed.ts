@@ -2,30 +2,43 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createDatabase, query } from '../support/database.ts'
+import { makeTopic } from '../kafka/topic.ts'
 import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
 import { checkout } from '../support/services/state.ts'
 import { type Told, runErrands } from './customers.ts'
 import { type Errand, products } from './errands.ts'
 import { type Evidence, gather } from './evidence.ts'
-import { startFleet } from './fleet.ts'
+import { type Members, startFleet } from './fleet.ts'
 import { piecesOf, undecided, violationsOf } from './invariants.ts'
 import { createOpen } from './open.ts'
 import { openPayers } from './payers.ts'
-import { MOST_LATE_MS, type ProcessName, type Strike } from './plan.ts'
-import { type Battlefield, carryOut, type Servers, type Struck } from './strikes.ts'
+import type { Battlefield, Servers, Struck } from './strikes.ts'
 
 export interface SeedOptions {
   seed: number
-  plan: readonly Strike[]
   errands: readonly Errand[]
+  /** Begins with the first customer. Resolves when everything it did is put right. */
+  strike(field: Field): Promise<Struck>
   /** What is not finished after so long counts as open for good, in ms. */
   patienceMs?: number
   env?: Record<string, string>
-  names?: readonly ProcessName[]
+  members?: Members
+  /** Of `order.events`. */
+  partitions?: number
+  /** A call may act so late at the most, in ms: until then the books may still change. */
+  latestMs?: number
   /** Arguments for Node itself. */
   nodeArgs?: readonly string[]
-  /** Strikes of a test's own, in place of those of the plan. */
-  strike?(field: Battlefield): Promise<unknown>
+}
+
+export interface Field extends Battlefield {
+  /** Of `order.events`. */
+  /** Of everything that the service has in Redis. */
+  prefix: string
+  /** Messages on the payment topic, and how many of them the bridge has not committed yet. */
+  payments(): Promise<{ there: number; unread: number }>
+  /** Further customers. */
+  shop(errands: readonly Errand[]): Promise<Told[]>
 }
 
 export interface Result {
@@ -61,7 +74,7 @@ const FINISHED_WITHIN_MS = 60_000
 const EXACT_WITHIN_MS = 120_000
 
 export async function runSeed(servers: Servers, options: SeedOptions): Promise<Result> {
-  const { seed, plan, errands, patienceMs = EXACT_WITHIN_MS } = options
+  const { seed, errands, patienceMs = EXACT_WITHIN_MS, partitions = 3, latestMs = 0 } = options
   // The database's maker and the cart read the environment.
   process.env.POSTGRES_DSN = servers.postgres.dsn
   process.env.REDIS_URL = servers.redis.url
@@ -75,13 +88,14 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     group: `torture-${mark}`,
   }
   const bootstrap = servers.kafka.bootstrap
+  await makeTopic(bootstrap, names.topic, 1_000_000, partitions)
   const payers = await openPayers(bootstrap, names.paymentTopic)
   const watch = createOpen({ dsn: database.dsn, redisUrl: servers.redis.url, bootstrap, ...names })
   const fleet = await startFleet({
     env: { ...env, ...environmentOf(servers, database.dsn, neighbours, names), ...options.env },
     log: join(checkout, '.dev', 'torture-logs', `seed-${seed}.log`),
     nodeArgs: options.nodeArgs ?? [],
-    ...(options.names && { names: options.names }),
+    ...(options.members && { members: options.members }),
   })
   try {
     return await drive()
@@ -96,21 +110,36 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   async function drive(): Promise<Result> {
     await fleet.ready()
     const enough = new AbortController()
-    const field: Battlefield = { ...servers, fleet, neighbours, dsn: database.dsn }
-    const striking = options.strike ? options.strike(field).then((): Struck => ({})) : carryOut(plan, field)
-    const shopping = runErrands(errands, {
-      urls: fleet.urls,
+    const calm = Promise.withResolvers<void>()
+    const all: Told[] = []
+    const shop = async (some: readonly Errand[]) => {
+      const told = await runErrands(some, {
+        urls: fleet.urls,
+        neighbours,
+        signal: enough.signal,
+        calm: calm.promise,
+        timeoutMs: CUSTOMER_TIMEOUT_MS,
+        ordered: ({ last, errand }) => payers.pay(last.orderId!, last.totalCents!, errand),
+      })
+      all.push(...told)
+      return told
+    }
+    const striking = options.strike({
+      ...servers,
+      fleet,
       neighbours,
-      signal: enough.signal,
-      calm: striking.catch(() => {}),
-      timeoutMs: CUSTOMER_TIMEOUT_MS,
-      ordered: ({ last, errand }) => payers.pay(last.orderId!, last.totalCents!, errand),
+      dsn: database.dsn,
+      prefix: names.prefix,
+      payments: watch.messages,
+      shop,
     })
+    const shopping = shop(errands)
     const struck = await striking
+    calm.resolve()
     const calmAt = performance.now()
     const left = () => Math.max(0, patienceMs - (performance.now() - calmAt))
     const givesUp = setTimeout(() => enough.abort(), Math.min(FINISHED_WITHIN_MS, patienceMs))
-    const told = await shopping
+    await shopping
     clearTimeout(givesUp)
     await payers.done()
 
@@ -123,13 +152,13 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     }
     const finishedMs = performance.now() - calmAt
     // A call that is to act late may still act, and is found by the mender's next look.
-    await sleep(Math.max(0, Math.min(left(), MOST_LATE_MS + 200 - finishedMs)))
+    await sleep(Math.max(0, Math.min(left(), latestMs + 200 - finishedMs)))
     while ((await wrongBooks()) > 0 && left() > 0) await sleep(300)
     const exactMs = performance.now() - calmAt
     if (open.length === 0) open = await watch.open()
     const { there } = await watch.messages()
     await fleet.end()
-    return judge(told, { struck, open, messages: there, finishedMs, exactMs, lastOpen })
+    return judge(all, { struck, open, messages: there, finishedMs, exactMs, lastOpen })
   }
 
   /** Products whose holds at Catalog are not those of our orders, or whose stock is not what the ledger says. */

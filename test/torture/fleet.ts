@@ -46,6 +46,8 @@ export interface Fleet {
   pid(name: string): number
   /** Whether a process of this name has ever logged this message. */
   said(name: string, message: string): boolean
+  /** Puts a line between those that the processes log. */
+  note(line: string): void
   /** Nothing is stopped any more. */
   thaw(): void
   /** Ends by SIGTERM, of deploys and of the end. Those that were stopped or killed meanwhile are not in it. */
@@ -86,6 +88,7 @@ export async function startFleet({ env, log, members: wanted = twoOfEach, nodeAr
     deploy: (name) => find(name).deploy(),
     pid: (name) => find(name).pid(),
     said: (name, message) => find(name).said.has(message),
+    note: (line) => void logFile.write(`${line}\n`),
     thaw: () => members.forEach((member) => member.thaw()),
     endings,
     faults,

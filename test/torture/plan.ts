@@ -132,6 +132,6 @@ function strikeOf(kind: Kind, atMs: number, chance: Chance): Strike {
 
 /** A line for people. */
 export function tell({ atMs, kind, ...how }: Strike): string {
-  const details = Object.entries(how).map(([name, value]) => `${name}=${value}`)
+  const details = Object.entries(how).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]))
   return `${(atMs / 1000).toFixed(2).padStart(6)} s  ${[kind.padEnd(16), ...details].join(' ').trimEnd()}`
 }

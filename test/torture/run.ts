@@ -22,14 +22,22 @@ const { values } = parseArgs({
 })
 const seconds = (ms: number) => (ms / 1000).toFixed(1)
 const say = (line: string) => process.stdout.write(`${line}\n`)
-const first = Number(values.seed)
-const lastsMs = Number(values.seconds) * 1000
-const checkouts = Number(values.checkouts)
-const until = values.minutes === undefined ? undefined : performance.now() + Number(values.minutes) * 60_000
+const first = number('seed')
+const seeds = number('seeds')
+const lastsMs = number('seconds') * 1000
+const checkouts = number('checkouts')
+const until = values.minutes === undefined ? undefined : performance.now() + number('minutes') * 60_000
 const plans = (seed: number) => planOf(seed, { lastsMs, counts: fullCounts })
 
 if (values.plan) for (const strike of plans(first)) say(tell(strike))
 else await campaign()
+
+function number(option: 'seed' | 'seeds' | 'seconds' | 'checkouts' | 'minutes'): number {
+  const text = values[option]!
+  if (/^\d{1,9}$/.test(text)) return Number(text)
+  process.stderr.write(`--${option} is not a whole number: "${text}"; write --${option}=20\n`)
+  process.exit(64)
+}
 
 async function campaign(): Promise<void> {
   const [postgres, redis, kafka] = await Promise.all([
@@ -39,7 +47,7 @@ async function campaign(): Promise<void> {
   ])
   const results: Result[] = []
   try {
-    for (let seed = first; until === undefined ? seed < first + Number(values.seeds) : performance.now() < until; seed += 1) {
+    for (let seed = first; until === undefined ? seed < first + seeds : seed === first || performance.now() < until; seed += 1) {
       const errands = errandsOf(seed, { checkouts, lastsMs })
       const result = await runSeed(
         { postgres, redis, kafka },
@@ -58,9 +66,8 @@ function sayResult(result: Result): void {
   const { seed, struck, orders, pieces, drafts, undecided, faults, violations, finishedMs, exactMs, lastOpen } = result
   const strikes = kinds.map((kind) => `${kind} ${struck[kind] ?? 0}`).join(', ')
   say(`seed ${seed}: ${orders} orders of ${pieces} pieces; ${strikes}`)
-  say(
-    `  finished ${seconds(finishedMs)} s after the last strike (${lastOpen || 'at once'}), books exact after ${seconds(exactMs)} s; ${drafts.length} drafts of cancelled orders`,
-  )
+  say(`  finished ${seconds(finishedMs)} s after the last strike (${lastOpen || 'at once'}), books exact after ${seconds(exactMs)} s`)
+  if (drafts.length > 0) say(`  drafts at Shipping of checkouts that became no order: ${drafts.join(', ')}`)
   for (const { productId, pieces: off } of undecided) say(`  undecided: product ${productId}, ${off} pieces`)
   if (faults.length > 0) say(`  ended by themselves: ${faults.join(', ')}`)
   for (const violation of violations) say(`  VIOLATION ${violation}`)
@@ -85,7 +92,7 @@ function sayAll(results: readonly Result[]): void {
   say(`| payments | ${sum(({ evidence }) => evidence.paying.length)} orders PAID |`)
   for (const kind of kinds) say(`| \`${kind}\` | ${sum(({ struck }) => struck[kind] ?? 0)} |`)
   say(`| ended by themselves | ${sum(({ faults }) => faults.length)} |`)
-  say(`| drafts of cancelled orders | ${sum(({ drafts }) => drafts.length)} |`)
+  say(`| drafts of checkouts that became no order | ${sum(({ drafts }) => drafts.length)} |`)
   say(`| undecided pieces | ${guessed} |`)
   say(`| nothing open after the last strike | at most ${seconds(Math.max(...results.map(({ finishedMs }) => finishedMs)))} s |`)
   say(`| books exact after the last strike | at most ${seconds(Math.max(...results.map(({ exactMs }) => exactMs)))} s |`)

@@ -5,7 +5,7 @@ import { query } from '../support/database.ts'
 import type { Neighbours } from '../support/neighbours/index.ts'
 import type { Kafka, Postgres, Redis as RedisServer } from '../support/services/index.ts'
 import type { Fleet } from './fleet.ts'
-import type { Kind, Strike } from './plan.ts'
+import { type Kind, type Strike, tell } from './plan.ts'
 
 export interface Servers {
   postgres: Postgres
@@ -39,6 +39,7 @@ export async function carryOut(plan: readonly Strike[], field: Battlefield): Pro
   await Promise.all(
     plan.map(async (strike) => {
       await sleep(Math.max(0, strike.atMs - (performance.now() - began)))
+      field.fleet.note(`strike ${new Date().toISOString()} ${tell(strike)}`)
       await carryOutOne(strike)
     }),
   )

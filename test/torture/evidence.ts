@@ -40,6 +40,8 @@ export interface Evidence {
   ledger: readonly { productId: number; predicted: number }[]
   /** Pieces that our ledger itself says it had to guess about, by product: found (above 0) or missed (below 0) in Catalog's stock. */
   guesses: readonly { productId: number; qty: number }[]
+  /** Calls by which Catalog's books were mended. */
+  mendings: number
   /** What is open still. */
   open: readonly string[]
   endings: readonly Ending[]
@@ -68,7 +70,7 @@ export async function gather(
   { dsn, bootstrap, topic, neighbours }: { dsn: string; bootstrap: string; topic: string; neighbours: Neighbours },
   known: Gathered,
 ): Promise<Evidence> {
-  const [orders, books, paying, ledger, guesses, events] = await Promise.all([
+  const [orders, books, paying, ledger, guesses, mendings, events] = await Promise.all([
     query(
       dsn,
       `select o.id, o.user_email as email, o.status, o.total_cents::float8 as "totalCents",
@@ -96,6 +98,7 @@ export async function gather(
       `select product_id as "productId", sum(qty)::int as qty from order_service.mendings
        where verb = 'follow' or (verb = 'reserve' and answer = 'refused') group by 1 order by 1`,
     ),
+    query<{ calls: number }>(dsn, `select count(*)::int as calls from order_service.mendings where answer <> 'seen'`),
     readTopic(bootstrap, topic),
   ])
   const commits = neighbours.catalog
@@ -117,5 +120,6 @@ export async function gather(
     paying: paying.map(({ id }) => id),
     ledger,
     guesses,
+    mendings: mendings[0]!.calls,
   }
 }

@@ -56,6 +56,7 @@ function evening(): Evidence {
     paying: [11],
     ledger: [{ productId: 1, predicted: 8 }],
     guesses: [],
+    mendings: 0,
     open: [],
     endings: [{ process: 'web-1', code: 0, ms: 2000 }],
   }

@@ -62,10 +62,22 @@ async function campaign(): Promise<void> {
   sayAll(results)
 }
 
+/** How often customers were told what. */
+function answersOf({ evidence }: Result): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const { status, unknown } of evidence.told.flatMap(({ answers }) => answers)) {
+    const what = status === 0 ? 'none' : unknown ? `${status} unknown` : String(status)
+    counts[what] = (counts[what] ?? 0) + 1
+  }
+  return counts
+}
+
 function sayResult(result: Result): void {
-  const { seed, struck, orders, pieces, drafts, undecided, faults, violations, finishedMs, exactMs, lastOpen } = result
+  const { seed, struck, orders, pieces, drafts, undecided, faults, violations, finishedMs, exactMs, lastOpen, evidence } = result
   const strikes = kinds.map((kind) => `${kind} ${struck[kind] ?? 0}`).join(', ')
   say(`seed ${seed}: ${orders} orders of ${pieces} pieces; ${strikes}`)
+  const answers = Object.entries(answersOf(result)).map(([status, count]) => `${status} ${count}`)
+  say(`  answers: ${answers.join(', ')}; ${evidence.mendings} mending calls`)
   say(`  finished ${seconds(finishedMs)} s after the last strike (${lastOpen || 'at once'}), books exact after ${seconds(exactMs)} s`)
   if (drafts.length > 0) say(`  drafts at Shipping of checkouts that became no order: ${drafts.join(', ')}`)
   for (const { productId, pieces: off } of undecided) say(`  undecided: product ${productId}, ${off} pieces`)
@@ -90,9 +102,14 @@ function sayAll(results: readonly Result[]): void {
   say(`| seeds | ${results[0]?.seed} to ${results.at(-1)?.seed}, ${checkouts} checkouts each |`)
   say(`| orders | ${sum(({ orders }) => orders)}, of ${pieces} pieces |`)
   say(`| payments | ${sum(({ evidence }) => evidence.paying.length)} orders PAID |`)
+  const answers = results.map(answersOf)
+  for (const what of ['200', '503', '503 unknown', 'none']) {
+    say(`| answers: ${what} | ${answers.reduce((all, counts) => all + (counts[what] ?? 0), 0)} |`)
+  }
   for (const kind of kinds) say(`| \`${kind}\` | ${sum(({ struck }) => struck[kind] ?? 0)} |`)
   say(`| ended by themselves | ${sum(({ faults }) => faults.length)} |`)
   say(`| drafts of checkouts that became no order | ${sum(({ drafts }) => drafts.length)} |`)
+  say(`| mending calls | ${sum(({ evidence }) => evidence.mendings)} |`)
   say(`| undecided pieces | ${guessed} |`)
   say(`| nothing open after the last strike | at most ${seconds(Math.max(...results.map(({ finishedMs }) => finishedMs)))} s |`)
   say(`| books exact after the last strike | at most ${seconds(Math.max(...results.map(({ exactMs }) => exactMs)))} s |`)

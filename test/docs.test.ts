@@ -72,6 +72,7 @@ test('pages that are pointed to are there', (t) => {
     'docs/payments.md',
     'docs/states.md',
     'docs/stock.md',
+    'docs/reliability.md',
     'docs/rescue.md',
     'docs/upkeep.md',
     'docs/health.md',

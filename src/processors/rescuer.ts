@@ -35,7 +35,7 @@ const BEHIND_MS = 1000
 /** Whoever waited for a checkout cancels it at its deadline; a second later nobody waits. */
 const LATE_MS = 1000
 /** The longest pause and the longest try of a payment together take 35 s. */
-const PAYMENT_UNTOUCHED_MS = 60_000
+const PAYMENT_UNTOUCHED_MS = 40_000
 const AT_ONCE = 200
 
 export interface Rescuer {

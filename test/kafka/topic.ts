@@ -13,12 +13,12 @@ const client = (bootstrap: string) => new Kafka({ brokers: [bootstrap], logLevel
 export const newTopic = () => `order.events.${randomUUID()}`
 
 /** @param maxMessageBytes the topic's own bound, where the broker's 1 MiB is not meant */
-export async function makeTopic(bootstrap: string, topic: string, maxMessageBytes: number): Promise<void> {
+export async function makeTopic(bootstrap: string, topic: string, maxMessageBytes: number, numPartitions = 1): Promise<void> {
   const admin = client(bootstrap).admin()
   await admin.connect()
   try {
     const configEntries = [{ name: 'max.message.bytes', value: String(maxMessageBytes) }]
-    await admin.createTopics({ topics: [{ topic, numPartitions: 1, configEntries }] })
+    await admin.createTopics({ topics: [{ topic, numPartitions, configEntries }] })
   } finally {
     await admin.disconnect()
   }

@@ -180,3 +180,22 @@ test('checkouts of one job that take longer than the rescuer’s patience, but a
   }
   t.deepEqual(await dayBook(shop, products), { orders: 12, sold: 12, held: 12, misshipped: [] })
 })
+
+test('a payment whose job Redis has lost is driven on 40 s after somebody last touched it', async (t) => {
+  const { shop } = await openWith(t, { roles: ['web'] })
+  await shop.query(`insert into public.orders (id, user_email, status, total_cents) values (1, 'ada@example.com', 'PAID', 1000)`)
+  await shop.query(
+    `insert into order_service.payment_events (identity, type, order_id, amount_cents, currency, topic, partition, kafka_offset, value, headers, sent_at, touched_at)
+     values ('lost', 'payment.succeeded', 1, 1000, 'USD', $1, 0, 0, '', '[]', now(), now() - interval '41 s')`,
+    [shop.paymentTopic],
+  )
+
+  await shop.start(worker, { PORT: '0' })
+
+  await until(
+    () => shop.query<{ state: string }>('select state from order_service.payment_events'),
+    ([event]) => event!.state === 'APPLIED',
+    10_000,
+  )
+  t.pass()
+})

@@ -1,0 +1,208 @@
+/** The checker against books that are wrong in one point each. */
+import test, { type ExecutionContext } from 'ava'
+import type { Answer, Told } from './customers.ts'
+import type { Errand } from './errands.ts'
+import type { Evidence } from './evidence.ts'
+import { tooManyGuesses, undecided, violationsOf } from './invariants.ts'
+
+const answer = (status: number, changes: Partial<Answer> = {}): Answer => ({
+  status,
+  orderId: undefined,
+  unknown: false,
+  totalCents: undefined,
+  askedAt: 1000,
+  ...changes,
+})
+
+function told(name: string, qty: number, answers: Answer[]): Told {
+  const errand: Errand = {
+    email: `${name}@example.com`,
+    key: 'key',
+    atMs: 0,
+    lines: [{ product_id: 1, qty }],
+    impatient: false,
+    doubleClick: false,
+    payment: 'once',
+    envelope: false,
+    paysAfterMs: 0,
+  }
+  return { errand, answers, last: answers.at(-1) }
+}
+
+const event = (orderId: number, type: string, id = `${type}-${orderId}`) => ({
+  key: String(orderId),
+  event: { event_id: id, sequence: 1, order_id: orderId, type },
+})
+
+/** Ada's order 11 of two pieces is PAID, Bob's 12 of one piece is not, and Eve got nothing. */
+function evening(): Evidence {
+  return {
+    told: [
+      told('ada', 2, [answer(0), answer(503, { orderId: 10 }), answer(200, { orderId: 11, totalCents: 2000 })]),
+      told('bob', 1, [answer(503, { unknown: true, orderId: 12 }), answer(200, { orderId: 12, totalCents: 1000, askedAt: 3000 })]),
+      told('eve', 5, [answer(409, { orderId: 13 })]),
+    ],
+    orders: [
+      { id: 11, email: 'ada@example.com', status: 'PAID', totalCents: 2000, createdAt: 2000, items: [{ productId: 1, qty: 2 }] },
+      { id: 12, email: 'bob@example.com', status: 'CREATED', totalCents: 1000, createdAt: 2000, items: [{ productId: 1, qty: 1 }] },
+    ],
+    shelf: [{ productId: 1, stockBefore: 10, heldBefore: 3, inStock: 8, reserved: 4 }],
+    commits: [11],
+    shipments: [11, 12, 13],
+    events: [event(11, 'order.created'), event(12, 'order.created'), event(11, 'order.created'), event(11, 'order.paid')],
+    paid: new Set([11]),
+    messages: 4,
+    books: { consumed: 5, applied: 1, duplicate: 1, dead: 2, waiting: 0, passedBy: 1 },
+    paying: [11],
+    ledger: [{ productId: 1, predicted: 8 }],
+    guesses: [],
+    mendings: 0,
+    open: [],
+    endings: [{ process: 'web-1', code: 0, ms: 2000 }],
+  }
+}
+
+/** @param change makes the books wrong in one point */
+function finds(t: ExecutionContext, change: (books: Evidence) => Partial<Evidence>, ...expected: string[]): void {
+  const books = evening()
+  t.deepEqual(violationsOf({ ...books, ...change(books) }), expected)
+}
+const withOrder = (books: Evidence, i: number, changes: object) =>
+  books.orders.map((order, n) => (n === i ? { ...order, ...changes } : order))
+const withTold = (books: Evidence, i: number, answers: Answer[]) =>
+  books.told.map((one, n) => (n === i ? { ...one, answers, last: answers.at(-1) } : one))
+
+test('books that are right have no violations', (t) => finds(t, () => ({})))
+
+test('a customer who was told of an order that does not stand', (t) =>
+  finds(
+    t,
+    (books) => ({ told: withTold(books, 2, [answer(200, { orderId: 13, totalCents: 5000 })]) }),
+    'customers: eve@example.com key: was told of order 13, which does not stand',
+    'answers: eve@example.com key: a 200 named order 13, which does not stand',
+  ))
+
+test('an order that nobody was told of, and one of other things', (t) => {
+  finds(t, (books) => ({ told: withTold(books, 1, [answer(409)]) }), 'customers: order 12 of bob@example.com: nobody was last told of it')
+  finds(
+    t,
+    (books) => ({
+      told: books.told.map((one, n) => (n === 1 ? { ...one, errand: { ...one.errand, lines: [{ product_id: 2, qty: 1 }] } } : one)),
+    }),
+    'customers: bob@example.com key: order 12 is of other things',
+  )
+})
+
+test('two customers with one order, and one who never heard', (t) => {
+  finds(
+    t,
+    (books) => ({ told: withTold(books, 2, [answer(200, { orderId: 12, totalCents: 1000 })]) }),
+    "customers: eve@example.com key: was told of order 12, which is somebody else's",
+    'customers: eve@example.com key: has order 12 together with bob@example.com key',
+  )
+  finds(t, (books) => ({ told: withTold(books, 2, []) }), 'customers: eve@example.com key: never heard anything for certain')
+})
+
+test('an answer, long ago, that the end does not bear out', (t) => {
+  const answers = (...all: Answer[]) => [...all, answer(200, { orderId: 12, totalCents: 1000 })]
+  finds(
+    t,
+    (books) => ({ told: withTold(books, 1, answers(answer(503, { orderId: 12 }))) }),
+    'answers: bob@example.com key: a 503 named order 12, which stands',
+  )
+  finds(
+    t,
+    (books) => ({ told: withTold(books, 1, answers(answer(503, { askedAt: 2500 }))) }),
+    'answers: bob@example.com key: a 503 denied order 12, which stood',
+  )
+  finds(
+    t,
+    (books) => ({ told: withTold(books, 1, answers(answer(200, { orderId: 12, totalCents: 1 }))) }),
+    'answers: bob@example.com key: a 200 said 1 of order 12, which is 1000',
+  )
+})
+
+test('holds at Catalog that are not our orders’', (t) =>
+  finds(t, (books) => ({ shelf: [{ ...books.shelf[0]!, reserved: 5 }] }), 'stock: product 1: Catalog holds 5, our orders 4'))
+
+test('stock that is not what was paid, unless the ledger lists it', (t) => {
+  const shelf = (books: Evidence) => [{ ...books.shelf[0]!, inStock: 7 }]
+  finds(
+    t,
+    (books) => ({ shelf: shelf(books) }),
+    'stock: product 1: Catalog has 7, our ledger 8',
+    "stock: product 1: Catalog's stock is off by -1, of which the ledger says 0",
+  )
+  finds(t, (books) => ({ shelf: shelf(books), ledger: [{ productId: 1, predicted: 7 }], guesses: [{ productId: 1, qty: -1 }] }))
+  t.deepEqual(undecided({ orders: evening().orders, shelf: shelf(evening()) }), [{ productId: 1, pieces: -1 }])
+})
+
+test('one guess in a thousand pieces is borne, two are not', (t) => {
+  t.deepEqual(tooManyGuesses(1, 1000), [])
+  t.deepEqual(tooManyGuesses(2, 1000), ['2 of 1000 pieces are guesses of the ledger'])
+})
+
+test('an order without a shipment, or with two, and a second draft', (t) => {
+  finds(t, () => ({ shipments: [11] }), 'shipments: order 12: 0 shipments')
+  finds(t, () => ({ shipments: [11, 12, 12] }), 'shipments: order 12: 2 shipments')
+  finds(t, () => ({ shipments: [11, 12, 13, 13] }), 'shipments: checkout 13, no order: 2 drafts')
+})
+
+test('events that are missing, of no order, out of order, or under another key', (t) => {
+  finds(t, ({ events }) => ({ events: events.filter(({ key }) => key !== '12') }), 'events: order 12, CREATED: its events are none')
+  finds(t, ({ events }) => ({ events: [...events, event(13, 'order.created')] }), 'events: order.created of 13, which is no order')
+  finds(t, ({ events }) => ({ events: events.toReversed() }), 'events: order 11, PAID: its events are order.paid, order.created')
+  finds(
+    t,
+    ({ events }) => ({ events: [...events, event(12, 'order.created', 'another id')] }),
+    'events: order 12, CREATED: its events are order.created, order.created',
+  )
+  finds(
+    t,
+    ({ events }) => ({ events: events.map((one) => (one.key === '12' ? { ...one, key: '11' } : one)) }),
+    'events: an event of order 12 has the key 11',
+  )
+})
+
+test('an order that was paid and is not PAID, or the other way round', (t) => {
+  finds(t, () => ({ paid: new Set([11, 12]) }), 'payments: order 12: was paid, and is CREATED')
+  finds(t, () => ({ paid: new Set<number>() }), 'payments: order 11: was not paid, and is PAID')
+})
+
+test('a PAID order that was not committed, a commit of one that is not PAID, and an order paid by two events', (t) => {
+  finds(t, () => ({ commits: [] }), 'payments: order 11: is PAID, and Catalog committed nothing')
+  finds(t, () => ({ commits: [11, 12] }), 'payments: order 12: is CREATED, and Catalog committed it')
+  finds(t, () => ({ paying: [11, 11] }), 'payments: order 11: is PAID, by 2 payment events')
+})
+
+test('books of the bridge that do not balance, or lack messages', (t) => {
+  finds(
+    t,
+    ({ books }) => ({ books: { ...books, dead: 1 } }),
+    'books: the bridge consumed 5: {"applied":1,"duplicate":1,"dead":1,"waiting":0,"passedBy":1}',
+  )
+  finds(t, () => ({ messages: 6 }), 'books: the bridge consumed 5 of 6 messages')
+})
+
+test('what is open in the end, and processes that did not end well', (t) => {
+  finds(t, () => ({ open: ['checkout 14'] }), 'nothing open: still open: checkout 14')
+  finds(
+    t,
+    () => ({
+      endings: [
+        { process: 'web-1', code: 1, ms: 10 },
+        { process: 'relay-2', code: 0, ms: 30_000 },
+      ],
+    }),
+    'endings: web-1: ended with 1 on SIGTERM',
+    'endings: relay-2: took 30000 ms to end on SIGTERM',
+  )
+})
+
+test('an order whose status nobody knows', (t) =>
+  finds(
+    t,
+    (books) => ({ orders: withOrder(books, 1, { status: 'LOST' }) }),
+    'stock: product 1: Catalog holds 4, our orders 3',
+    'payments: order 12: was not paid, and is LOST',
+  ))

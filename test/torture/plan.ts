@@ -1,0 +1,137 @@
+/** What strikes when, drawn from a seed before anything begins: the same seed, the same schedule. */
+import { Chance } from '../support/neighbours/chance.ts'
+
+export const processNames = ['web-1', 'web-2', 'worker-1', 'worker-2', 'bridge-1', 'bridge-2', 'relay-1', 'relay-2'] as const
+export type ProcessName = (typeof processNames)[number]
+
+export const kinds = [
+  'kill',
+  'stop',
+  'deploy',
+  'postgres-restart',
+  'postgres-cut',
+  'redis-restart',
+  'flush',
+  'kafka-restart',
+  'refuse',
+  'hang',
+  'error',
+  'slow',
+  'drop',
+  'late',
+] as const
+export type Kind = (typeof kinds)[number]
+
+const catalogCalls = [undefined, 'reserve', 'reserve', 'commit', 'commit', 'restock', 'look'] as const
+const shippingCalls = [undefined, 'create', 'create', 'list'] as const
+
+type NeighbourFault = {
+  kind: 'hang' | 'error' | 'slow' | 'drop' | 'late'
+  /** Strikes every nth call of this kind, so many times at most, for so long. */
+  everyNth: number
+  times: number
+  lastsMs: number
+  /** How late it answers (`slow`) or acts (`late`). */
+  ms: number
+  /** Of `error` and `slow`: it acts before that. */
+  actFirst: boolean
+} & (
+  | { neighbour: 'catalog'; call: (typeof catalogCalls)[number] }
+  | {
+      neighbour: 'shipping'
+      call: (typeof shippingCalls)[number]
+    }
+)
+
+/**
+ * - `kill`, `stop`, `deploy`: SIGKILL; SIGSTOP, and SIGCONT after `lastsMs`; SIGTERM
+ * - `postgres-restart`, `redis-restart`, `kafka-restart`: in good order, or by SIGKILL first (`crash`); Redis comes back empty
+ * - `postgres-cut`: every session of the service is ended by the server
+ * - `flush`: FLUSHALL
+ * - `refuse`: the neighbour listens no more for `lastsMs`
+ * - the others: see `test/support/neighbours/faults.ts`
+ */
+export type Strike = { atMs: number } & (
+  | { kind: 'kill' | 'deploy'; process: ProcessName }
+  | { kind: 'stop'; process: ProcessName; lastsMs: number }
+  | { kind: 'postgres-restart' | 'redis-restart' | 'kafka-restart'; crash: boolean }
+  | { kind: 'postgres-cut' | 'flush' }
+  | { kind: 'refuse'; neighbour: 'catalog' | 'shipping'; lastsMs: number }
+  | NeighbourFault
+)
+
+/** How many of each kind there are in one seed. */
+export type Counts = Record<Kind, number>
+
+/** Twenty seeds have 360 kills and at least 60 of everything else. */
+export const fullCounts: Counts = {
+  kill: 18,
+  stop: 6,
+  deploy: 4,
+  'postgres-restart': 3,
+  'postgres-cut': 4,
+  'redis-restart': 3,
+  flush: 3,
+  'kafka-restart': 3,
+  refuse: 4,
+  hang: 4,
+  error: 4,
+  slow: 4,
+  drop: 5,
+  late: 5,
+}
+
+/** A call may act so late at the most. */
+export const MOST_LATE_MS = 6000
+
+/** @param lastsMs the time over which the strikes are spread */
+export function planOf(seed: number, { lastsMs, counts }: { lastsMs: number; counts: Counts }): Strike[] {
+  const chance = new Chance(seed * 7919 + 1)
+  return kinds
+    .flatMap((kind) => Array.from({ length: counts[kind] }, () => strikeOf(kind, chance.between(300, lastsMs), chance)))
+    .sort((a, b) => a.atMs - b.atMs)
+}
+
+function strikeOf(kind: Kind, atMs: number, chance: Chance): Strike {
+  switch (kind) {
+    case 'kill':
+    case 'deploy':
+      return { atMs, kind, process: chance.oneOf(processNames) }
+    case 'stop':
+      // Two in five last beyond a job's lock (3 s), a relay's session (2 s) and a lease (3.5 s, as the campaign is configured).
+      return {
+        atMs,
+        kind,
+        process: chance.oneOf(processNames),
+        lastsMs: chance.next() < 0.4 ? chance.between(4000, 8000) : chance.between(200, 3000),
+      }
+    case 'postgres-restart':
+    case 'redis-restart':
+    case 'kafka-restart':
+      return { atMs, kind, crash: chance.next() < 0.5 }
+    case 'postgres-cut':
+    case 'flush':
+      return { atMs, kind }
+    case 'refuse':
+      return { atMs, kind, neighbour: chance.oneOf(['catalog', 'shipping']), lastsMs: chance.between(200, 1500) }
+    default: {
+      const terms = {
+        everyNth: chance.between(1, 3),
+        times: chance.between(2, 6),
+        lastsMs: chance.between(2000, 6000),
+        ms: kind === 'late' ? chance.between(500, MOST_LATE_MS) : chance.between(200, 2500),
+        actFirst: chance.next() < 0.5,
+      }
+      // Catalog is the one that overwrites and forgets.
+      return chance.next() < 0.65
+        ? { atMs, kind, neighbour: 'catalog', call: chance.oneOf(catalogCalls), ...terms }
+        : { atMs, kind, neighbour: 'shipping', call: chance.oneOf(shippingCalls), ...terms }
+    }
+  }
+}
+
+/** A line for people. */
+export function tell({ atMs, kind, ...how }: Strike): string {
+  const details = Object.entries(how).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]))
+  return `${(atMs / 1000).toFixed(2).padStart(6)} s  ${[kind.padEnd(16), ...details].join(' ').trimEnd()}`
+}

@@ -1,0 +1,223 @@
+/** One seed from its first process to the verdict. */
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createDatabase, query } from '../support/database.ts'
+import { makeTopic } from '../kafka/topic.ts'
+import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import { checkout } from '../support/services/state.ts'
+import { type Told, runErrands } from './customers.ts'
+import { type Errand, products } from './errands.ts'
+import { type Evidence, gather } from './evidence.ts'
+import { type Members, startFleet } from './fleet.ts'
+import { piecesOf, undecided, violationsOf } from './invariants.ts'
+import { createOpen } from './open.ts'
+import { openPayers } from './payers.ts'
+import type { Battlefield, Servers, Struck } from './strikes.ts'
+
+export interface SeedOptions {
+  seed: number
+  errands: readonly Errand[]
+  /** Begins with the first customer. Resolves when everything it did is put right. */
+  strike(field: Field): Promise<Struck>
+  /** What is not finished after so long counts as open for good, in ms. */
+  patienceMs?: number
+  env?: Record<string, string>
+  members?: Members
+  /** Of `order.events`. */
+  partitions?: number
+  /** A call may act so late at the most, in ms: until then the books may still change. */
+  latestMs?: number
+  /** Arguments for Node itself. */
+  nodeArgs?: readonly string[]
+}
+
+export interface Field extends Battlefield {
+  /** Of `order.events`. */
+  /** Of everything that the service has in Redis. */
+  prefix: string
+  /** Messages on the payment topic, and how many of them the bridge has not committed yet. */
+  payments(): Promise<{ there: number; unread: number }>
+  /** Further customers. */
+  shop(errands: readonly Errand[]): Promise<Told[]>
+}
+
+export interface Result {
+  seed: number
+  struck: Struck
+  evidence: Evidence
+  violations: string[]
+  orders: number
+  pieces: number
+  undecided: { productId: number; pieces: number }[]
+  /** Shipments of checkouts that became no order. */
+  drafts: number[]
+  /** Ends of processes that nobody asked for. */
+  faults: readonly string[]
+  /** From the last strike until nothing was open, and until Catalog's books were exact, in ms. */
+  finishedMs: number
+  exactMs: number
+  /** What was open last. */
+  lastOpen: string
+}
+
+/** Short, so that much happens in a minute. A lease lasts 2.5 s longer than a call. */
+const env = {
+  CALL_TIMEOUT_MS: '1000',
+  CHECKOUT_BUDGET_MS: '4000',
+  PAYMENT_GRACE_MS: '5000',
+  EMIT_ORDER_PAID: 'true',
+  MIGRATE: 'false',
+}
+const CUSTOMER_TIMEOUT_MS = 6500
+/** The bars: everything open is finished within a minute, and Catalog's books are exact within two. */
+const FINISHED_WITHIN_MS = 60_000
+const EXACT_WITHIN_MS = 120_000
+
+export async function runSeed(servers: Servers, options: SeedOptions): Promise<Result> {
+  const { seed, errands, patienceMs = EXACT_WITHIN_MS, partitions = 3, latestMs = 0 } = options
+  // The database's maker and the cart read the environment.
+  process.env.POSTGRES_DSN = servers.postgres.dsn
+  process.env.REDIS_URL = servers.redis.url
+  const [database, neighbours] = await Promise.all([createDatabase(), startNeighbours({ seed })])
+  for (const { id, stock, leaked } of products) neighbours.catalog.product({ id, stock, reserved: leaked })
+  const mark = `${seed}-${Date.now().toString(36)}`
+  const names = {
+    prefix: `{torture-${mark}}`,
+    topic: `order.events.${mark}`,
+    paymentTopic: `payment.events.${mark}`,
+    group: `torture-${mark}`,
+  }
+  const bootstrap = servers.kafka.bootstrap
+  await makeTopic(bootstrap, names.topic, 1_000_000, partitions)
+  const payers = await openPayers(bootstrap, names.paymentTopic)
+  const watch = createOpen({ dsn: database.dsn, redisUrl: servers.redis.url, bootstrap, ...names })
+  const fleet = await startFleet({
+    env: { ...env, ...environmentOf(servers, database.dsn, neighbours, names), ...options.env },
+    log: join(checkout, '.dev', 'torture-logs', `seed-${seed}.log`),
+    nodeArgs: options.nodeArgs ?? [],
+    ...(options.members && { members: options.members }),
+  })
+  try {
+    return await drive()
+  } finally {
+    await fleet.end()
+    await watch.close()
+    await payers.close()
+    await neighbours.stop()
+    await database.drop()
+  }
+
+  async function drive(): Promise<Result> {
+    await fleet.ready()
+    const enough = new AbortController()
+    const calm = Promise.withResolvers<void>()
+    const all: Told[] = []
+    const shop = async (some: readonly Errand[]) => {
+      const told = await runErrands(some, {
+        urls: fleet.urls,
+        neighbours,
+        signal: enough.signal,
+        calm: calm.promise,
+        timeoutMs: CUSTOMER_TIMEOUT_MS,
+        ordered: ({ last, errand }) => payers.pay(last.orderId!, last.totalCents!, errand),
+      })
+      all.push(...told)
+      return told
+    }
+    const striking = options.strike({
+      ...servers,
+      fleet,
+      neighbours,
+      dsn: database.dsn,
+      prefix: names.prefix,
+      payments: watch.messages,
+      shop,
+    })
+    const shopping = shop(errands)
+    const struck = await striking
+    calm.resolve()
+    const calmAt = performance.now()
+    const left = () => Math.max(0, patienceMs - (performance.now() - calmAt))
+    const givesUp = setTimeout(() => enough.abort(), Math.min(FINISHED_WITHIN_MS, patienceMs))
+    await shopping
+    clearTimeout(givesUp)
+    await payers.done()
+
+    let open = await watch.open()
+    let lastOpen = ''
+    while (open.length > 0 && left() > 0) {
+      lastOpen = open[0]!
+      await sleep(200)
+      open = await watch.open()
+    }
+    const finishedMs = performance.now() - calmAt
+    // A call that is to act late may still act, and is found by the mender's next look.
+    await sleep(Math.max(0, Math.min(left(), latestMs + 200 - finishedMs)))
+    while ((await wrongBooks()) > 0 && left() > 0) await sleep(300)
+    const exactMs = performance.now() - calmAt
+    if (open.length === 0) open = await watch.open()
+    const { there } = await watch.messages()
+    await fleet.end()
+    return judge(all, { struck, open, messages: there, finishedMs, exactMs, lastOpen })
+  }
+
+  /** Products whose holds at Catalog are not those of our orders, or whose stock is not what the ledger says. */
+  async function wrongBooks(): Promise<number> {
+    const rows = await query<{ id: number; held: number; predicted: number }>(
+      database.dsn,
+      `select p.product_id as id, p.predicted_stock::int as predicted, p.drift + coalesce((select sum(i.qty) from public.order_items i
+         join public.orders o on o.id = i.order_id where i.product_id = p.product_id and o.status = 'CREATED'), 0)::int as held
+       from order_service.products p`,
+    )
+    return rows.filter(({ id, held, predicted }) => {
+      const { in_stock: inStock, reserved } = neighbours.catalog.books(id)!
+      return reserved !== held || inStock !== predicted
+    }).length
+  }
+
+  async function judge(
+    told: readonly Told[],
+    { open, messages, ...course }: Pick<Result, 'struck' | 'finishedMs' | 'exactMs' | 'lastOpen'> & { open: string[]; messages: number },
+  ): Promise<Result> {
+    const known = { told, paid: payers.paid, messages, open, endings: fleet.endings }
+    const evidence = await gather({ dsn: database.dsn, bootstrap, topic: names.topic, neighbours }, known)
+    const violations = violationsOf(evidence)
+    if (course.finishedMs > FINISHED_WITHIN_MS)
+      violations.push(`recovery: it took ${Math.round(course.finishedMs)} ms until nothing was open`)
+    const orders = new Set(evidence.orders.map(({ id }) => id))
+    return {
+      seed,
+      ...course,
+      evidence,
+      violations,
+      orders: evidence.orders.length,
+      pieces: piecesOf(evidence.orders),
+      undecided: undecided(evidence),
+      drafts: evidence.shipments.filter((id) => !orders.has(id)),
+      faults: fleet.faults,
+    }
+  }
+}
+
+function environmentOf(
+  { redis, kafka }: Servers,
+  dsn: string,
+  { catalogBase, shippingBase, authBase }: Neighbours,
+  { prefix, topic, paymentTopic, group }: { prefix: string; topic: string; paymentTopic: string; group: string },
+): Record<string, string> {
+  return {
+    HOST: '127.0.0.1',
+    POSTGRES_DSN: dsn,
+    REDIS_URL: redis.url,
+    REDIS_PREFIX: prefix,
+    KAFKA_BOOTSTRAP: kafka.bootstrap,
+    TOPIC_ORDER_EVENTS: topic,
+    TOPIC_PAYMENT_EVENTS: paymentTopic,
+    TOPIC_PAYMENT_EVENTS_DLQ: `${paymentTopic}.dlq`,
+    KAFKA_GROUP: group,
+    CATALOG_BASE: catalogBase,
+    SHIPPING_BASE: shippingBase,
+    AUTH_BASE: authBase,
+    NODE_COMPILE_CACHE: join(checkout, '.dev', 'compile-cache'),
+  }
+}

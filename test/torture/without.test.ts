@@ -1,0 +1,238 @@
+/**
+ * The campaign finds what it is there to find: each protection of the service taken away, in the situation that it is for, shows as
+ * violations. The same situation with it shows none.
+ */
+import { pathToFileURL } from 'node:url'
+import test from 'ava'
+import { Redis } from 'ioredis'
+import { Client } from 'pg'
+import fetch from 'node-fetch'
+import pLimit from 'p-limit'
+import { query } from '../support/database.ts'
+import { startKafka, startPostgres, startRedis } from '../support/services/index.ts'
+import { demoAddress } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+import type { Errand } from './errands.ts'
+import type { Members } from './fleet.ts'
+import type { Protection } from './protections.ts'
+import { type Field, runSeed } from './seed.ts'
+import type { Servers, Struck } from './strikes.ts'
+
+let servers: Servers
+test.before(async () => {
+  const name = 'test-without'
+  const [postgres, redis, kafka] = await Promise.all([startPostgres({ name }), startRedis({ name }), startKafka({ name })])
+  servers = { postgres, redis, kafka }
+})
+test.after.always(() => Promise.all(Object.values(servers ?? {}).map((server) => server.stop())))
+
+interface Situation {
+  without: Protection
+  /** What runs; everything in one process where nothing else is said. */
+  members?: Members
+  partitions?: number
+  /** It strikes a server that the others use, too. */
+  alone?: boolean
+  /** How long to wait, without it, for what may still come to an end; in ms. */
+  patienceMs?: number
+  /** What is violated without it: the beginning of a line. */
+  violates: RegExp
+  errands?: readonly Errand[]
+  env?: Record<string, string>
+  strike(field: Field): Promise<unknown>
+}
+
+const inOne: Members = { all: ['web', 'worker', 'bridge', 'relay'] }
+
+let customers = 0
+function errand(changes: Partial<Errand> = {}): Errand {
+  customers += 1
+  const email = `customer-${customers}@example.com`
+  const usual = { atMs: 0, lines: [{ product_id: 7, qty: 2 }], impatient: false, doubleClick: false, envelope: false, paysAfterMs: 0 }
+  return { email, key: 'key', payment: 'none', ...usual, ...changes }
+}
+
+const hook = pathToFileURL(`${import.meta.dirname}/take-away.ts`).href
+let seeds = 900
+
+async function violationsOf(
+  { members = inOne, errands = [], env, strike, partitions, patienceMs }: Situation,
+  without: Protection,
+): Promise<string[]> {
+  seeds += 1
+  const { violations } = await runSeed(servers, {
+    seed: seeds,
+    errands,
+    members,
+    patienceMs: without === 'nothing' ? 20_000 : (patienceMs ?? 5000),
+    nodeArgs: ['--import', `${hook}?${without}`],
+    ...(env && { env }),
+    ...(partitions && { partitions }),
+    strike: async (field): Promise<Struck> => {
+      await strike(field)
+      return {}
+    },
+  })
+  return violations
+}
+
+const situations: Situation[] = [
+  {
+    without: 'rescuer',
+    members: { web: ['web'], worker: ['worker', 'bridge', 'relay'] },
+    violates: /^nothing open: still open: checkout /,
+    env: { CHECKOUT_BUDGET_MS: '1500' },
+    // With it: a second after its deadline, and a lease later for its call.
+    patienceMs: 9000,
+    // A checkout whose job Redis loses, and whose web process dies: nobody else knows of it.
+    async strike({ fleet, neighbours, dsn, redis, prefix }) {
+      const worker = fleet.pid('worker')
+      const email = errand().email
+      await neighbours.cart.fill(email, [{ product_id: 7, qty: 1 }])
+      process.kill(worker, 'SIGSTOP')
+      const headers = { authorization: `Bearer ${neighbours.auth.token({ sub: email })}`, 'content-type': 'application/json' }
+      const asked = fetch(`${fleet.urls[0]}/order/v1/orders/checkout`, { method: 'POST', headers, body: JSON.stringify(demoAddress) })
+      asked.catch(() => {})
+      await until(
+        () => query(dsn, 'select from order_service.checkouts'),
+        (rows) => rows.length === 1,
+      )
+      const client = new Redis(redis.url)
+      await until(
+        () => client.keys(`${prefix}:checkout:checkout*`),
+        (jobs) => jobs.length > 0,
+      )
+      await fleet.kill('web')
+      await client.del(await client.keys(`${prefix}*`))
+      client.disconnect()
+      process.kill(worker, 'SIGCONT')
+    },
+  },
+  {
+    without: 'mending',
+    violates: /^stock: product 7: Catalog holds 2, our orders 0/,
+    env: { CHECKOUT_BUDGET_MS: '1500' },
+    errands: [errand({ impatient: true })],
+    // Shipping says nothing, and the checkout is cancelled with its hold on record.
+    async strike({ neighbours }) {
+      neighbours.shipping.fault({ call: 'create', fault: 'hang' })
+    },
+  },
+  {
+    without: 'lease',
+    violates: /^stock: product 7: Catalog holds /,
+    patienceMs: 8000,
+    errands: Array.from({ length: 40 }, () => errand()),
+    async strike() {},
+  },
+  {
+    without: 'epoch',
+    members: { web: ['web', 'bridge', 'relay'], worker: ['worker'], other: ['worker'] },
+    violates: /^stock: product 7: Catalog holds 4, our orders 6/,
+    env: { CHECKOUT_BUDGET_MS: '20000' },
+    // A worker is stopped between Catalog's answer and its record, until its lease has run out and another one has mended the product.
+    async strike({ fleet, neighbours, dsn, shop }) {
+      await shop([errand()])
+      const [worker, other] = [fleet.pid('worker'), fleet.pid('other')]
+      process.kill(other, 'SIGSTOP')
+      neighbours.catalog.fault({ call: 'reserve', fault: 'slow', actFirst: true, ms: 700, times: 1 })
+      const held = shop([errand()])
+      await until(
+        () => neighbours.catalog.journal({ call: 'reserve' }).at(-1)!,
+        ({ fault, applied }) => fault === 'slow' && applied,
+      )
+      const holder = new Client({ connectionString: dsn })
+      await holder.connect()
+      await holder.query("begin; select from order_service.checkouts where state = 'OPEN' for update")
+      const waiting = () => query(dsn, "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
+      await until(waiting, (rows) => rows.length > 0)
+      process.kill(worker, 'SIGSTOP')
+      process.kill(other, 'SIGCONT')
+      await shop([errand()])
+      await holder.end()
+      await until(waiting, (rows) => rows.length === 0)
+      process.kill(worker, 'SIGCONT')
+      await held
+    },
+  },
+  {
+    without: 'offsets-last',
+    members: { shop: ['web', 'worker', 'relay'], bridge: ['bridge'] },
+    violates: /^payments: order \d+: was paid, and is CREATED/,
+    errands: [errand({ payment: 'once' })],
+    // The bridge dies as soon as its group has the offset.
+    async strike({ fleet, payments }) {
+      await until(payments, ({ there, unread }) => there >= 2 && unread === 0)
+      await fleet.kill('bridge')
+    },
+  },
+  {
+    without: 'conditional-completion',
+    violates: /^customers: order \d+ of .*: nobody was last told of it/,
+    env: { CHECKOUT_BUDGET_MS: '1500', CALL_TIMEOUT_MS: '5000' },
+    // Shipping answers when the customer has been told that nothing was ordered.
+    async strike({ fleet, neighbours, dsn, shop }) {
+      neighbours.shipping.fault({ call: 'create', fault: 'slow', ms: 2500 })
+      await shop([errand({ impatient: true })])
+      // The worker finds out, or makes it an order all the same.
+      const orders = () => query(dsn, 'select from public.orders')
+      await until(
+        async () => fleet.said('all', 'checkout step failed') || (await orders()).length > 0,
+        (isOver) => isOver,
+      )
+    },
+  },
+  {
+    without: 'outbox-in-the-transaction',
+    violates: /^events: order \d+, CREATED: its events are none/,
+    errands: [errand()],
+    // The process dies as soon as there is an order.
+    async strike({ fleet, dsn }) {
+      await until(
+        () => query(dsn, 'select from public.orders'),
+        (rows) => rows.length > 0,
+      )
+      await fleet.kill('all')
+    },
+  },
+  {
+    without: 'new-producer',
+    members: { shop: ['web', 'worker', 'bridge'], relay: ['relay'] },
+    partitions: 1,
+    alone: true,
+    violates: /^(nothing open: still open: event|events: order)/,
+    // The broker writes what it was sent, and its answer comes too late.
+    async strike({ fleet, kafka, dsn, shop }) {
+      const unsent = () => query(dsn, 'select from order_service.outbox where sent_at is null')
+      await shop([errand()])
+      await until(unsent, (rows) => rows.length === 0)
+      const relay = fleet.pid('relay')
+      process.kill(relay, 'SIGSTOP')
+      await shop([errand(), errand(), errand()])
+      kafka.freeze()
+      process.kill(relay, 'SIGCONT')
+      await until(
+        () => fleet.said('relay', 'messages wait for Kafka'),
+        (said) => said,
+      )
+      kafka.thaw()
+      await shop([errand()])
+    },
+  },
+]
+
+/** So many runs at a time: each starts up to three processes. */
+const turn = pLimit(4)
+
+for (const situation of situations) {
+  const { without, violates, alone } = situation
+  const run = alone ? test.serial : test
+  run(`without ${without} there are violations, and with it there are none`, async (t) => {
+    const right = turn(() => violationsOf(situation, 'nothing'))
+    if (alone) await right
+    const [none, found] = await Promise.all([right, turn(() => violationsOf(situation, without))])
+    t.log(found)
+    t.deepEqual(none, [])
+    t.true(found.some((line) => violates.test(line)))
+  })
+}

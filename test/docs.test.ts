@@ -66,6 +66,18 @@ test('the table of dead letters has every fault, with what the command says of i
   t.deepEqual(rows, Object.entries(deadLetterFaults))
 })
 
+for (const part of ['checkout', 'payment', 'mending']) {
+  test(`the table of the boundaries of ${part} has those at which a test has a process die, and no other`, (t) => {
+    const [section = ''] = read('docs/rescue.md')
+      .split(/^#+ /m)
+      .filter((one) => one.startsWith('Boundaries of') && one.includes(`${part}\n`))
+    const inPage = [...section.matchAll(/^\| (.+?) \|/gm)].map(([, name]) => name).slice(2)
+    const tried = [...read(`test/boundaries/${part}.test.ts`).matchAll(/\{ name: '(.+?)'/g)].map(([, name]) => name)
+    t.true(inPage.length > 10)
+    t.deepEqual([...new Set(inPage)], [...new Set(tried)])
+  })
+}
+
 test('pages that are pointed to are there', (t) => {
   const pages = [
     'README.md',

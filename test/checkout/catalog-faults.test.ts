@@ -1,5 +1,6 @@
 import test from 'ava'
 import type { CatalogFault } from '../support/neighbours/index.ts'
+import { dayBook } from '../support/books.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -112,4 +113,21 @@ test('a Catalog that refuses our key is a 503, at once', async (t) => {
   t.is(answer.status, 503)
   t.is(told.fired(), 1)
   t.false(JSON.stringify(answer.body).includes('key'))
+})
+
+test('a Catalog that answers after the deadline is followed by no shipment, and its hold is given back', async (t) => {
+  const late = await openShop({ env: { CHECKOUT_BUDGET_MS: '800' } })
+  t.teardown(late.close)
+  const product = late.catalog.product({ stock: 10 })
+  const customer = await late.customer().wants({ product_id: product, qty: 2 })
+  late.catalog.fault({ call: 'reserve', fault: 'slow', ms: 1200, times: 1 })
+
+  t.is((await customer.checkout()).status, 503)
+
+  await until(
+    () => late.query('select state, reserve_call from order_service.checkouts'),
+    ([row]) => row?.reserve_call === 'settled',
+  )
+  t.deepEqual(await dayBook(late, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+  t.deepEqual(late.shipping.journal(), [])
 })

@@ -1,0 +1,181 @@
+/**
+ * Many more customers than can be served: `bin/bench-overload [--minutes 10] [--times 4]`. Against neighbours that take their time, as
+ * today's do, it measures how many checkouts a second are sustained, offers so many times that rate without waiting for answers, and
+ * prints what customers got and how soon, how memory went, and how the service does right after.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { Redis } from 'ioredis'
+import { Pool } from 'undici'
+import { createDatabase } from '../test/support/database.ts'
+import { openAuth } from '../test/support/neighbours/auth.ts'
+import { openCart } from '../test/support/neighbours/cart.ts'
+import { freePort } from '../test/support/services/ports.ts'
+import { demoAddress } from '../test/support/shop.ts'
+import { until } from '../test/support/until.ts'
+
+const { values: options } = parseArgs({ options: { minutes: { type: 'string', default: '10' }, times: { type: 'string', default: '4' } } })
+const CUSTOMERS = 4096
+const PRODUCTS = 4096
+const TICK_MS = 10
+const SAMPLE_MS = 5000
+/** So many at a time are what the service sustains: more only wait longer. */
+const AT_ONCE = 64
+const MEASURE_S = 15
+
+interface Answered {
+  status: number
+  ms: number
+}
+
+const database = await createDatabase()
+const redis = new Redis(process.env.REDIS_URL!)
+const children: ChildProcess[] = []
+
+function start(args: string[], env: Record<string, string> = {}): ChildProcess {
+  const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit'] })
+  children.push(child)
+  return child
+}
+
+const rssMb = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024
+const redisMb = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]) / 1024 ** 2
+
+function quantile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
+}
+
+try {
+  const neighbours = start(['test/support/neighbours/main.ts'])
+  const { value: line } = await createInterface({ input: neighbours.stdout! })[Symbol.asyncIterator]().next()
+  const bases = JSON.parse(String(line)) as { catalog: string; shipping: string; control: string }
+  const auth = await openAuth({ jwtSecret: 'devsecret' })
+  const emails = Array.from({ length: CUSTOMERS }, (_, i) => `bench-${i}@example.com`)
+  const tokens = emails.map((sub) => auth.token({ sub }))
+  await auth.stop()
+  const cart = openCart(process.env.REDIS_URL, () => undefined)
+  for (let id = 1; id <= PRODUCTS; id += 1) {
+    await fetch(`${bases.control}/catalog/products`, { method: 'POST', body: JSON.stringify({ id, stock: 1_000_000_000 }) })
+  }
+  await cart.fillAll(
+    emails.map((email, i) => ({ email, lines: [{ product_id: 1 + i, qty: 1, unit_price_cents: 1299, title: 'Air Zoom' }] })),
+  )
+  await cart.stop()
+
+  const port = await freePort()
+  const service = start(['src/main.ts'], {
+    POSTGRES_DSN: database.dsn,
+    CATALOG_BASE: bases.catalog,
+    SHIPPING_BASE: bases.shipping,
+    TOPIC_ORDER_EVENTS: `bench.overload.${process.pid}`,
+    TOPIC_PAYMENT_EVENTS: `bench.overload.payments.${process.pid}`,
+    KAFKA_GROUP: `bench.overload.${process.pid}`,
+    REDIS_PREFIX: `{bench-${process.pid}}`,
+    HOST: '127.0.0.1',
+    PORT: String(port),
+    LOG_LEVEL: 'error',
+  })
+  service.stdout!.pipe(process.stderr)
+  const url = `http://127.0.0.1:${port}`
+  await until(
+    () =>
+      fetch(`${url}/order/ready`).then(
+        ({ status }) => status,
+        () => 503,
+      ),
+    (status) => status === 200,
+  )
+
+  const pool = new Pool(url, { connections: 3000, headersTimeout: 20_000 })
+  let next = 0
+  async function checkout(): Promise<Answered> {
+    next = (next + 1) % CUSTOMERS
+    const began = performance.now()
+    try {
+      const { statusCode, body } = await pool.request({
+        method: 'POST',
+        path: '/order/v1/orders/checkout',
+        headers: { authorization: `Bearer ${tokens[next]}`, 'content-type': 'application/json' },
+        body: JSON.stringify(demoAddress),
+      })
+      await body.dump()
+      return { status: statusCode, ms: performance.now() - began }
+    } catch {
+      return { status: 0, ms: performance.now() - began }
+    }
+  }
+
+  /** As many at a time as the service sustains. @returns checkouts a second */
+  async function sustained(seconds: number): Promise<number> {
+    const end = performance.now() + seconds * 1000
+    let served = 0
+    const one = async () => {
+      while (performance.now() < end) if ((await checkout()).status === 200) served += 1
+    }
+    await Promise.all(Array.from({ length: AT_ONCE }, one))
+    return served / seconds
+  }
+
+  await sustained(MEASURE_S) // warms up
+  const before = await sustained(MEASURE_S)
+  const offered = before * Number(options.times)
+  console.log(`sustained: ${before.toFixed(0)} checkouts/s; offered for ${options.minutes} min: ${offered.toFixed(0)}/s`)
+
+  const answered: Answered[] = []
+  const memory: { at: number; rss: number; redis: number }[] = []
+  const under: Promise<unknown>[] = []
+  const began = performance.now()
+  const lastsMs = Number(options.minutes) * 60_000
+  let sent = 0
+  let sampledAt = Number.NEGATIVE_INFINITY
+  while (performance.now() - began < lastsMs) {
+    const elapsed = performance.now() - began
+    for (; sent < (offered * elapsed) / 1000; sent += 1) void checkout().then((one) => answered.push(one))
+    if (elapsed - sampledAt >= SAMPLE_MS) {
+      sampledAt = elapsed
+      under.push(redisMb().then((mb) => memory.push({ at: elapsed, rss: rssMb(service.pid!), redis: mb })))
+    }
+    await sleep(TICK_MS)
+  }
+  const calm = performance.now()
+  let recoveredS = Number.NaN
+  // What waits at the end is served or refused within the budget; then the rate of each second tells.
+  while (Number.isNaN(recoveredS) && performance.now() - calm < 60_000) {
+    const rate = await sustained(1)
+    if (rate >= before * 0.9) recoveredS = (performance.now() - calm) / 1000
+  }
+  await Promise.all(under)
+  await until(
+    () => answered.length,
+    (count) => count === sent,
+    30_000,
+  )
+
+  for (const [status, all] of [...Map.groupBy(answered, (one) => one.status)].sort(([a], [b]) => a - b)) {
+    const ms = all.map((one) => one.ms).sort((a, b) => a - b)
+    const shown = [0.5, 0.99, 0.999].map((share) => `p${share * 100} ${quantile(ms, share).toFixed(1)} ms`).join('  ')
+    console.log(`${status === 0 ? 'broken' : status}: ${String(ms.length).padStart(8)}  ${shown}  max ${ms.at(-1)!.toFixed(0)} ms`)
+  }
+  const served = answered.filter((one) => one.status === 200).length
+  console.log(`served under overload: ${(served / (lastsMs / 1000)).toFixed(0)}/s`)
+  const sixths = Array.from({ length: 6 }, (_, i) => memory.filter(({ at }) => Math.min(5, Math.floor((at / lastsMs) * 6)) === i))
+  const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+  for (const name of ['rss', 'redis'] as const) {
+    console.log(`${name} MB, means of each sixth: ${sixths.map((some) => mean(some.map((one) => one[name])).toFixed(0)).join(' ')}`)
+  }
+  console.log(`full speed (90 % of before) again after ${recoveredS.toFixed(1)} s`)
+  await pool.close()
+} finally {
+  redis.disconnect()
+  for (const child of children.toReversed()) {
+    if (child.exitCode !== null) continue
+    child.kill('SIGTERM')
+    child.stdin?.end()
+    await once(child, 'exit')
+  }
+  await database.drop()
+}

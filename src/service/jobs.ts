@@ -70,11 +70,19 @@ interface Done {
   lastBegan: number
 }
 
+/** BullMQ ends a worker's timers and its second connection only after its last job: one that hangs would keep them for ever. */
+class CuttableWorker extends Worker {
+  async cutOff(): Promise<void> {
+    await this.lockManager.close()
+    await this.backend.close(true)
+  }
+}
+
 /** A worker on a connection of its own, which counts what it does. */
 function createWorker({ config, logger }: { config: Config; logger: Logger }, { queue, concurrency, processor, settings }: JobsTerms) {
   const done: Done = { begun: 0, ended: 0, succeeded: 0, underWay: 0, lastBegan: 0 }
   let connection: RedisConnection | undefined
-  let worker: Worker | undefined
+  let worker: CuttableWorker | undefined
 
   async function counted(job: Job, token?: string): Promise<void> {
     done.begun += 1
@@ -95,7 +103,7 @@ function createWorker({ config, logger }: { config: Config; logger: Logger }, { 
     ping: async () => connection?.ping(),
     start() {
       connection = connectPatient(config.REDIS_URL, logger)
-      worker = new Worker(queue.name, counted, {
+      worker = new CuttableWorker(queue.name, counted, {
         connection,
         prefix: config.REDIS_PREFIX,
         concurrency,
@@ -116,6 +124,9 @@ function createWorker({ config, logger }: { config: Config; logger: Logger }, { 
     async stop() {
       try {
         await within(JOBS_END_MS, worker?.close() ?? Promise.resolve())
+      } catch (error) {
+        await worker?.cutOff()
+        throw error
       } finally {
         connection?.disconnect()
       }

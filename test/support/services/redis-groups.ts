@@ -1,6 +1,7 @@
 /** Redis in groups: a master and its replica under a Sentinel, and a cluster. Each for one test alone. */
 import { Redis as Client } from 'ioredis'
 import { until } from '../until.ts'
+import { freePort } from './ports.ts'
 import { runMember, runSentinel, type Redis } from './redis.ts'
 import { quiet } from './report.ts'
 import { claim } from './state.ts'
@@ -84,7 +85,13 @@ export async function startCluster(name: string, prefix: string): Promise<Cluste
   const stop = () => end(servers, release)
   try {
     const settings = { ...secured, 'cluster-enabled': 'yes', 'cluster-node-timeout': 2000, 'cluster-replica-validity-factor': 0 }
-    for (const member of ['one', 'two', 'three', 'four']) servers.push(await runMember(directory, member, settings, quiet))
+    const busPorts: number[] = []
+    for (const member of ['one', 'two', 'three', 'four']) {
+      // Without it the bus takes the port 10,000 above, where the kernel may have put a connection.
+      const busPort = await freePort()
+      busPorts.push(busPort)
+      servers.push(await runMember(directory, member, { ...settings, 'cluster-port': busPort }, quiet))
+    }
     const masters = servers.slice(0, 3)
     const replica = servers[3]!
     for (const [i, master] of masters.entries()) {
@@ -93,7 +100,9 @@ export async function startCluster(name: string, prefix: string): Promise<Cluste
       await ask(master, 'CLUSTER', 'ADDSLOTS', ...Array.from({ length: last - first + 1 }, (_, n) => String(first + n)))
       await ask(master, 'CLUSTER', 'SET-CONFIG-EPOCH', String(i + 1))
     }
-    for (const other of servers.slice(1)) await ask(servers[0]!, 'CLUSTER', 'MEET', '127.0.0.1', String(other.port))
+    for (const [i, { port }] of servers.entries()) {
+      if (i > 0) await ask(servers[0]!, 'CLUSTER', 'MEET', '127.0.0.1', String(port), String(busPorts[i]))
+    }
     const nodeOf = async (key: string) => Math.floor((Number(await ask(masters[0]!, 'CLUSTER', 'KEYSLOT', key)) * 3) / SLOTS)
     const ours = masters[await nodeOf(prefix)]!
     const id = String(await ask(ours, 'CLUSTER', 'MYID'))

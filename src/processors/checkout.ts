@@ -51,7 +51,7 @@ interface Again {
 /** @returns BullMQ's processor: throws to be called again */
 export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, token?: string) => Promise<void> {
   const { checkouts, stock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting } = parts
-  const steps = [reserveStock(stock, checkouts), createShipment(shipping), complete(checkouts)]
+  const steps = [reserveStock(stock, checkouts), createShipment(shipping, stock.clock), complete(checkouts)]
 
   return async (job, token) => {
     const tasks = checkoutPayload.parse(job.data).checkouts

@@ -5,18 +5,19 @@
 import { NoAnswer } from '../clients/http.ts'
 import type { Shipping } from '../clients/shipping.ts'
 import type { StepName } from '../model.ts'
+import type { Clock } from '../stock/mending.ts'
 import { type CheckoutRun, OUT_OF_TIME, StepFault } from './checkout-run.ts'
 import type { Step } from './saga.ts'
 
 const shippingFailed = { status: 502, detail: 'Shipping failed' }
 
-export function createShipment(shipping: Shipping): Step<StepName, CheckoutRun> {
+export function createShipment(shipping: Shipping, clock: Pick<Clock, 'wallTime'>): Step<StepName, CheckoutRun> {
   return {
     name: 'create-shipment',
 
     async do(run) {
       // Nobody waits any more, and what stood still until now may have been taken over: no draft is made for what becomes no order.
-      if (Date.now() >= run.deadline) throw new StepFault('the deadline has passed', OUT_OF_TIME)
+      if (clock.wallTime() >= run.deadline) throw new StepFault('the deadline has passed', OUT_OF_TIME)
       if (run.shipmentCall !== 'unsent') {
         if (await shipping.has(run.orderId).catch((error: unknown) => asFault(error, run))) return
         // One that got no answer may still arrive. One that Shipping answered with a 5xx is over, and left nothing.

@@ -21,8 +21,11 @@ interface Replacement {
 /** Not a protection: a relay that waits for its broker for a second only, so that a test need not wait for 15 s. */
 const impatientRelay: Replacement = { file: 'kafka/client.ts', code: 'requestTimeoutMs = 5000', instead: 'requestTimeoutMs = 300' }
 
+/** Nor this: a statement that a test holds back waits for longer than others lock rows. */
+const patientStatements: Replacement = { file: 'db/pool.ts', code: 'const LOCK_MS = 3000', instead: 'const LOCK_MS = 60_000' }
+
 export const protections: Record<Protection, readonly Replacement[]> = {
-  nothing: [impatientRelay],
+  nothing: [impatientRelay, patientStatements],
 
   rescuer: [
     {
@@ -35,8 +38,8 @@ export const protections: Record<Protection, readonly Replacement[]> = {
   mending: [
     {
       file: 'stock/mending.ts',
-      code: 'const next = nextCall(books)',
-      instead: 'const next = nextCall({ ...books, extraHold: 0, extraStock: 0 })',
+      code: 'const next = nextCall(books, ',
+      instead: 'const next = nextCall({ ...books, extraHold: 0, extraStock: 0 }, ',
     },
   ],
 
@@ -52,6 +55,7 @@ export const protections: Record<Protection, readonly Replacement[]> = {
   ],
 
   epoch: [
+    patientStatements,
     { file: 'db/checkouts.ts', code: 'where s.epoch is distinct from h.epoch', instead: 'where false' },
     { file: 'db/checkouts.ts', code: ' and s.epoch = w.epoch, false)', instead: ', false)' },
   ],

@@ -79,7 +79,7 @@ export function startWorker(parts: WorkerParts): Worker {
   }
   const stock: StockParts = { ...parts.stock, wakeMender }
   const checkouts: Checkouts = { ...rows, readDelivery: async () => ({ userEmail: 'ada@example.com', address }), remember() {} }
-  const steps = [reserveStock(stock, checkouts), createShipment(shipping), complete(checkouts)]
+  const steps = [reserveStock(stock, checkouts), createShipment(shipping, stock.clock), complete(checkouts)]
   const underWay = new Map<Attempt, number>()
 
   const giveUp = ({ freed }: Ended) => {

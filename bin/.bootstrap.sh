@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p .dev .tools
+# Dozens of processes start in a run of the tests: from the second one on each takes 0.4 s of CPU to load the service, not 0.7.
+export NODE_COMPILE_CACHE="$PWD/.dev/compile-cache"
 
 node_major() { node --version 2>/dev/null | sed -nE 's/^v([0-9]+).*/\1/p'; }
 

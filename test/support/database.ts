@@ -23,7 +23,7 @@ export function withDatabase(dsn: string, database: string): string {
 
 /** Runs one statement on a session of its own, away from the pool under test. */
 export async function query<Row extends QueryResultRow>(dsn: string, text: string, values: unknown[] = []): Promise<Row[]> {
-  const client = new Client({ connectionString: dsn })
+  const client = new Client({ connectionString: dsn, query_timeout: 60_000 })
   client.on('error', () => {})
   await client.connect()
   try {
@@ -38,7 +38,7 @@ async function template(admin: string): Promise<string> {
   const hash = createHash('sha256')
   for (const file of readdirSync(sqlDirectory).sort()) hash.update(readFileSync(new URL(file, sqlDirectory)))
   const name = `order_template_${hash.digest('hex').slice(0, 12)}`
-  const client = new Client({ connectionString: admin })
+  const client = new Client({ connectionString: admin, query_timeout: 60_000 })
   await client.connect()
   try {
     await client.query('select pg_advisory_lock($1)', [TEMPLATE_LOCK])

@@ -3,8 +3,6 @@
  * today's do, it measures how many checkouts a second are sustained, offers so many times that rate without waiting for answers, and
  * prints what customers got and how soon, how memory went, and how the service does right after.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createInterface } from 'node:readline'
@@ -17,6 +15,7 @@ import { openCart } from '../test/support/neighbours/cart.ts'
 import { freePort } from '../test/support/services/ports.ts'
 import { demoAddress } from '../test/support/shop.ts'
 import { until } from '../test/support/until.ts'
+import { endChildren, startChild } from './children.ts'
 
 const { values: options } = parseArgs({ options: { minutes: { type: 'string', default: '10' }, times: { type: 'string', default: '4' } } })
 const CUSTOMERS = 4096
@@ -34,13 +33,6 @@ interface Answered {
 
 const database = await createDatabase()
 const redis = new Redis(process.env.REDIS_URL!)
-const children: ChildProcess[] = []
-
-function start(args: string[], env: Record<string, string> = {}): ChildProcess {
-  const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit'] })
-  children.push(child)
-  return child
-}
 
 const rssMb = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024
 const redisMb = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]) / 1024 ** 2
@@ -50,7 +42,7 @@ function quantile(sorted: readonly number[], share: number): number {
 }
 
 try {
-  const neighbours = start(['test/support/neighbours/main.ts'])
+  const neighbours = startChild(['test/support/neighbours/main.ts'])
   const { value: line } = await createInterface({ input: neighbours.stdout! })[Symbol.asyncIterator]().next()
   const bases = JSON.parse(String(line)) as { catalog: string; shipping: string; control: string }
   const auth = await openAuth({ jwtSecret: 'devsecret' })
@@ -67,7 +59,7 @@ try {
   await cart.stop()
 
   const port = await freePort()
-  const service = start(['src/main.ts'], {
+  const service = startChild(['src/main.ts'], {
     POSTGRES_DSN: database.dsn,
     CATALOG_BASE: bases.catalog,
     SHIPPING_BASE: bases.shipping,
@@ -171,11 +163,6 @@ try {
   await pool.close()
 } finally {
   redis.disconnect()
-  for (const child of children.toReversed()) {
-    if (child.exitCode !== null) continue
-    child.kill('SIGTERM')
-    child.stdin?.end()
-    await once(child, 'exit')
-  }
+  await endChildren()
   await database.drop()
 }

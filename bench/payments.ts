@@ -2,8 +2,6 @@
  * Payments from their topic to PAID, everything in one process, beside what BullMQ does alone: jobs added in hundreds and an empty
  * processor, with the same concurrency on the same Redis. Runs alternate, and medians are printed: `bin/bench-payments [--rounds 3] [--payments 5000]`.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { Queue, Worker } from 'bullmq'
@@ -12,6 +10,7 @@ import { createDatabase, query } from '../test/support/database.ts'
 import { openPayments, paymentOf } from '../test/support/payments.ts'
 import { freePort } from '../test/support/services/ports.ts'
 import { until } from '../test/support/until.ts'
+import { endChildren, startChild } from './children.ts'
 
 const { values: options } = parseArgs({
   options: { rounds: { type: 'string', default: '3' }, payments: { type: 'string', default: '5000' } },
@@ -23,14 +22,7 @@ const CONCURRENCY = 512
 const AT_ONCE = 100
 
 const database = await createDatabase()
-const children: ChildProcess[] = []
 const topic = `bench.payments.${process.pid}`
-
-function start(args: string[], env: Record<string, string> = {}): ChildProcess {
-  const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit'] })
-  children.push(child)
-  return child
-}
 
 async function startService(catalogBase: string): Promise<void> {
   const port = String(await freePort())
@@ -47,7 +39,7 @@ async function startService(catalogBase: string): Promise<void> {
     PORT: port,
     LOG_LEVEL: 'warn',
   }
-  start(['src/main.ts'], env).stdout!.pipe(process.stderr)
+  startChild(['src/main.ts'], env).stdout!.pipe(process.stderr)
   await until(
     () =>
       fetch(`http://127.0.0.1:${port}/order/ready`).then(
@@ -125,7 +117,7 @@ async function bare(): Promise<number> {
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 
 try {
-  const neighbours = start(['test/support/neighbours/main.ts', '--instant'])
+  const neighbours = startChild(['test/support/neighbours/main.ts', '--instant'])
   const { value: line } = await createInterface({ input: neighbours.stdout! })[Symbol.asyncIterator]().next()
   const bases = JSON.parse(String(line)) as { catalog: string; control: string }
   for (let id = 1; id <= PRODUCTS; id += 1) {
@@ -151,11 +143,6 @@ try {
   console.log(`payments/bare ${(median(rates.payments) / median(rates.bare)).toFixed(2)}`)
 } finally {
   await announcer.close()
-  for (const child of children.toReversed()) {
-    if (child.exitCode !== null) continue
-    child.kill('SIGTERM')
-    child.stdin?.end()
-    await once(child, 'exit')
-  }
+  await endChildren()
   await database.drop()
 }

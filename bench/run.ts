@@ -2,8 +2,7 @@
  * The service beside the handler that does everything itself (`inline.ts`), each in one process, on the same PostgreSQL, Redis and
  * stub neighbours that answer at once. Runs alternate, and medians are printed: `bin/bench [--rounds 3] [--seconds 8]`.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,6 +14,7 @@ import { openCart } from '../test/support/neighbours/cart.ts'
 import { freePort } from '../test/support/services/ports.ts'
 import { demoAddress } from '../test/support/shop.ts'
 import { until } from '../test/support/until.ts'
+import { endChildren, startChild } from './children.ts'
 import { type Cpu, openCpu } from './cpu.ts'
 
 const { values: options } = parseArgs({
@@ -47,19 +47,11 @@ const run = promisify(execFile)
 const directory = mkdtempSync(join(tmpdir(), 'order-bench-'))
 const database = await createDatabase()
 const cpu = await openCpu({ dsn: database.dsn, redisUrl: process.env.REDIS_URL! })
-const children: ChildProcess[] = []
-
-/** Starts a process of ours that ends with us. */
-function start(args: string[], env: Record<string, string> = {}): ChildProcess {
-  const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'inherit'] })
-  children.push(child)
-  return child
-}
 
 async function startServer(script: string): Promise<Server> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const child = start([script], { ...environment, PORT: String(port) })
+  const child = startChild([script], { ...environment, PORT: String(port) })
   child.stdout!.resume()
   const answers = async () =>
     fetch(`${url}/order/ready`).then(
@@ -85,7 +77,7 @@ async function wrk({ url, pid }: Server, connections: number, seconds: number): 
 
 const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!
 
-const neighbours = start(['test/support/neighbours/main.ts', '--instant'])
+const neighbours = startChild(['test/support/neighbours/main.ts', '--instant'])
 const { value: line } = await createInterface({ input: neighbours.stdout! })[Symbol.asyncIterator]().next()
 const bases = JSON.parse(String(line)) as { catalog: string; shipping: string; control: string }
 const environment = {
@@ -150,12 +142,7 @@ try {
   )) as [{ orders: string; checkouts: string }]
   console.log(`${orders} orders stand, ${checkouts} of them by way of the queue`)
 } finally {
-  for (const child of children.toReversed()) {
-    if (child.exitCode !== null) continue
-    child.kill('SIGTERM')
-    child.stdin?.end()
-    await once(child, 'exit')
-  }
+  await endChildren()
   await database.drop()
   rmSync(directory, { recursive: true })
 }

@@ -26,7 +26,7 @@ export function makeCertificates(directory: string): Certificates {
     const files = { certificate: path(`${name}.pem`), key: path(`${name}.key`) }
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', files.key]
     const openssl = find('openssl')
-    if (!openssl) throw new Error('This needs openssl; install openssl')
+    if (!openssl) throw new Error('openssl is not on PATH, and the tests of TLS need it: install the package openssl')
     const { status, stderr, error } = spawnSync(
       openssl,
       ['req', '-x509', ...key, '-out', files.certificate, '-days', '2', '-subj', `/CN=${subject}`, ...more],

@@ -12,7 +12,7 @@ import { createLogger } from './telemetry/logger.ts'
 
 const roles: readonly Role[] = ['web', 'worker', 'bridge', 'relay']
 /** `EX_USAGE`, `EX_SOFTWARE`, `EX_TEMPFAIL` and `EX_CONFIG` of sysexits.h. */
-const EXIT = { usage: 64, fault: 70, stuck: 75, config: 78 }
+const EXIT = { usage: 64, fault: 70, stalled: 75, config: 78 }
 /** What does not end by itself is cut off then. */
 const END_MS = 15_000
 
@@ -63,12 +63,12 @@ if (named[0] === 'release') {
   }
   process.on('SIGTERM', endAsAsked)
   process.on('SIGINT', endAsAsked)
-  const endStuck = (reason: string) => {
+  const endStalled = (reason: string) => {
     if (ending) return
     logger.fatal({ reason }, 'a part stands still and cannot be brought back')
-    void end(EXIT.stuck)
+    void end(EXIT.stalled)
   }
-  void service.stuck.then(endStuck)
+  void service.stalled.then(endStalled)
   service.started.catch((error) => {
     if (!ending) endAtFault(error)
   })

@@ -23,7 +23,7 @@ export const ledger: Command = {
     return async (tools) => {
       const { print } = tools
       const pool = await tools.pool()
-      const ids = named.length > 0 ? named : await listProducts(pool, { onlyInDoubt: values.doubts === true, limit: LISTED_AT_MOST + 1 })
+      const ids = named.length > 0 ? named : await listProducts(pool, { onlyNotable: values.doubts === true, limit: LISTED_AT_MOST + 1 })
       const entries = await readLedger(pool, ids.slice(0, LISTED_AT_MOST))
       const says = values.catalog ? await ask(tools.catalog(), entries) : undefined
       const undecided = isWhole || values.json ? await createStockLedger(pool).undecided(entries.map(({ productId }) => productId)) : []
@@ -39,7 +39,8 @@ export const ledger: Command = {
         })
       }
       if (values.json) print(safeJson(products.map(forJson)))
-      else if (products.length === 0) print(values.doubts ? 'Nothing is in doubt.' : 'We have met no such product.')
+      else if (products.length === 0)
+        print(values.doubts ? 'No product has extras, doubts or undecided pieces.' : 'We have met no such product.')
       else if (isWhole) print(products.map(shown).join('\n\n'))
       else print(table([rowHeading, ...products.map(row)]))
       if (ids.length > LISTED_AT_MOST) process.stderr.write(`These are the first ${LISTED_AT_MOST}; name the others by their ids.\n`)

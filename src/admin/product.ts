@@ -45,6 +45,7 @@ export const rowHeading = [
   'CATALOG',
   'STATE',
 ]
+/** Its line in the list. */
 export function row(product: Product): string[] {
   const { entry } = product
   const differs = difference(product)
@@ -76,6 +77,7 @@ function stateOf({ unsellable, mendingSince }: LedgerEntry): string {
 const shownDoubt = ({ verb, qty, orderId }: Pick<OpenDoubt, 'verb' | 'qty' | 'orderId'>) =>
   `${verb} ${qty} ${orderId === null ? 'by mending' : `for order ${orderId}`}`
 
+/** All about it, line by line. */
 export function shown(product: Product): string {
   const { entry, says, undecided, holders, mendings } = product
   const differs = difference(product)
@@ -113,6 +115,7 @@ export function shown(product: Product): string {
   return table(rows)
 }
 
+/** As `--json` prints it. */
 export function forJson(product: Product) {
   const { entry, says, undecided, holders, mendings } = product
   const { undecided: pieces, ...rest } = entry

@@ -52,15 +52,15 @@ const entryRow = z.object({
 /** What our rows hold is summed for so many products in one statement. */
 const AT_ONCE = 50
 
-const inDoubt = sql.fragment`(extra_hold <> 0 or extra_stock <> 0 or unsellable
+const notable = sql.fragment`(extra_hold <> 0 or extra_stock <> 0 or unsellable
   or exists (select from order_service.doubts d where d.product_id = p.product_id)
   or exists (select from order_service.undecided u where u.product_id = p.product_id))`
 
-/** Products that we have met: those in doubt first. @param onlyInDoubt with extras, doubts, or something undecided */
-export async function listProducts(pool: Pool, { onlyInDoubt, limit }: { onlyInDoubt: boolean; limit: number }): Promise<number[]> {
+/** Products that we have met: the notable ones first. @param onlyNotable with extras, doubts, or something undecided */
+export async function listProducts(pool: Pool, { onlyNotable, limit }: { onlyNotable: boolean; limit: number }): Promise<number[]> {
   const rows = await pool.any(sql.type(z.object({ product_id: z.int() }))`
-    select product_id from order_service.products p where not ${onlyInDoubt} or ${inDoubt}
-    order by ${inDoubt} desc, product_id limit ${limit}`)
+    select product_id from order_service.products p where not ${onlyNotable} or ${notable}
+    order by ${notable} desc, product_id limit ${limit}`)
   return rows.map((row) => row.product_id)
 }
 
@@ -158,6 +158,7 @@ const sumsRow = z.object({
   undecided: z.int(),
 })
 
+/** One statement, asked at each scrape. */
 export async function readLedgerSums(pool: Pool): Promise<LedgerSums> {
   const row = await pool.one(sql.prepared('ledger-sums', sumsRow)`
     select coalesce(sum(drift), 0)::bigint as drift, coalesce(sum(abs(extra_hold)), 0)::bigint as extra_hold,

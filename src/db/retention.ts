@@ -74,6 +74,7 @@ export const pruneMendings: Prune = async (pool, ageMs, limit) => {
   return rowCount
 }
 
+/** Like the mendings that they belong to. */
 export const pruneUndecided: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-undecided', nothing)`
     delete from order_service.undecided where id = any(array(

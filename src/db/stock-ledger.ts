@@ -345,16 +345,16 @@ export function createStockLedger(pool: Pool) {
     },
 
     /** Products with extras or doubts: what the mender works on. */
-    async inNeed(): Promise<number[]> {
-      const rows = await pool.any(sql.prepared('products-in-need', z.object({ product_id: z.int() }))`
+    async inDoubt(): Promise<number[]> {
+      const rows = await pool.any(sql.prepared('products-in-doubt', z.object({ product_id: z.int() }))`
         select product_id from order_service.products where extra_hold <> 0 or extra_stock <> 0
         union select product_id from order_service.doubts order by product_id`)
       return rows.map((row) => row.product_id)
     },
 
-    /** How many products are in need of mending, and how many cannot be mended since they were sold twice. */
+    /** How many products are in doubt (extras, or doubts), and how many cannot be mended since they were sold twice. */
     async count(): Promise<{ inDoubt: number; unsellable: number }> {
-      const row = await pool.one(sql.prepared('count-products-in-need', z.object({ in_doubt: z.int(), unsellable: z.int() }))`
+      const row = await pool.one(sql.prepared('count-products-in-doubt', z.object({ in_doubt: z.int(), unsellable: z.int() }))`
         select count(*) as in_doubt, count(*) filter (where unsellable) as unsellable from order_service.products p
         where extra_hold <> 0 or extra_stock <> 0 or exists (select from order_service.doubts d where d.product_id = p.product_id)`)
       return { inDoubt: row.in_doubt, unsellable: row.unsellable }

@@ -10,7 +10,7 @@ import { renewable } from './renewable.ts'
 import type { Watched } from './watchdog.ts'
 
 /** Of the 15 s that a process has to end in: then the jobs are left to others. */
-const JOBS_END_MS = 3000
+export const JOBS_END_MS = 3000
 /** A job's own time limits end each try of it sooner: 20 s for leases, a call, and the mending after it. */
 const longestJobMs = (callTimeoutMs: number) => 60_000 + 10 * callTimeoutMs
 
@@ -30,6 +30,7 @@ export interface Jobs {
   stop(): Promise<void>
 }
 
+/** Starts to take jobs at once. */
 export function startJobs(parts: { config: Config; logger: Logger; probes: Probes }, terms: JobsTerms): Jobs {
   const { config, probes } = parts
   const { queue, concurrency, required } = terms

@@ -21,7 +21,7 @@ export interface RunningService {
   /** Resolves when all parts are there. Rejects where it was stopped before, or at a fault that no waiting mends. */
   started: Promise<void>
   /** Resolves, with what to tell, where a part stands still although it was built anew: only another process can help. */
-  stuck: Promise<string>
+  stalled: Promise<string>
   /** Takes no more work, finishes what runs, closes everything; within 15 s. */
   stop(): Promise<void>
 }
@@ -37,7 +37,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const checks: Check[] = []
   let customers: CustomerService | undefined
   let operators: OperatorParts | undefined
-  const stuck = Promise.withResolvers<string>()
+  const stalled = Promise.withResolvers<string>()
   let isStarted = false
 
   const ops = { logger, metrics, checks, stopping: () => stopping.signal.aborted }
@@ -65,7 +65,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
         now: () => performance.now(),
         logger,
         metrics,
-        giveUp: stuck.resolve,
+        giveUp: stalled.resolve,
       })
       checks.push(dog.check)
       void watch(dog, stopping.signal)
@@ -77,7 +77,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   return {
     port: server && portOf(server),
     started: starting,
-    stuck: stuck.promise,
+    stalled: stalled.promise,
     async stop() {
       stopping.abort()
       if (server) await close(server, { withinMs: REQUESTS_END_MS })

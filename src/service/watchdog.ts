@@ -10,20 +10,21 @@ import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
 /** Work that waits for a part. */
-export interface Waiting {
+export interface WaitingWork {
   /** In words that stay the same for as long as it waits. */
   what: string
   /** Changes with every try, also with one that failed: a part that fails says so in the log, and is not dead. */
   mark: string | number
 }
 
+/** A part, as its watchdog sees it. */
 export interface Watched {
   /** As log, readiness and metrics call it. */
   name: string
   /** Whether the process is not ready while this part stands still. */
   required: boolean
   /** What waits for this part and no other. Asked through the connections that the part itself uses; throws where they do not answer. */
-  waiting(): Promise<Waiting[]>
+  waiting(): Promise<WaitingWork[]>
   /** Rises whenever the part has done something: as long as it does, a look in vain says only that much is going on. */
   succeeded(): number
   /** Asks everything that the part depends on, by fresh connections. Throws where one of them does not answer: that is an outage, and nobody's death. */
@@ -68,7 +69,7 @@ export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, g
   let isGivenUp = false
   metrics.partStalled.set({ part: name }, 0)
 
-  async function ask(): Promise<Waiting[]> {
+  async function ask(): Promise<WaitingWork[]> {
     try {
       return await within(ASK_MS, part.waiting())
     } catch (error) {

@@ -1,4 +1,4 @@
-/** BullMQ's workers with all that their jobs need, and the timer that finds products in need. */
+/** BullMQ's workers with all that their jobs need, and the timers of mender, rescuer and reaper. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createCatalog } from '../clients/catalog.ts'
 import { createNeighbour, type Neighbour } from '../clients/http.ts'
@@ -20,10 +20,8 @@ import { createRescuer } from '../processors/rescuer.ts'
 import type { StockParts } from '../stock/stock-call.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Base } from './connect.ts'
-import { startJobs } from './jobs.ts'
+import { JOBS_END_MS, startJobs } from './jobs.ts'
 
-/** Of the 15 s that a process has to end in: then the jobs are left to others. */
-const JOBS_END_MS = 3000
 const MENDER_LOOKS_EVERY_MS = 30_000
 /** Enough for what is kept for days; of a run that fails the next one has to do twice as much. */
 const REAP_EVERY_MS = 10 * 60_000
@@ -105,15 +103,8 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     }),
   ]
   base.watched.push(...jobs.map(({ watched }) => watched))
-  const lookForNeed = () => {
-    ledger
-      .inNeed()
-      .then((productIds) => base.stockQueue.see(productIds))
-      .catch((error: Error) => logger.warn({ err: error }, 'could not look for products in need'))
-  }
-  lookForNeed()
-  const menderTimer = setInterval(lookForNeed, MENDER_LOOKS_EVERY_MS)
-  const rescuing = new AbortController()
+  const seeProductsInDoubt = async () => base.stockQueue.see(await ledger.inDoubt())
+  const ending = new AbortController()
   const rescuer = createRescuer({
     pool,
     checkouts,
@@ -136,14 +127,14 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     logger,
     metrics,
   })
-  const rescued = Promise.all([
-    ...[rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, rescuing.signal, 'rescuer', logger)),
-    every(REAP_EVERY_MS, () => reaper(rescuing.signal), rescuing.signal, 'reaper', logger),
+  const timers = Promise.all([
+    every(MENDER_LOOKS_EVERY_MS, seeProductsInDoubt, ending.signal, 'mender', logger),
+    ...[rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, ending.signal, 'rescuer', logger)),
+    every(REAP_EVERY_MS, () => reaper(ending.signal), ending.signal, 'reaper', logger),
   ])
   closers.push(async () => {
-    clearInterval(menderTimer)
-    rescuing.abort()
-    await within(JOBS_END_MS, Promise.all([rescued, ...jobs.map(({ stop }) => stop())]))
+    ending.abort()
+    await within(JOBS_END_MS, Promise.all([timers, ...jobs.map(({ stop }) => stop())]))
   })
 }
 
@@ -156,7 +147,7 @@ async function every(ms: number, run: () => Promise<unknown>, signal: AbortSigna
       inVain = 0
     } catch (error) {
       inVain += 1
-      if (inVain === 1) logger.warn({ err: error }, `the ${name} could not look; it goes on trying`)
+      if (inVain === 1) logger.warn({ err: error }, `a run of the ${name} was in vain; it goes on trying`)
     }
     await sleep(ms, undefined, { signal }).catch(() => {})
   }

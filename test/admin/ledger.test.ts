@@ -25,7 +25,7 @@ const withCatalog = (...args: string[]) => admin(['ledger', '--catalog', ...args
 
 test.serial('where we have met no product it says so', async (t) => {
   t.deepEqual(await run(), { code: 0, out: 'We have met no such product.\n', err: '' })
-  t.deepEqual(await run('--doubts'), { code: 0, out: 'Nothing is in doubt.\n', err: '' })
+  t.deepEqual(await run('--doubts'), { code: 0, out: 'No product has extras, doubts or undecided pieces.\n', err: '' })
   t.deepEqual(await run('--json'), { code: 0, out: '[]\n', err: '' })
 })
 

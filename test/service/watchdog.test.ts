@@ -1,6 +1,6 @@
 /** The watchdog by itself, on a clock that the test moves: a look every second, a limit of six. */
 import test from 'ava'
-import { createWatchdog, type Waiting } from '../../src/service/watchdog.ts'
+import { createWatchdog, type WaitingWork } from '../../src/service/watchdog.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 
@@ -11,7 +11,7 @@ function kennel() {
   const metrics = createMetrics()
   let now = 1000
   const part = {
-    waiting: [] as Waiting[] | Error,
+    waiting: [] as WaitingWork[] | Error,
     done: 0,
     isAway: false,
     probes: 0,
@@ -72,7 +72,7 @@ function kennel() {
   }
 }
 
-const waits = (mark: number, what = 'messages wait'): Waiting[] => [{ what, mark }]
+const waits = (mark: number, what = 'messages wait'): WaitingWork[] => [{ what, mark }]
 
 test('a part with nothing to do is left alone, and nobody is asked whether anything is away', async (t) => {
   const { part, looks, readiness, givenUp } = kennel()

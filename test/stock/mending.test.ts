@@ -34,7 +34,7 @@ const mended = (productId: number, terms: Partial<MendingTerms> = {}, lease = le
 const extras = (productId: number, { hold = 0, stock = 0 }) =>
   query(counter.dsn, 'update order_service.products set extra_hold = $2, extra_stock = $3 where product_id = $1', [productId, hold, stock])
 
-const inNeed = async (productId: number) => (await counter.ledger.inNeed()).includes(productId)
+const inNeed = async (productId: number) => (await counter.ledger.inDoubt()).includes(productId)
 
 test.serial('a product whose books agree is looked at, and nothing is asked of Catalog', async (t) => {
   const id = await counter.product({ drift: 3 })

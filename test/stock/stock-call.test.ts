@@ -81,5 +81,5 @@ test.serial('mending ends with the budget: the rest is the mender’s, and the l
   const short = reserve(id, 3000)
   await t.throwsAsync(short.result, { instanceOf: StockFault })
   t.true(short.told.ranOut, 'its call may act for two seconds longer')
-  t.true((await counter.ledger.inNeed()).includes(id))
+  t.true((await counter.ledger.inDoubt()).includes(id))
 })

@@ -159,7 +159,7 @@ function nextStep(chance: Chance, orders: number, events: number): Step {
 
   const epochOf = async ({ ledger }: Side, productId: number) => (await ledger.read(productId)).epoch + epochShift
   const isMet = async ({ ledger }: Side, productId: number) =>
-    (await ledger.isAtPeace(productId)) || (await ledger.inNeed()).includes(productId)
+    (await ledger.isAtPeace(productId)) || (await ledger.inDoubt()).includes(productId)
   /** The event's own attempt number, or one before it. */
   const driven = async ({ dump }: Side) => {
     const { events: rows } = (await dump()) as { events: string[] }
@@ -265,7 +265,7 @@ function nextStep(chance: Chance, orders: number, events: number): Step {
     async ({ ledger }) =>
       (await ledger.undecided(age === 0 ? [] : [id])).map(({ productId, why, tooMany, tooFew }) => ({ productId, why, tooMany, tooFew })),
     ({ ledger }) => ledger.isAtPeace(id),
-    ({ ledger }) => ledger.inNeed(),
+    ({ ledger }) => ledger.inDoubt(),
     ({ ledger }) => ledger.count(),
   ])
 }

@@ -205,7 +205,7 @@ export function playLedger(
       const row = products.get(productId)
       return row !== undefined && !needs(row, productId)
     },
-    inNeed: () =>
+    inDoubt: () =>
       [...products]
         .filter(([id, row]) => needs(row, id))
         .map(([id]) => id)

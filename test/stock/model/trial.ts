@@ -230,7 +230,7 @@ export async function trial(seed: number, changed: Partial<Knobs> = {}, hear?: (
   }
 
   let isOver = false
-  const unfinished = () => rows.unfinished() + rows.ledger.inNeed().length
+  const unfinished = () => rows.unfinished() + rows.ledger.inDoubt().length
   function look(): void {
     isOver = unfinished() === 0 || world.now() > on.faultsLastMs + QUIET_LASTS_MS
     world.after(5000, look)

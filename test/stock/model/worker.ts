@@ -213,7 +213,7 @@ export function startWorker(parts: WorkerParts): Worker {
     }
   }
   void every(1000, rescue)
-  void every(30_000, async () => wakeMender(await stock.ledger.inNeed()))
+  void every(30_000, async () => wakeMender(await stock.ledger.inDoubt()))
 
   return {
     life,

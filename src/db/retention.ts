@@ -70,7 +70,7 @@ export const pruneDeadLetters: Prune = async (pool, ageMs, limit) => {
 export const pruneMendings: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-mendings', nothing)`
     delete from order_service.mendings where id = any(array(
-      select id from order_service.mendings order by id limit ${limit} for update skip locked)) and at < ${before(ageMs)}`)
+      select id from order_service.mendings order by id limit ${limit})) and at < ${before(ageMs)}`)
   return rowCount
 }
 
@@ -78,6 +78,6 @@ export const pruneMendings: Prune = async (pool, ageMs, limit) => {
 export const pruneUndecided: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-undecided', nothing)`
     delete from order_service.undecided where id = any(array(
-      select id from order_service.undecided order by id limit ${limit} for update skip locked)) and at < ${before(ageMs)}`)
+      select id from order_service.undecided order by id limit ${limit})) and at < ${before(ageMs)}`)
   return rowCount
 }

@@ -340,14 +340,14 @@ export function createStockLedger(pool: Pool) {
     /** Neither extras nor doubts: nothing is left for the mender. */
     async isAtPeace(productId: number): Promise<boolean> {
       return pool.exists(sql.prepared('is-at-peace', nothing)`
-        select from order_service.products p where product_id = ${productId} and extra_hold = 0 and extra_stock = 0
+        select from order_service.products p where product_id = ${productId} and extra_hold = 0 and extra_stock = 0 and mending_since is null
           and not exists (select from order_service.doubts d where d.product_id = p.product_id)`)
     },
 
-    /** Products with extras or doubts: what the mender works on. */
+    /** Products with extras or doubts, and those that somebody began to mend and left: what the mender works on. */
     async inDoubt(): Promise<number[]> {
       const rows = await pool.any(sql.prepared('products-in-doubt', z.object({ product_id: z.int() }))`
-        select product_id from order_service.products where extra_hold <> 0 or extra_stock <> 0
+        select product_id from order_service.products where extra_hold <> 0 or extra_stock <> 0 or mending_since < now() - interval '1 minute'
         union select product_id from order_service.doubts order by product_id`)
       return rows.map((row) => row.product_id)
     },

@@ -47,7 +47,7 @@ export interface Consumer {
 
 export interface Behind {
   partition: number
-  /** Changes with each batch that was tried, whatever came of it, and with each offset that the group commits. */
+  /** Changes with each batch that was tried, whatever came of it, with each membership that failed, and with each offset that the group commits. */
   mark: string
 }
 
@@ -85,6 +85,8 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
   /** The partitions that this member has; undefined while it is none. */
   let assigned: readonly number[] | undefined
   let taken = 0
+  /** How often it could not be a member, or was none any more. */
+  let failures = 0
   /** By partition: how often a batch of it was tried, and where it ended if nothing was left in it to be taken. */
   const tries = new Map<number, number>()
   const emptyUpTo = new Map<number, bigint>()
@@ -104,6 +106,7 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
         await beMember()
       } catch (error) {
         if (stopping.signal.aborted) return
+        failures += 1
         // One that went well for a while failed for a new reason.
         if (performance.now() - began > SESSION_MS) faults = 1
         const againInMs = pauseMs(faults)
@@ -214,7 +217,7 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
           const isOurs = !assigned || assigned.includes(partition)
           return isOurs && messages > 0 && end !== emptyUpTo.get(partition)
         })
-        .map(({ partition, messages, end }) => ({ partition, mark: `${end - BigInt(messages)} ${tries.get(partition)}` }))
+        .map(({ partition, messages, end }) => ({ partition, mark: `${end - BigInt(messages)} ${tries.get(partition)} ${failures}` }))
     },
   }
 }

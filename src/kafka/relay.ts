@@ -110,9 +110,12 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
   /** Makes the topic on the way, where it is missing: a send to a topic that is not there takes seconds to be rejected. */
   async function openProducer(): Promise<Producer> {
     const opened = await kafka.connectProducer(cutOff.signal)
+    // Each of the two may take its three tries of 5 s, and a send after them as long: together more than a watchdog waits.
+    turns.tried += 1
     await kafka
       .ensureTopic(topic, cutOff.signal)
       .catch((error) => logger.warn({ err: error, topic }, 'could not make sure that the topic is there'))
+    turns.tried += 1
     return opened
   }
 

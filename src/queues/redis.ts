@@ -52,8 +52,11 @@ function open(url: string, options: Common, whole: Pick<ClusterOptions, 'enableO
       ...(servers.tls ? { dnsLookup: (name, found) => found(null, name) } : {}),
     })
     // A node that stands still tells nobody of its successor. ioredis' own timer begins anew where the connection ends while it asks.
-    const looking = setInterval(() => cluster.refreshSlotsCache(), LOOK_MS).unref()
-    cluster.on('end', () => clearInterval(looking))
+    const looking = setInterval(() => {
+      // One without any node never gets from there to its end.
+      if (cluster.status === 'disconnecting' || cluster.status === 'end') clearInterval(looking)
+      else cluster.refreshSlotsCache()
+    }, LOOK_MS).unref()
     return cluster
   }
   const { enableOfflineQueue = true } = whole

@@ -54,7 +54,8 @@ export interface Watchdog {
 
 /** Within the limit: an outage that lasts for a sixth of it is seen. */
 const LOOKS = 6
-const ASK_MS = 2000
+/** More than a place in the pool is waited for. */
+const ASK_MS = 2500
 const PROBE_MS = 5000
 /** The longest that a part of ours takes to end, and some room. */
 const REBUILD_MS = 15_000
@@ -65,6 +66,8 @@ export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, g
   /** What waited at the last look, and since when without a try. */
   let seen = new Map<string, { mark: string | number; since: number }>()
   let stalled: string | undefined
+  /** What it had done when it was built anew. */
+  let doneBefore = 0
   let lookedAt = now()
   let isGivenUp = false
   metrics.partStalled.set({ part: name }, 0)
@@ -97,7 +100,7 @@ export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, g
     seen = new Map(waiting.map(({ what, mark }) => [what, { mark, since: sinceWhen(before.get(what), mark) }]))
     const standing = waiting.filter(({ what, mark }) => before.get(what)?.mark === mark)
     if (standing.length === 0) {
-      if (waiting.every(({ what }) => before.has(what))) recover()
+      if (waiting.every(({ what }) => before.has(what)) || part.succeeded() > doneBefore) recover()
     } else if ((await isOutage()) || now() - began > ASK_MS + PROBE_MS + everyMs) {
       seen.clear()
     }
@@ -129,6 +132,7 @@ export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, g
     logger.error({ part: name, reason: stalled }, 'it stands still and is built anew')
     metrics.partRebuilds.inc({ part: name })
     await within(REBUILD_MS, part.rebuild()).catch((error) => logger.warn({ err: error, part: name }, 'it could not be built anew'))
+    doneBefore = part.succeeded()
     seen.clear()
     lookedAt = now()
   }

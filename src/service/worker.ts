@@ -134,7 +134,8 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   ])
   closers.push(async () => {
     ending.abort()
-    await within(JOBS_END_MS, Promise.all([timers, ...jobs.map(({ stop }) => stop())]))
+    // A second more than each of them grants its jobs: what is closed next is still used by those that are cut off.
+    await within(JOBS_END_MS + 1000, Promise.allSettled([timers, ...jobs.map(({ stop }) => stop())]))
   })
 }
 

@@ -104,6 +104,24 @@ test('a part that does nothing while work waits is built anew after the limit, t
   t.deepEqual(givenUp, ['relay: messages wait, and it has done nothing for 6 s, also after it was built anew'])
 })
 
+test('one that does something after it was built anew is ready again, though other work waits at each look', async (t) => {
+  const { part, looks, stalled, givenUp } = kennel()
+  part.waiting = waits(1)
+  await looks(7)
+  t.is(await stalled(), 1)
+  await looks(1, (look) => (part.waiting = waits(look, 'partition 2')))
+  t.is(await stalled(), 1)
+  await looks(1, () => {
+    part.done += 1
+    part.waiting = waits(1, 'partition 3')
+  })
+  t.is(await stalled(), 0)
+  part.waiting = waits(1)
+  await looks(7)
+  t.is(part.rebuilt, 2, 'the next standstill begins from the start')
+  t.deepEqual(givenUp, [])
+})
+
 test('one that works again after it was built anew is ready again, and the next standstill begins from the start', async (t) => {
   const { part, looks, readiness, stalled, givenUp } = kennel()
   part.waiting = waits(1)

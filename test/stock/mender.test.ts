@@ -31,6 +31,20 @@ test.serial('what a cancelled checkout held is given back in one look, and then 
   t.true(mender.told.deadline > counter.clock.wallTime(), 'it waits for the lease, with an end')
 })
 
+test.serial('a product that somebody began to look at and left is in doubt a minute later, until its books agree', async (t) => {
+  const id = await counter.product()
+  const began = (ago: string) =>
+    query(counter.dsn, 'update order_service.products set mending_since = now() - $2::interval where product_id = $1', [id, ago])
+  const isInDoubt = async () => (await counter.ledger.inDoubt()).includes(id)
+  await began('30 seconds')
+  t.false(await isInDoubt(), 'who mends it may be at it')
+  t.false(await counter.ledger.isAtPeace(id))
+  await began('61 seconds')
+  t.true(await isInDoubt())
+  t.is(await hire().look(id, 0), undefined)
+  t.false(await isInDoubt())
+})
+
 test.serial('it comes again, more and more seldom, until a doubt is ten minutes old', async (t) => {
   const id = await counter.product()
   await counter.ledger.doubt([{ productId: id, qty: 2, verb: 'reserve', orderId: 1, attempt: 1 }])

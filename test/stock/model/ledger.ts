@@ -50,6 +50,9 @@ export interface PlayedLedger extends AtOnce<StockLedger> {
   epochOf(productId: number): number | null
 }
 
+/** Who has mended for so long has left it, in ms. */
+const LEFT_MS = 60_000
+
 /**
  * @param now epoch ms
  * @param heldOf what the rows of checkouts and orders hold of a product
@@ -62,6 +65,7 @@ export function playLedger(
 ): PlayedLedger {
   const tables: StockTables = { products: new Map(), doubts: [], mendings: [], undecided: [] }
   const { products, mendings } = tables
+  const mendingSince = new Map<number, number>()
   let lastDoubt = 0
 
   function write(productId: number, verb: StockVerb, qty: number, call?: { orderId: number; attempt: number }): DoubtRow {
@@ -138,8 +142,10 @@ export function playLedger(
     },
     raiseEpoch(productId) {
       const row = products.get(productId)
-      if (row) row.epoch += 1
-      return row?.epoch
+      if (!row) return undefined
+      row.epoch += 1
+      if (!mendingSince.has(productId)) mendingSince.set(productId, now())
+      return row.epoch
     },
     read(productId): Books {
       const { drift, predictedStock, extraHold, extraStock, epoch } = products.get(productId)!
@@ -193,6 +199,7 @@ export function playLedger(
       if (!row) return false
       for (const doubt of tables.doubts) if (looked.some(({ id }) => id === doubt.id)) doubt.lookedAt ??= now()
       row.unsellable = false
+      mendingSince.delete(productId)
       return true
     },
     forgetOld(productId, ageMs) {
@@ -203,11 +210,11 @@ export function playLedger(
       tables.undecided.filter(({ productId }) => productIds.length === 0 || productIds.includes(productId)).toReversed(),
     isAtPeace(productId) {
       const row = products.get(productId)
-      return row !== undefined && !needs(row, productId)
+      return row !== undefined && !needs(row, productId) && !mendingSince.has(productId)
     },
     inDoubt: () =>
       [...products]
-        .filter(([id, row]) => needs(row, id))
+        .filter(([id, row]) => needs(row, id) || now() - (mendingSince.get(id) ?? now()) > LEFT_MS)
         .map(([id]) => id)
         .sort((a, b) => a - b),
     count() {

@@ -102,6 +102,7 @@ test.serial('the node with our keys is killed under a crowd: its replica takes o
       return answer?.status
     },
     (status) => status === 200,
+    90_000, // the vote, then a lease's time, on a machine that is busy
   )
   const sold = bought(answers)
   t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })

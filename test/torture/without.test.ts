@@ -230,9 +230,12 @@ for (const situation of situations) {
   run(`without ${without} there are violations, and with it there are none`, async (t) => {
     const right = turn(() => violationsOf(situation, 'nothing'))
     if (alone) await right
-    const [none, found] = await Promise.all([right, turn(() => violationsOf(situation, without))])
+    const isFound = (found: string[]) => found.some((line) => violates.test(line))
+    let found: string[] = []
+    // Whether two calls meet at Catalog is chance, and on a busy machine they may not.
+    for (let tries = 0; tries < 3 && !isFound(found); tries++) found = await turn(() => violationsOf(situation, without))
     t.log(found)
-    t.deepEqual(none, [])
-    t.true(found.some((line) => violates.test(line)))
+    t.deepEqual(await right, [])
+    t.true(isFound(found))
   })
 }

@@ -3,27 +3,17 @@ import { sql } from 'slonik'
 import { z } from 'zod'
 import type { StockVerb } from '../model.ts'
 import type { Pool } from './pool.ts'
-import { heldOf, type MendingReason, stockVerb } from './stock-ledger.ts'
+import { type Books, type Doubt, heldOf, type MendingReason, stockVerb } from './stock-ledger.ts'
 
-/** A call that may have happened, or may still happen. `orderId` and `attempt` are null for a mending call. */
-export interface OpenDoubt {
-  verb: StockVerb
-  qty: number
-  orderId: number | null
+/** A doubt as people see it. `attempt` is null for a mending call. */
+export interface OpenDoubt extends Omit<Doubt, 'id'> {
   attempt: number | null
-  since: Date
   /** Somebody has looked at Catalog since, and did not find it. */
   lookedAt: Date | null
 }
 
-export interface LedgerEntry {
-  productId: number
-  /** Orders CREATED and open checkouts whose reserve is on record. */
-  held: number
-  drift: number
-  predictedStock: number
-  extraHold: number
-  extraStock: number
+/** The books of a product, with what people have to know beside them. */
+export interface LedgerEntry extends Omit<Books, 'epoch' | 'doubts'> {
   /** Catalog refused a hold that an order has: sold twice. */
   unsellable: boolean
   /** Since then it is being mended and does not agree yet. */

@@ -15,6 +15,12 @@ interface Story {
   doubts: readonly Doubt[]
 }
 
+/** All of it; or, where the stock says to the piece which calls came, all but what Catalog did not have to lower. */
+function explainsHold(story: Pick<Story, 'hold' | 'stock' | 'lowered'>, hold: number, stock: number): boolean {
+  const notLowered = hold - story.hold
+  return notLowered === 0 || (notLowered > 0 && notLowered <= story.lowered && stock === story.stock)
+}
+
 const better = (a: readonly number[], b: readonly number[]): boolean => {
   const at = a.findIndex((value, i) => value !== b[i])
   return at >= 0 && a[at]! < b[at]!
@@ -61,9 +67,7 @@ export function recognise(doubts: readonly Doubt[], hold: number, stock: number)
   ]
   let best: Story | undefined
   for (const story of stories.values()) {
-    const notLowered = hold - story.hold
-    const fits = notLowered === 0 || (notLowered > 0 && notLowered <= story.lowered && stock === story.stock)
-    if (fits && (!best || better(rank(story), rank(best)))) best = story
+    if (explainsHold(story, hold, stock) && (!best || better(rank(story), rank(best)))) best = story
   }
   return best?.doubts ?? []
 }
@@ -91,9 +95,7 @@ export function undecided(doubts: readonly Doubt[], hold: number, stock: number,
   let tooMany = 0
   let tooFew = 0
   for (const sum of sums.values()) {
-    const notLowered = hold - sum.hold
-    const fits = sum.stock <= stock && (notLowered === 0 || (notLowered > 0 && notLowered <= sum.lowered && sum.stock === stock))
-    if (!fits) continue
+    if (sum.stock > stock || !explainsHold(sum, hold, stock)) continue
     tooMany = Math.max(tooMany, sum.stock - stockTaken)
     tooFew = Math.max(tooFew, stockTaken - sum.stock)
   }

@@ -9,6 +9,7 @@ import { dayBook } from '../support/books.ts'
 import { startProcess } from '../support/service-process.ts'
 import { type ClusterGroup, startCluster } from '../support/services/redis-groups.ts'
 import { type Answer, type Customer, everything, openShop, type Shop } from '../support/shop.ts'
+import { untilServed } from '../support/served.ts'
 import { until } from '../support/until.ts'
 
 let group: ClusterGroup
@@ -91,19 +92,7 @@ test.serial('the node with our keys is killed under a crowd: its replica takes o
   await group.replica.kill() // it is the master now
   const answers = await asked
   slow.remove()
-  await until(
-    async () => {
-      const customer = await shop
-        .customer()
-        .wants({ product_id: id, qty: 1 })
-        .catch(() => undefined) // Cart's own trouble with that node
-      const answer = await customer?.checkout()
-      if (answer) answers.push(answer)
-      return answer?.status
-    },
-    (status) => status === 200,
-    90_000, // the vote, then a lease's time, on a machine that is busy
-  )
+  answers.push(...(await untilServed(shop, id)))
   const sold = bought(answers)
   t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
 })

@@ -4,6 +4,7 @@ import { dayBook } from '../support/books.ts'
 import { startProcess } from '../support/service-process.ts'
 import { type SentinelGroup, startSentinel } from '../support/services/redis-groups.ts'
 import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'
+import { untilServed } from '../support/served.ts'
 import { until } from '../support/until.ts'
 
 let group: SentinelGroup
@@ -23,25 +24,6 @@ const customers = (count: number, id: number): Promise<Customer[]> =>
 
 const bought = (answers: readonly Answer[]) => answers.filter(({ status }) => status === 200).length
 
-/** Customers come one after the other until one is served. @returns all answers */
-async function untilServed(id: number): Promise<Answer[]> {
-  const answers: Answer[] = []
-  await until(
-    async () => {
-      const customer = await shop
-        .customer()
-        .wants({ product_id: id, qty: 1 })
-        .catch(() => undefined) // Cart's own trouble with that server
-      const answer = await customer?.checkout()
-      if (answer) answers.push(answer)
-      return answer?.status
-    },
-    (status) => status === 200,
-    90_000, // on a machine that is busy
-  )
-  return answers
-}
-
 const roleOf = async (server: SentinelGroup['master']) => String(await group.ask(server, 'ROLE').catch(String)).split(',')[0]
 
 test.serial('a master that is killed under a crowd: its replica takes over, and every answer is true', async (t) => {
@@ -56,7 +38,7 @@ test.serial('a master that is killed under a crowd: its replica takes over, and 
   await group.master.kill()
   answers.push(...(await asked))
   slow.remove()
-  answers.push(...(await untilServed(id)))
+  answers.push(...(await untilServed(shop, id)))
 
   t.is(await roleOf(group.replica), 'master')
   t.deepEqual(
@@ -75,7 +57,7 @@ test.serial('a master that becomes a replica and lives on is left for its succes
     (role) => role === 'slave',
   )
   const id = shop.catalog.product({ stock: 1000 })
-  const answers = await untilServed(id)
+  const answers = await untilServed(shop, id)
   const crowd = await customers(6, id)
 
   await until(
@@ -86,7 +68,7 @@ test.serial('a master that becomes a replica and lives on is left for its succes
     () => roleOf(group.replica),
     (role) => role === 'slave',
   )
-  answers.push(...(await Promise.all(crowd.map((customer) => customer.checkout()))), ...(await untilServed(id)))
+  answers.push(...(await Promise.all(crowd.map((customer) => customer.checkout()))), ...(await untilServed(shop, id)))
 
   const sold = bought(answers)
   t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })

@@ -1,0 +1,25 @@
+/** Customers of a shop whose Redis has just changed hands. */
+import type { Answer, Shop } from './shop.ts'
+import { until } from './until.ts'
+
+/** On a machine that is busy, with a vote and a lease's time in it. */
+const WITHIN_MS = 90_000
+
+/** Customers come one after the other until one is served. @returns all answers */
+export async function untilServed(shop: Shop, productId: number): Promise<Answer[]> {
+  const answers: Answer[] = []
+  await until(
+    async () => {
+      const customer = await shop
+        .customer()
+        .wants({ product_id: productId, qty: 1 })
+        .catch(() => undefined) // Cart's own trouble with that server
+      const answer = await customer?.checkout()
+      if (answer) answers.push(answer)
+      return answer?.status
+    },
+    (status) => status === 200,
+    WITHIN_MS,
+  )
+  return answers
+}

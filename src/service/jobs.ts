@@ -116,6 +116,8 @@ function createWorker({ config, logger }: { config: Config; logger: Logger }, { 
         maxStalledCount: 1000,
         // A frozen process may hold the wake-up of a job: the others look themselves after so many seconds.
         drainDelay: 1,
+        // After a fetch that failed, as those to a cluster's node that died do, BullMQ waits for 15 s: twice as long as a customer.
+        runRetryDelay: 500,
       })
       worker.on('error', (error) => logger.debug({ err: error, queue: queue.name }, 'worker'))
       worker.on('failed', (job, error) => {

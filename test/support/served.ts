@@ -2,9 +2,6 @@
 import type { Answer, Shop } from './shop.ts'
 import { until } from './until.ts'
 
-/** On a machine that is busy, with a vote and a lease's time in it. */
-const WITHIN_MS = 90_000
-
 /** Customers come one after the other until one is served. @returns all answers */
 export async function untilServed(shop: Shop, productId: number): Promise<Answer[]> {
   const answers: Answer[] = []
@@ -19,7 +16,6 @@ export async function untilServed(shop: Shop, productId: number): Promise<Answer
       return answer?.status
     },
     (status) => status === 200,
-    WITHIN_MS,
   )
   return answers
 }

@@ -12,7 +12,7 @@ import { Client } from 'pg'
 import { startPostgres, startRedis } from './services/index.ts'
 import { commandLine, start } from './services/processes.ts'
 import { claim } from './services/state.ts'
-import { tally } from './services/tally.ts'
+import { tally, whatFailed } from './services/tally.ts'
 
 test('a Redis that is killed answers again on its port after a restart', async (t) => {
   const redis = await startRedis({ name: nameFor(t, 'killed') })
@@ -99,6 +99,10 @@ test('two runs at a time have a state directory each', async (t) => {
 
   t.is(third.directory, first.directory)
   await Promise.all([second.release(), third.release()])
+})
+
+test('what failed is what the reporter says below its list of tests', (t) => {
+  t.is(whatFailed('  ✔ a › fine\n  ✘ [fail]: a › bad\n  ─\n\n  a › bad\n  why\n'), '  ─\n\n  a › bad\n  why\n')
 })
 
 test('a run that is worthless counts as failed', (t) => {

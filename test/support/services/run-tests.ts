@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { startServices } from './index.ts'
 import { type Started, start } from './processes.ts'
 import { checkout } from './state.ts'
-import { tally } from './tally.ts'
+import { tally, whatFailed } from './tally.ts'
 
 const args = process.argv.slice(2)
 const ava = join(checkout, 'node_modules', 'ava', 'entrypoints', 'cli.js')
@@ -36,13 +36,18 @@ async function runTests(): Promise<Ran> {
   refuseOnly()
   const services = await startServices({ name: 'test', fresh: true })
   const whole: Ran = { output: '', code: 0 }
+  const runs = args.length > 0 ? [args] : inTwoRuns()
+  const failures: string[] = []
   try {
-    for (const run of args.length > 0 ? [args] : inTwoRuns()) {
+    for (const run of runs) {
       if (interrupted) return { output: '', code: interrupted }
       const { output, code } = await runAva(run, services)
       whole.output += output
       whole.code ||= code
+      if (code !== 0) failures.push(whatFailed(output))
     }
+    // Who reads the end of a log sees what failed in the first run too.
+    if (runs.length > 1 && failures.length > 0) console.log(`\nWhat failed, of both runs:\n${failures.join('')}`)
     return whole
   } finally {
     await services.stop()

@@ -14,3 +14,8 @@ export function tally(output: string, exitCode: number): { passed: number; faile
     sumOf('uncaught exceptions?')
   return { passed, failed: exitCode !== 0 && failed === 0 ? 1 : failed }
 }
+
+/** What ava's default reporter says of the failures of one run: everything below the rule under its list of tests. */
+export function whatFailed(output: string): string {
+  return output.slice(output.lastIndexOf('\n  ─\n') + 1)
+}

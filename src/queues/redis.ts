@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis'
 import { type Login, readRedisUrl } from '../config/redis-url.ts'
 import type { Logger } from '../telemetry/logger.ts'
+import { SteadySentinelConnector } from './sentinel-connector.ts'
 
 /** Commands on keys of one hash tag are the same on both. Whatever has no key is asked of any node of a cluster. */
 export type RedisConnection = Redis | Cluster
@@ -76,6 +77,7 @@ function open(url: string, options: Common, whole: Pick<ClusterOptions, 'enableO
     sentinelCommandTimeout: 1000,
     // Tells of a new master where the old one lives on, and keeps its connections.
     failoverDetector: true,
+    Connector: SteadySentinelConnector,
   })
 }
 

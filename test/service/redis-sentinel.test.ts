@@ -1,7 +1,10 @@
 /** Redis under a Sentinel: the master goes, its replica takes over, and the shop goes on. */
 import test from 'ava'
+import { connectPatient } from '../../src/queues/redis.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
 import { dayBook } from '../support/books.ts'
 import { startProcess } from '../support/service-process.ts'
+import { openProxy } from '../support/proxy.ts'
 import { type SentinelGroup, startSentinel } from '../support/services/redis-groups.ts'
 import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'
 import { untilServed } from '../support/served.ts'
@@ -72,6 +75,37 @@ test.serial('a master that becomes a replica and lives on is left for its succes
 
   const sold = bought(answers)
   t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+})
+
+test.serial('a connection that is being opened when the Sentinels name another master is opened to that one', async (t) => {
+  const [, login, sentinel, path] = /^redis\+sentinel:\/\/(.*@)(.*)(\/shop.*)$/.exec(group.url)!
+  const proxy = await openProxy(t, `tcp://${sentinel}`)
+  const redis = connectPatient(`redis+sentinel://${login}${new URL(proxy.url).host}${path}`, createLogger('silent'))
+  t.teardown(() => redis.disconnect())
+  const masterPort = async () => /tcp_port:(\d+)/.exec(String(await redis.info()))![1]
+  const before = await masterPort()
+  const [old, next] = before === String(group.master.port) ? [group.master, group.replica] : [group.replica, group.master]
+
+  const answerAgain = proxy.silence({ saying: 'get-master-addr-by-name', later: true })
+  await group.ask(old, 'CLIENT', 'KILL', 'TYPE', 'normal').catch(() => {}) // its own connection too
+  await until(
+    () => redis.status,
+    (status) => status === 'connecting',
+  )
+  await until(
+    async () => {
+      await group.failOver()
+      return roleOf(next)
+    },
+    (role) => role === 'master',
+  )
+  await until(
+    () => roleOf(old),
+    (role) => role === 'slave',
+  )
+  answerAgain()
+
+  t.is(await masterPort(), String(next.port))
 })
 
 test.serial('a Redis behind Sentinels that does not let it in ends the start, and no password is in the log', async (t) => {

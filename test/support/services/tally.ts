@@ -17,5 +17,5 @@ export function tally(output: string, exitCode: number): { passed: number; faile
 
 /** What ava's default reporter says of the failures of one run: everything below the rule under its list of tests. */
 export function whatFailed(output: string): string {
-  return output.slice(output.lastIndexOf('\n  ─\n') + 1)
+  return output.slice(output.indexOf('\n  ─\n') + 1)
 }

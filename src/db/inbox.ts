@@ -66,10 +66,11 @@ export async function receive(pool: Pool, source: Source, batch: readonly ReadMe
     const receipts = sorted.map((one) => (isFaulty(one) ? (died.has(one.message.offset) ? 'dead' : 'duplicate') : one.receipt))
     const count = (receipt: Receipt) => receipts.filter((one) => one === receipt).length
     await tx.query(sql.prepared('count-received', nothing)`
-      insert into order_service.bridge_books (topic, partition, consumed, duplicate, passed_by)
-      values (${source.topic}, ${source.partition}, ${batch.length}, ${count('duplicate')}, ${count('passed-by')})
+      insert into order_service.bridge_books (topic, partition, consumed, received, duplicate, passed_by)
+      values (${source.topic}, ${source.partition}, ${batch.length}, ${count('received') + count('noted')}, ${count('duplicate')}, ${count('passed-by')})
       on conflict (topic, partition) do update set consumed = bridge_books.consumed + excluded.consumed,
-        duplicate = bridge_books.duplicate + excluded.duplicate, passed_by = bridge_books.passed_by + excluded.passed_by`)
+        received = bridge_books.received + excluded.received, duplicate = bridge_books.duplicate + excluded.duplicate,
+        passed_by = bridge_books.passed_by + excluded.passed_by`)
     return { receipts, waiting }
   })
 }
@@ -91,7 +92,8 @@ export async function receiveAgain(tx: Transaction, source: Source, message: Rea
   const { receipt } = one
   await tx.query(sql.prepared('count-read-again', nothing)`
     update order_service.bridge_books
-    set duplicate = duplicate + ${receipt === 'duplicate' ? 1 : 0}::int, passed_by = passed_by + ${receipt === 'passed-by' ? 1 : 0}::int
+    set received = received + ${receipt === 'received' || receipt === 'noted' ? 1 : 0}::int,
+      duplicate = duplicate + ${receipt === 'duplicate' ? 1 : 0}::int, passed_by = passed_by + ${receipt === 'passed-by' ? 1 : 0}::int
     where topic = ${source.topic} and partition = ${source.partition}`)
   return receipt === 'passed-by' ? { became: receipt } : { became: receipt, eventId: idOf(message)! }
 }
@@ -225,12 +227,13 @@ const booksRow = z.object({
 
 export async function readBridgeBooks(pool: Pool): Promise<BridgeBooks> {
   const { passed_by: passedBy, ...rest } = await pool.one(sql.prepared('bridge-books', booksRow)`
-    select coalesce(sum(consumed), 0)::bigint as consumed, coalesce(sum(duplicate), 0)::bigint as duplicate,
-      coalesce(sum(passed_by), 0)::bigint as passed_by,
-      (select count(*) from order_service.payment_events where state = 'APPLIED') as applied,
-      (select count(*) from order_service.payment_events where state = 'WAITING') as waiting,
-      (select count(*) from order_service.payment_events where state = 'DEAD')
-        + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead
-    from order_service.bridge_books`)
+    select consumed, received - waiting - dead_events as applied, duplicate, passed_by, waiting,
+      dead_events + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead
+    from (
+      select coalesce(sum(consumed), 0)::bigint as consumed, coalesce(sum(received), 0)::bigint as received,
+        coalesce(sum(duplicate), 0)::bigint as duplicate, coalesce(sum(passed_by), 0)::bigint as passed_by,
+        (select count(*) from order_service.payment_events where state = 'WAITING') as waiting,
+        (select count(*) from order_service.payment_events where state = 'DEAD') as dead_events
+      from order_service.bridge_books) counted`)
   return { ...rest, passedBy }
 }

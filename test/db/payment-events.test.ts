@@ -32,6 +32,11 @@ test.after.always(async () => {
 test.afterEach.always(async (t) => {
   const { consumed, applied: ended, duplicate, dead, waiting, passedBy } = await readBridgeBooks(pool)
   t.is(consumed, ended + duplicate + dead + waiting + passedBy)
+  const [row] = await query<{ n: number }>(
+    database.dsn,
+    `select count(*)::int as n from order_service.payment_events where state = 'APPLIED'`,
+  )
+  t.is(ended, row!.n)
 })
 
 const source = { topic: 'payment.events', partition: 0 }

@@ -4,6 +4,7 @@ import { type BridgeBooks, readBridgeBooks } from '../../src/db/inbox.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { settled } from './books.ts'
+import { query } from './database.ts'
 import type { Shop } from './shop.ts'
 import { until } from './until.ts'
 
@@ -47,6 +48,11 @@ export async function bridgeBooks(shop: Pick<Shop, 'dsn'>, { consumed }: { consu
     )
     const { applied, duplicate, dead, waiting, passedBy } = books
     if (books.consumed !== applied + duplicate + dead + waiting + passedBy) throw new Error(`out of balance: ${JSON.stringify(books)}`)
+    const [row] = await query<{ n: number }>(
+      shop.dsn,
+      `select count(*)::int as n from order_service.payment_events where state = 'APPLIED'`,
+    )
+    if (applied !== row!.n) throw new Error(`${row!.n} were applied: ${JSON.stringify(books)}`)
     return books
   } finally {
     await pool.end()

@@ -78,7 +78,7 @@ const environment = z.object({
 
   CHECKOUT_BUDGET_MS: positive.default(8000),
   // At 300 checkouts a second so many wait for 3 s: with more, the last of them would not be served within the budget.
-  MAX_IN_FLIGHT: positive.default(1000),
+  MAX_IN_FLIGHT: positive.default(500),
   MAX_IN_FLIGHT_PER_CUSTOMER: positive.default(32),
   // An order may be paid before its checkout has answered, hardly ten minutes before.
   PAYMENT_GRACE_MS: positive.default(600000),

@@ -6,6 +6,12 @@ import type Koa from 'koa'
 /** The gateway keeps idle connections for 90 s (Traefik's default): if we closed first, a request could meet the closing socket. */
 const KEEP_ALIVE_MS = 95_000
 
+/**
+ * Connections that the kernel takes for us while we are busy. Beyond Node's 511 it drops them, as in the first second of a rush, and each
+ * customer's kernel tries again after 1 s, then 3 s. The kernel's own limit is `net.core.somaxconn`.
+ */
+const BACKLOG = 4096
+
 const limits = {
   keepAliveTimeout: KEEP_ALIVE_MS,
   headersTimeout: 5000,
@@ -32,7 +38,7 @@ export async function listen(app: Koa, { host, port }: { host: string; port: num
   server.on('clientError', refuseUnparsed)
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(port, host, () => {
+    server.listen({ port, host, backlog: BACKLOG }, () => {
       server.off('error', reject)
       resolve()
     })

@@ -1,8 +1,13 @@
-import { connect } from 'node:net'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
+import { connect } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import Koa from 'koa'
 import { close, listen, portOf } from '../../src/api/server.ts'
+import { start } from '../support/services/processes.ts'
+import { checkout } from '../support/services/state.ts'
+import { until } from '../support/until.ts'
 import { open, token } from './desk.ts'
 
 /** Sends bytes as they are. @returns all that comes back until the other side closes */
@@ -77,4 +82,27 @@ test('what is no HTTP is a 400, headers beyond 16 kB are a 431, both with a deta
   )
   const long = token({ note: 'x'.repeat(16_384) })
   t.regex(await raw(port, `GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${long}\r\n\r\n`), /^HTTP\/1\.1 431 [^]*\{"detail":/)
+})
+
+test('a thousand connections that come at once while the process is busy are all taken', async (t) => {
+  if (Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8')) < 1000) return t.pass('this kernel takes fewer for anybody')
+  const script = `import { listen, portOf } from './src/api/server.ts'
+    console.log(portOf(await listen({ callback: () => () => {} }, { host: '127.0.0.1', port: 0 })))`
+  const child = await start(
+    { command: [process.execPath, '--input-type=module-typescript', '-e', script], directory: checkout, env: {} },
+    'pipe',
+  )
+  t.teardown(child.end)
+  const [port] = (await once(child.stdout!, 'data')) as [Buffer]
+  process.kill(child.pid, 'SIGSTOP')
+  let connected = 0
+  const sockets = Array.from({ length: 1000 }, () => connect(Number(port), '127.0.0.1', () => (connected += 1)))
+  t.teardown(() => sockets.forEach((socket) => socket.destroy()))
+
+  await until(
+    () => connected,
+    (count) => count === 1000,
+  )
+  process.kill(child.pid, 'SIGCONT')
+  t.pass()
 })

@@ -4,11 +4,12 @@
  * prints what customers got and how soon, how memory went, and how the service does right after.
  */
 import { readFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { Agent, request } from 'node:http'
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Redis } from 'ioredis'
-import { Pool } from 'undici'
 import { createDatabase } from '../test/support/database.ts'
 import { openAuth } from '../test/support/neighbours/auth.ts'
 import { openCart } from '../test/support/neighbours/cart.ts'
@@ -36,10 +37,6 @@ const redis = new Redis(process.env.REDIS_URL!)
 
 const rssMb = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024
 const redisMb = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]) / 1024 ** 2
-
-function quantile(sorted: readonly number[], share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
-}
 
 try {
   const neighbours = startChild(['test/support/neighbours/main.ts'])
@@ -82,23 +79,22 @@ try {
     (status) => status === 200,
   )
 
-  const pool = new Pool(url, { connections: 3000, headersTimeout: 20_000 })
+  // Not undici's pool: in a rush, requests wait seconds in there before they have a connection.
+  const agent = new Agent({ keepAlive: true })
+  const body = JSON.stringify(demoAddress)
   let next = 0
-  async function checkout(): Promise<Answered> {
+  function checkout(): Promise<Answered> {
     next = (next + 1) % CUSTOMERS
     const began = performance.now()
-    try {
-      const { statusCode, body } = await pool.request({
-        method: 'POST',
-        path: '/order/v1/orders/checkout',
-        headers: { authorization: `Bearer ${tokens[next]}`, 'content-type': 'application/json' },
-        body: JSON.stringify(demoAddress),
+    const headers = { authorization: `Bearer ${tokens[next]}`, 'content-type': 'application/json', 'content-length': body.length }
+    return new Promise((resolve) => {
+      const answered = (status: number) => resolve({ status, ms: performance.now() - began })
+      request(`${url}/order/v1/orders/checkout`, { method: 'POST', agent, headers, timeout: 20_000 }, (response) => {
+        response.resume().on('close', () => answered(response.statusCode!))
       })
-      await body.dump()
-      return { status: statusCode, ms: performance.now() - began }
-    } catch {
-      return { status: 0, ms: performance.now() - began }
-    }
+        .on('error', () => answered(0))
+        .end(body)
+    })
   }
 
   /** As many at a time as the service sustains. @returns checkouts a second */
@@ -117,7 +113,15 @@ try {
   const offered = before * Number(options.times)
   console.log(`sustained: ${before.toFixed(0)} checkouts/s; offered for ${options.minutes} min: ${offered.toFixed(0)}/s`)
 
-  const answered: Answered[] = []
+  // A list of half a million answers would stop this process for its own garbage, and customers with it.
+  const answered = new Map<number, RecordableHistogram>()
+  let answers = 0
+  const note = ({ status, ms }: Answered) => {
+    answers += 1
+    const times = answered.get(status) ?? createHistogram()
+    answered.set(status, times)
+    times.record(Math.max(1, Math.round(ms * 1000)))
+  }
   const memory: { at: number; rss: number; redis: number }[] = []
   const under: Promise<unknown>[] = []
   const began = performance.now()
@@ -126,7 +130,7 @@ try {
   let sampledAt = Number.NEGATIVE_INFINITY
   while (performance.now() - began < lastsMs) {
     const elapsed = performance.now() - began
-    for (; sent < (offered * elapsed) / 1000; sent += 1) void checkout().then((one) => answered.push(one))
+    for (; sent < (offered * elapsed) / 1000; sent += 1) void checkout().then(note)
     if (elapsed - sampledAt >= SAMPLE_MS) {
       sampledAt = elapsed
       under.push(redisMb().then((mb) => memory.push({ at: elapsed, rss: rssMb(service.pid!), redis: mb })))
@@ -142,17 +146,18 @@ try {
   }
   await Promise.all(under)
   await until(
-    () => answered.length,
+    () => answers,
     (count) => count === sent,
     30_000,
   )
 
-  for (const [status, all] of [...Map.groupBy(answered, (one) => one.status)].sort(([a], [b]) => a - b)) {
-    const ms = all.map((one) => one.ms).sort((a, b) => a - b)
-    const shown = [0.5, 0.99, 0.999].map((share) => `p${share * 100} ${quantile(ms, share).toFixed(1)} ms`).join('  ')
-    console.log(`${status === 0 ? 'broken' : status}: ${String(ms.length).padStart(8)}  ${shown}  max ${ms.at(-1)!.toFixed(0)} ms`)
+  for (const [status, times] of [...answered].sort(([a], [b]) => a - b)) {
+    const shown = [50, 99, 99.9, 99.99].map((percent) => `p${percent} ${(times.percentile(percent) / 1000).toFixed(1)} ms`).join('  ')
+    console.log(
+      `${status === 0 ? 'broken' : status}: ${String(times.count).padStart(8)}  ${shown}  max ${(times.max / 1000).toFixed(0)} ms`,
+    )
   }
-  const served = answered.filter((one) => one.status === 200).length
+  const served = answered.get(200)?.count ?? 0
   console.log(`served under overload: ${(served / (lastsMs / 1000)).toFixed(0)}/s`)
   const sixths = Array.from({ length: 6 }, (_, i) => memory.filter(({ at }) => Math.min(5, Math.floor((at / lastsMs) * 6)) === i))
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
@@ -160,7 +165,7 @@ try {
     console.log(`${name} MB, means of each sixth: ${sixths.map((some) => mean(some.map((one) => one[name])).toFixed(0)).join(' ')}`)
   }
   console.log(`full speed (90 % of before) again after ${recoveredS.toFixed(1)} s`)
-  await pool.close()
+  agent.destroy()
 } finally {
   redis.disconnect()
   await endChildren()

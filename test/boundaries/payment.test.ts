@@ -20,6 +20,7 @@ import {
   takesJob,
   takesLease,
 } from './dying.ts'
+import { readTopic } from '../kafka/topic.ts'
 import { type Events, listen } from './events.ts'
 
 let events: Events
@@ -93,6 +94,8 @@ for (const { title, place } of places(deadLetter)) {
       await at.another()
       const letters = () => shop.query<{ fault: string }>('select fault from order_service.dead_letters where published_at is not null')
       t.deepEqual(await until(letters, (rows) => rows.length > 0), [{ fault: 'wrong-amount' }])
+      const landed = await readTopic(process.env.KAFKA_BOOTSTRAP!, shop.deadLetterTopic).catch(() => []) // where there is no topic yet
+      t.true(landed.length > 0, 'it is on the topic for dead letters')
       t.like(await bridgeBooks(shop, { consumed: 1 }), { applied: 0, dead: 1 })
       t.deepEqual(await shop.query('select status from public.orders'), [{ status: 'CREATED' }])
       t.deepEqual(shop.catalog.books(product), { in_stock: STOCK, reserved: QTY })

@@ -27,7 +27,7 @@ export interface CheckoutJobParts {
   addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
   logger: Logger
   metrics: Metrics
-  /** Attempts at work, with the time when each began (`performance.now()`): kept here, read by the rescuer. */
+  /** Attempts at work, and since when their jobs have been there (`performance.now()`): kept here, read by the rescuer. */
   underWay: Map<Attempt, number>
   /** Beyond so many that wait for leases, a job is put back for a moment: it takes no one's place. */
   mostWaiting: number
@@ -94,7 +94,7 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
       return { error: new Error(nothingSent.error), waits: true }
     }
     const progress = watch(job, run, metrics)
-    underWay.set(run, performance.now())
+    underWay.set(run, performance.now() - Math.max(0, Date.now() - job.timestamp))
     try {
       if (Date.now() >= run.deadline) throw new StepFault('the deadline has passed', OUT_OF_TIME)
       const refused = await runSaga(steps, run, progress)

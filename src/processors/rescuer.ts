@@ -17,7 +17,7 @@ export interface RescuerParts {
   checkouts: Pick<Checkouts, 'cancel'>
   checkoutQueue: Pick<CheckoutQueue, 'rescue' | 'oldestWaitingMs'>
   paymentQueue: Pick<PaymentQueue, 'rescue' | 'oldestWaitingMs'>
-  /** Attempts at work in this process, with the time when each began (`performance.now()`). */
+  /** Attempts at work in this process, and since when their customers have waited for it (`performance.now()`). */
   underWay: ReadonlyMap<Attempt, number>
   wakeMender(productIds: readonly number[]): void
   /** How long after its last sign of life a call to Catalog can still be under way: a lease's length. In ms. */
@@ -28,8 +28,10 @@ export interface RescuerParts {
 
 /** Whoever is at work for longer than this says so with every run. */
 const SLOW_MS = 1000
-/** Three signs of life missed, and time left of a customer's 8 s. */
-const CHECKOUT_UNTOUCHED_MS = 3000
+/** Two signs of life missed. */
+const CHECKOUT_UNTOUCHED_MS = 2000
+/** A job that waited for long may have been taken a moment ago: its driver gives a sign within a second. Time is left of a customer's 8 s. */
+const CHECKOUT_SEEN_MS = 1500
 /** A queue that is so far behind has lost nothing: it is late, and more jobs would not help. */
 const BEHIND_MS = 1000
 /** Whoever waited for a checkout cancels it at its deadline; a second later nobody waits. */
@@ -53,8 +55,14 @@ export function createRescuer(parts: RescuerParts): Rescuer {
     await keepAlive(pool, slow)
   }
 
+  /** Since when, by `performance.now()`, each run has found a checkout untouched. */
+  let seen = new Map<number, number>()
+
   async function driveOn(): Promise<number> {
-    const stranded = await strandedCheckouts(pool, CHECKOUT_UNTOUCHED_MS, AT_ONCE)
+    const found = await strandedCheckouts(pool, CHECKOUT_UNTOUCHED_MS, AT_ONCE)
+    const now = performance.now()
+    seen = new Map(found.map(({ orderId }) => [orderId, seen.get(orderId) ?? now]))
+    const stranded = found.filter(({ orderId }) => now - seen.get(orderId)! >= CHECKOUT_SEEN_MS)
     if (stranded.length === 0 || (await checkoutQueue.oldestWaitingMs()) > BEHIND_MS) return 0
     return tell('checkout', await rescued(stranded, checkoutQueue.rescue))
   }

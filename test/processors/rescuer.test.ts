@@ -171,6 +171,12 @@ test('checkouts of one job that take longer than the rescuer’s patience, but a
   )
   t.true(shared.some(({ data }) => data.checkouts.length > 1))
 
+  const untouched = `select from order_service.checkouts where updated_at < clock_timestamp() - interval '4 s'`
+  await until(
+    () => shop.query(untouched),
+    (rows) => rows.length === products.length,
+  )
+
   // Two of them look for what is stranded.
   await Promise.all([1, 2].map(() => shop.start(worker, { PORT: '0' })))
 

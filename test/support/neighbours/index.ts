@@ -9,13 +9,11 @@ import { Chance } from './chance.ts'
 import { openControl } from './control.ts'
 import { openShipping, type Shipping } from './shipping.ts'
 
-export type { Auth, TokenTerms } from './auth.ts'
+export type { Auth } from './auth.ts'
 export type { Cart, CartLine } from './cart.ts'
-export type { Catalog, CatalogCall, CatalogEntry, CatalogFault, NewProduct } from './catalog.ts'
-export type { Fault, FaultKind } from './faults.ts'
-export type { Books, Item, Verb } from './shelf.ts'
-export type { Shipment } from './shipment.ts'
-export type { Shipping, ShippingCall, ShippingEntry, ShippingFault } from './shipping.ts'
+export type { Catalog, CatalogFault } from './catalog.ts'
+export type { Books } from './shelf.ts'
+export type { Shipping, ShippingFault } from './shipping.ts'
 
 export interface NeighboursOptions {
   internalKey?: string

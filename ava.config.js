@@ -1,0 +1,15 @@
+/** Those that wait the longest begin first: behind all others they would leave the processors idle. */
+const longest = ['service/progress.test.ts', 'service/start.test.ts']
+const place = (file) => {
+  const at = longest.findIndex((end) => file.endsWith(end))
+  return at === -1 ? longest.length : at
+}
+
+export default {
+  files: ['test/**/*.test.ts'],
+  extensions: ['ts'],
+  workerThreads: false,
+  concurrency: 3,
+  timeout: '120s',
+  sortTestFiles: (a, b) => place(a) - place(b) || a.localeCompare(b),
+}

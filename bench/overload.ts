@@ -86,10 +86,14 @@ try {
   function checkout(): Promise<Answered> {
     next = (next + 1) % CUSTOMERS
     const began = performance.now()
-    const headers = { authorization: `Bearer ${tokens[next]}`, 'content-type': 'application/json', 'content-length': body.length }
+    const headers = {
+      authorization: `Bearer ${tokens[next]}`,
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+    }
     return new Promise((resolve) => {
       const answered = (status: number) => resolve({ status, ms: performance.now() - began })
-      request(`${url}/order/v1/orders/checkout`, { method: 'POST', agent, headers, timeout: 20_000 }, (response) => {
+      request(`${url}/order/v1/orders/checkout`, { method: 'POST', agent, headers }, (response) => {
         response.resume().on('close', () => answered(response.statusCode!))
       })
         .on('error', () => answered(0))

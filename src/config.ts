@@ -77,7 +77,7 @@ const environment = z.object({
   JWT_ALGORITHM: oneOf(['HS256', 'HS384', 'HS512']).default('HS256'),
 
   CHECKOUT_BUDGET_MS: positive.default(8000),
-  // At 300 checkouts a second so many wait for 3 s: with more, the last of them would not be served within the budget.
+  // At 250 checkouts a second so many wait for 2 s of the budget, and a slower moment leaves time.
   MAX_IN_FLIGHT: positive.default(500),
   MAX_IN_FLIGHT_PER_CUSTOMER: positive.default(32),
   // An order may be paid before its checkout has answered, hardly ten minutes before.

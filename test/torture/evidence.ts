@@ -38,8 +38,8 @@ export interface Evidence {
   paying: readonly number[]
   /** Our ledger, of the products that it has met. */
   ledger: readonly { productId: number; predicted: number }[]
-  /** Pieces that our ledger itself lists as undecided, by product: so many may be in Catalog's stock too many, or too few. */
-  guesses: readonly { productId: number; tooMany: number; tooFew: number }[]
+  /** Pieces that our ledger itself says it had to guess about, by product: found (above 0) or missed (below 0) in Catalog's stock. */
+  guesses: readonly { productId: number; qty: number }[]
   /** Calls by which Catalog's books were mended. */
   mendings: number
   /** What is open still. */
@@ -92,11 +92,11 @@ export async function gather(
       dsn,
       'select product_id as "productId", predicted_stock::int as predicted from order_service.products order by 1',
     ),
-    // What our ledger tells operators (docs/stock.md): a doubt that fitted two stories, and pieces sold before they could be taken back.
+    // What a doubt that fitted two stories left behind (docs/stock.md, "Tried"): nobody else brings stock here.
     query<Evidence['guesses'][number]>(
       dsn,
-      `select product_id as "productId", sum(too_many)::int as "tooMany", sum(too_few)::int as "tooFew"
-       from order_service.undecided group by 1 order by 1`,
+      `select product_id as "productId", sum(qty)::int as qty from order_service.mendings
+       where verb = 'follow' or (verb = 'reserve' and answer = 'refused') group by 1 order by 1`,
     ),
     query<{ calls: number }>(dsn, `select count(*)::int as calls from order_service.mendings where answer <> 'seen'`),
     readTopic(bootstrap, topic),

@@ -70,14 +70,14 @@ const stock: Invariant = ({ orders, shelf, ledger, guesses }) => {
     const known = ledger.find((row) => row.productId === productId)
     if (known && known.predicted !== inStock) found.push(`product ${productId}: Catalog has ${inStock}, our ledger ${known.predicted}`)
     const missing = inStock - (stockBefore - piecesOf(productId, 'PAID'))
-    const { tooMany, tooFew } = guesses.find((row) => row.productId === productId) ?? { tooMany: 0, tooFew: 0 }
-    if (missing > tooMany || -missing > tooFew)
-      found.push(`product ${productId}: Catalog's stock is off by ${missing}; the ledger lists ${tooMany} too many and ${tooFew} too few`)
+    const guessed = sum(guesses.filter((row) => row.productId === productId).map(({ qty }) => qty))
+    if (missing !== 0 && missing !== guessed)
+      found.push(`product ${productId}: Catalog's stock is off by ${missing}, of which the ledger says ${guessed}`)
     return found
   })
 }
 
-/** Pieces by which Catalog's stock is off. */
+/** Pieces by which Catalog's stock is off, and which the ledger lists as guessed. */
 export function undecided({ orders, shelf }: Pick<Evidence, 'orders' | 'shelf'>): { productId: number; pieces: number }[] {
   const paid = orders.filter(({ status }) => status === 'PAID').flatMap(({ items }) => items)
   return shelf.flatMap(({ productId, stockBefore, inStock }) => {

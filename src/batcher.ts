@@ -5,13 +5,13 @@ const CROWD = 2
 
 /**
  * Collects calls into batches. A lone call leaves at the end of its tick. While there is a crowd, batches leave at least `paceMs` apart,
- * unless `enough` wait already, so that the price of a statement is shared by ten checkouts and not by four.
+ * unless `enough` wait already, so that the price of a statement is shared by fifteen checkouts and not by four.
  * @param flush gets at most `max` items and answers as many results, in the same order. An element that is an `Error` rejects that item alone.
  * @returns a function that resolves to its item's result, or rejects with what `flush` threw
  */
 export function batcher<In, Out>(
   flush: (batch: In[]) => Promise<(Out | Error)[]>,
-  { max = 128, inflight = 2, paceMs = 8, enough = 32 } = {},
+  { max = 128, inflight = 2, paceMs = 14, enough = 32 } = {},
 ): (item: In) => Promise<Out> {
   let waiting: { item: In; resolve: (out: Out) => void; reject: (error: unknown) => void }[] = []
   let flying = 0

@@ -1,4 +1,5 @@
 /** Cart: what a customer wants to buy, as Cart left it in Redis (wire contract, "Cart"). Read only. */
+import { Cluster } from 'ioredis'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
 import { type Line, MAX_INTEGER, productsOf, storable, totalOf } from '../model.ts'
@@ -34,12 +35,12 @@ const cartLine = z.object({
 export function createCarts(redis: RedisConnection): Carts {
   const hvals = batcher(
     async (keys: string[]) => {
-      // Carts lie on all nodes of a cluster, and a pipeline goes to one.
-      if (redis.isCluster) return Promise.all(keys.map((key) => redis.hvals(key).catch((error: Error) => error)))
-      const pipeline = redis.pipeline()
-      for (const key of keys) pipeline.hvals(key)
-      const answers = (await pipeline.exec())!
-      return answers.map(([error, values]) => error ?? (values as string[]))
+      // In one write, of 60 to 90 us each. ioredis' own pipeline costs 70: it gets a copy of each of 700 methods. A cluster has many streams.
+      const stream = redis instanceof Cluster ? undefined : redis.stream
+      stream?.cork()
+      const answers = keys.map((key) => redis.hvals(key).catch((error: Error) => error))
+      stream?.uncork()
+      return Promise.all(answers)
     },
     { paceMs: 0 },
   )

@@ -71,8 +71,19 @@ interface Done {
   lastBegan: number
 }
 
-/** BullMQ ends a worker's timers and its second connection only after its last job: one that hangs would keep them for ever. */
-class CuttableWorker extends Worker {
+/** BullMQ's worker, but for two things. */
+class OrderWorker extends Worker {
+  /**
+   * BullMQ asks for another job, and waits for the answer, before it begins the one it has. A job that is taken leaves a wake-up behind:
+   * where the queue counts as empty until that is heard, the job begins a round trip sooner, 0.3 of 6 ms of a checkout by itself.
+   */
+  beginAtOnce(): this {
+    return this.on('active', () => {
+      ;(this as unknown as { drained: boolean }).drained = true
+    })
+  }
+
+  /** BullMQ ends a worker's timers and its second connection only after its last job: one that hangs would keep them for ever. */
   async cutOff(): Promise<void> {
     await this.lockManager.close()
     await this.backend.close(true)
@@ -83,7 +94,7 @@ class CuttableWorker extends Worker {
 function createWorker({ config, logger }: { config: Config; logger: Logger }, { queue, concurrency, processor, settings }: JobsTerms) {
   const done: Done = { begun: 0, ended: 0, succeeded: 0, underWay: 0, lastBegan: 0 }
   let connection: RedisConnection | undefined
-  let worker: CuttableWorker | undefined
+  let worker: OrderWorker | undefined
 
   async function counted(job: Job, token?: string): Promise<void> {
     done.begun += 1
@@ -104,7 +115,7 @@ function createWorker({ config, logger }: { config: Config; logger: Logger }, { 
     ping: async () => connection?.ping(),
     start() {
       connection = connectPatient(config.REDIS_URL, logger)
-      worker = new CuttableWorker(queue.name, counted, {
+      worker = new OrderWorker(queue.name, counted, {
         connection,
         prefix: config.REDIS_PREFIX,
         concurrency,
@@ -118,7 +129,7 @@ function createWorker({ config, logger }: { config: Config; logger: Logger }, { 
         drainDelay: 1,
         // After a fetch that failed, as those to a cluster's node that died do, BullMQ waits for 15 s: twice as long as a customer.
         runRetryDelay: 500,
-      })
+      }).beginAtOnce()
       worker.on('error', (error) => logger.debug({ err: error, queue: queue.name }, 'worker'))
       worker.on('failed', (job, error) => {
         if (!job || job.finishedOn) logger.error({ err: error, queue: queue.name, job: job?.id }, 'a job failed for good')

@@ -44,6 +44,7 @@ test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, R
   const product = shop.catalog.product({ stock: 1000 })
 
   const lists: string[][] = []
+  const looks: number[] = []
   for (let i = 0; i < TRIES; i++) {
     const customer = await shop.customer().wants({ product_id: product, qty: 1 })
     const from = wire.asked.length
@@ -52,7 +53,10 @@ test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, R
       () => shop.query('select from order_service.outbox where sent_at is null'),
       (rows) => rows.length === 0,
     )
-    const names = wire.asked.slice(from).map(nameOf)
+    const asked = wire.asked.slice(from)
+    const untilLease = asked.slice(asked.findIndex(scripts.addsJob), asked.findIndex(takesLease))
+    looks.push(untilLease.filter(takesJob('checkout')).length)
+    const names = asked.map(nameOf)
     lists.push(names.filter((name) => name !== undefined).sort())
   }
 
@@ -71,4 +75,5 @@ test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, R
     'redis: takesLease',
     'shipping: POST /shipping/v1/shipments',
   ])
+  t.is(Math.min(...looks), 1, 'jobs are looked for once before the one that is found begins')
 })

@@ -38,10 +38,17 @@ export interface Evidence {
   paying: readonly number[]
   /** Our ledger, of the products that it has met. */
   ledger: readonly { productId: number; predicted: number }[]
-  /** Pieces that our ledger itself says it had to guess about, by product: found (above 0) or missed (below 0) in Catalog's stock. */
-  guesses: readonly { productId: number; qty: number }[]
+  /**
+   * Pieces that our ledger took for somebody else's, by product: `followed` is what they changed Catalog's stock by, and so many of them
+   * it lists as undecided, too many and too few.
+   */
+  guesses: readonly { productId: number; followed: number; tooMany: number; tooFew: number }[]
+  /** What else it wrote down, for whoever looks for the cause of a violation. */
+  mendings: readonly unknown[]
+  undecided: readonly unknown[]
+  doubts: readonly unknown[]
   /** Calls by which Catalog's books were mended. */
-  mendings: number
+  mendingCalls: number
   /** What is open still. */
   open: readonly string[]
   endings: readonly Ending[]
@@ -70,7 +77,7 @@ export async function gather(
   { dsn, bootstrap, topic, neighbours }: { dsn: string; bootstrap: string; topic: string; neighbours: Neighbours },
   known: Gathered,
 ): Promise<Evidence> {
-  const [orders, books, paying, ledger, guesses, mendings, events] = await Promise.all([
+  const [orders, books, paying, ledger, guesses, mendingCalls, [mendings, undecided, doubts], events] = await Promise.all([
     query(
       dsn,
       `select o.id, o.user_email as email, o.status, o.total_cents::float8 as "totalCents",
@@ -92,13 +99,18 @@ export async function gather(
       dsn,
       'select product_id as "productId", predicted_stock::int as predicted from order_service.products order by 1',
     ),
-    // What a doubt that fitted two stories left behind (docs/stock.md, "Tried"): nobody else brings stock here.
+    // Nobody else brings stock here: what is followed is a doubt that fitted two stories (docs/stock.md), or was sold before it was taken back.
     query<Evidence['guesses'][number]>(
       dsn,
-      `select product_id as "productId", sum(qty)::int as qty from order_service.mendings
-       where verb = 'follow' or (verb = 'reserve' and answer = 'refused') group by 1 order by 1`,
+      `select product_id as "productId", coalesce(followed, 0)::int as followed,
+         coalesce(too_many, 0)::int as "tooMany", coalesce(too_few, 0)::int as "tooFew"
+       from (select product_id, sum(qty) as followed from order_service.mendings where verb = 'follow' group by 1) f
+       full join (select product_id, sum(too_many) as too_many, sum(too_few) as too_few from order_service.undecided group by 1) u
+         using (product_id)
+       order by 1`,
     ),
     query<{ calls: number }>(dsn, `select count(*)::int as calls from order_service.mendings where answer <> 'seen'`),
+    Promise.all(['mendings', 'undecided', 'doubts'].map((table) => query(dsn, `select * from order_service.${table} order by id`))),
     readTopic(bootstrap, topic),
   ])
   const commits = neighbours.catalog
@@ -120,6 +132,9 @@ export async function gather(
     paying: paying.map(({ id }) => id),
     ledger,
     guesses,
-    mendings: mendings[0]!.calls,
+    mendingCalls: mendingCalls[0]!.calls,
+    mendings: mendings!,
+    undecided: undecided!,
+    doubts: doubts!,
   }
 }

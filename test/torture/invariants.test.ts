@@ -56,7 +56,10 @@ function evening(): Evidence {
     paying: [11],
     ledger: [{ productId: 1, predicted: 8 }],
     guesses: [],
-    mendings: 0,
+    mendingCalls: 0,
+    mendings: [],
+    undecided: [],
+    doubts: [],
     open: [],
     endings: [{ process: 'web-1', code: 0, ms: 2000 }],
   }
@@ -131,9 +134,22 @@ test('stock that is not what was paid, unless the ledger lists it', (t) => {
     t,
     (books) => ({ shelf: shelf(books) }),
     'stock: product 1: Catalog has 7, our ledger 8',
-    "stock: product 1: Catalog's stock is off by -1, of which the ledger says 0",
+    "stock: product 1: Catalog's stock is off by -1, and our ledger followed 0",
+    "stock: product 1: Catalog's stock is off by -1; listed as undecided: 0 too many, 0 too few",
   )
-  finds(t, (books) => ({ shelf: shelf(books), ledger: [{ productId: 1, predicted: 7 }], guesses: [{ productId: 1, qty: -1 }] }))
+  const ledger = [{ productId: 1, predicted: 7 }]
+  const guessed = { productId: 1, followed: -1, tooMany: 0, tooFew: 1 }
+  finds(t, (books) => ({ shelf: shelf(books), ledger, guesses: [guessed] }))
+  finds(
+    t,
+    (books) => ({ shelf: shelf(books), ledger, guesses: [{ ...guessed, tooMany: 1, tooFew: 0 }] }),
+    "stock: product 1: Catalog's stock is off by -1; listed as undecided: 1 too many, 0 too few",
+  )
+  finds(
+    t,
+    (books) => ({ shelf: shelf(books), ledger, guesses: [{ ...guessed, followed: -2, tooFew: 2 }] }),
+    "stock: product 1: Catalog's stock is off by -1, and our ledger followed -2",
+  )
   t.deepEqual(undecided({ orders: evening().orders, shelf: shelf(evening()) }), [{ productId: 1, pieces: -1 }])
 })
 

@@ -70,14 +70,15 @@ const stock: Invariant = ({ orders, shelf, ledger, guesses }) => {
     const known = ledger.find((row) => row.productId === productId)
     if (known && known.predicted !== inStock) found.push(`product ${productId}: Catalog has ${inStock}, our ledger ${known.predicted}`)
     const missing = inStock - (stockBefore - piecesOf(productId, 'PAID'))
-    const guessed = sum(guesses.filter((row) => row.productId === productId).map(({ qty }) => qty))
-    if (missing !== 0 && missing !== guessed)
-      found.push(`product ${productId}: Catalog's stock is off by ${missing}, of which the ledger says ${guessed}`)
+    const { followed, tooMany, tooFew } = guesses.find((row) => row.productId === productId) ?? { followed: 0, tooMany: 0, tooFew: 0 }
+    if (missing !== followed) found.push(`product ${productId}: Catalog's stock is off by ${missing}, and our ledger followed ${followed}`)
+    if (missing > tooMany || -missing > tooFew)
+      found.push(`product ${productId}: Catalog's stock is off by ${missing}; listed as undecided: ${tooMany} too many, ${tooFew} too few`)
     return found
   })
 }
 
-/** Pieces by which Catalog's stock is off, and which the ledger lists as guessed. */
+/** Pieces by which Catalog's stock is off. */
 export function undecided({ orders, shelf }: Pick<Evidence, 'orders' | 'shelf'>): { productId: number; pieces: number }[] {
   const paid = orders.filter(({ status }) => status === 'PAID').flatMap(({ items }) => items)
   return shelf.flatMap(({ productId, stockBefore, inStock }) => {

@@ -3,33 +3,40 @@ import type { Context, Middleware } from 'koa'
 import { UNKNOWN } from './checkout.ts'
 import { Refusal, RETRY_SOON } from './refusal.ts'
 
-export interface AdmissionTerms {
+export interface CrowdTerms {
   /** Checkouts that may wait in this process at a time. */
   mostInFlight: number
-  /** Of one customer. */
-  mostOfCustomer: number
   /** How old the oldest waiting job may be, in ms: whoever came now would wait longer than that. */
   mostBehindMs: number
   /** How old it is, as far as is known. */
   behindMs: () => number
 }
 
-/** Lets a checkout through, or throws a 503 (too many) or a 429 (too many of this customer), with `Retry-After`. */
-export function admission({ mostInFlight, mostOfCustomer, mostBehindMs, behindMs }: AdmissionTerms): Middleware {
+/** Lets a checkout through, or throws a 503 with `Retry-After`. It comes before the token is looked at: in a rush that is what a refusal would cost most. */
+export function crowdLimit({ mostInFlight, mostBehindMs, behindMs }: CrowdTerms): Middleware {
   let inFlight = 0
-  const ofCustomer = new Map<string, number>()
-
   return async (ctx, next) => {
-    const { customer } = ctx.state as { customer: string }
-    const own = ofCustomer.get(customer) ?? 0
-    if (own >= mostOfCustomer) throw refusal(ctx, 429, `Not more than ${mostOfCustomer} checkouts of one customer at a time`)
     if (inFlight >= mostInFlight || behindMs() > mostBehindMs) throw refusal(ctx, 503, 'Too many customers at the moment')
     inFlight += 1
-    ofCustomer.set(customer, own + 1)
     try {
       await next()
     } finally {
       inFlight -= 1
+    }
+  }
+}
+
+/** Lets a checkout of `ctx.state.customer` through, or throws a 429 with `Retry-After`. @param most checkouts of one customer at a time */
+export function customerLimit(most: number): Middleware {
+  const ofCustomer = new Map<string, number>()
+  return async (ctx, next) => {
+    const { customer } = ctx.state as { customer: string }
+    const own = ofCustomer.get(customer) ?? 0
+    if (own >= most) throw refusal(ctx, 429, `Not more than ${most} checkouts of one customer at a time`)
+    ofCustomer.set(customer, own + 1)
+    try {
+      await next()
+    } finally {
       const left = ofCustomer.get(customer)! - 1
       if (left === 0) ofCustomer.delete(customer)
       else ofCustomer.set(customer, left)

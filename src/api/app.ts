@@ -4,7 +4,7 @@ import Koa, { type Middleware } from 'koa'
 import type { Config } from '../config.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { admission } from './admission.ts'
+import { crowdLimit, customerLimit } from './admission.ts'
 import { customersOnly, tokenReader } from './auth.ts'
 import { type CheckoutParts, checkoutHandler, UNKNOWN } from './checkout.ts'
 import { readBody } from './checkout-request.ts'
@@ -50,14 +50,22 @@ export function createApp(options: AppOptions): Koa {
   }
 
   const customers = new Router({ prefix: '/order/v1/orders' })
-  const admitted = admission({
+  const crowd = crowdLimit({
     mostInFlight: config.MAX_IN_FLIGHT,
-    mostOfCustomer: config.MAX_IN_FLIGHT_PER_CUSTOMER,
     // Half of the budget is then left for the checkout itself.
     mostBehindMs: config.CHECKOUT_BUDGET_MS / 2,
     behindMs: () => parts().queueBehindMs(),
   })
-  customers.post('/checkout', started, customersOnly(readToken), admitted, readBody(), checkoutHandler(parts, config.CHECKOUT_BUDGET_MS))
+  const ofCustomer = customerLimit(config.MAX_IN_FLIGHT_PER_CUSTOMER)
+  customers.post(
+    '/checkout',
+    started,
+    crowd,
+    customersOnly(readToken),
+    ofCustomer,
+    readBody(),
+    checkoutHandler(parts, config.CHECKOUT_BUDGET_MS),
+  )
   customers.get('/:id', started, orderHandler(parts))
   return around(options, () => service() !== undefined, [customers, operatorRoutes(operators, readToken, logger)])
 }

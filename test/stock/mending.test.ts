@@ -219,6 +219,14 @@ test.serial('pieces restocked too many that Catalog does not give back were sold
   counter.script(id, 'refuses')
   t.like(await mended(id), { agreed: false })
   t.like(await counter.row(id), { predicted: 7, stock: 0, unsellable: false })
+  t.deepEqual(
+    await query(counter.dsn, 'select verb, qty::int, answer from order_service.mendings where product_id = $1 order by id', [id]),
+    [
+      { verb: 'reserve', qty: 3, answer: 'refused' },
+      { verb: 'follow', qty: 3, answer: 'seen' },
+    ],
+  )
+  t.like(await counter.ledger.undecided([id]), { length: 1, 0: { why: 'sold', tooMany: 3, tooFew: 0 } })
   t.true((await mended(id)).agreed)
   t.deepEqual(counter.asked(id), ['reserve 3'])
 })

@@ -52,6 +52,14 @@ test('while the queue is further behind than half of the budget nobody is let in
   t.is((await desk.checkout()).status, 200)
 })
 
+test('in a crowd nobody’s token is looked at: it would cost what the refusal is to save', async (t) => {
+  const desk = await open(t)
+  const withoutToken = { headers: { authorization: 'Bearer x' } }
+  t.is((await desk.checkout(withoutToken)).status, 401)
+  desk.queueBehindMs = 60_000
+  t.is((await desk.checkout(withoutToken)).status, 503)
+})
+
 test('a repeat that is not let in hears that the outcome is unknown: an order may stand under its key', async (t) => {
   const desk = await open(t)
   const k1 = { 'idempotency-key': 'k1' }

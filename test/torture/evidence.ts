@@ -43,7 +43,7 @@ export interface Evidence {
    * it lists as undecided, too many and too few.
    */
   guesses: readonly { productId: number; followed: number; tooMany: number; tooFew: number }[]
-  /** What else it wrote down, for whoever looks for the cause of a violation. */
+  /** The rows of these three tables of the ledger, for whoever looks for the cause of a violation. */
   mendings: readonly unknown[]
   undecided: readonly unknown[]
   doubts: readonly unknown[]

@@ -79,7 +79,7 @@ const stock: Invariant = ({ orders, shelf, ledger, guesses }) => {
 }
 
 /** Pieces by which Catalog's stock is off. */
-export function undecided({ orders, shelf }: Pick<Evidence, 'orders' | 'shelf'>): { productId: number; pieces: number }[] {
+export function piecesOff({ orders, shelf }: Pick<Evidence, 'orders' | 'shelf'>): { productId: number; pieces: number }[] {
   const paid = orders.filter(({ status }) => status === 'PAID').flatMap(({ items }) => items)
   return shelf.flatMap(({ productId, stockBefore, inStock }) => {
     const pieces = inStock - (stockBefore - sum(paid.map((one) => (one.productId === productId ? one.qty : 0))))

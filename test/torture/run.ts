@@ -73,14 +73,14 @@ function answersOf({ evidence }: Result): Record<string, number> {
 }
 
 function sayResult(result: Result): void {
-  const { seed, struck, orders, pieces, drafts, undecided, faults, violations, finishedMs, exactMs, lastOpen, evidence } = result
+  const { seed, struck, orders, pieces, drafts, piecesOff, faults, violations, finishedMs, exactMs, lastOpen, evidence } = result
   const strikes = kinds.map((kind) => `${kind} ${struck[kind] ?? 0}`).join(', ')
   say(`seed ${seed}: ${orders} orders of ${pieces} pieces; ${strikes}`)
   const answers = Object.entries(answersOf(result)).map(([status, count]) => `${status} ${count}`)
   say(`  answers: ${answers.join(', ')}; ${evidence.mendingCalls} mending calls`)
   say(`  finished ${seconds(finishedMs)} s after the last strike (${lastOpen || 'at once'}), books exact after ${seconds(exactMs)} s`)
   if (drafts.length > 0) say(`  drafts at Shipping of checkouts that became no order: ${drafts.join(', ')}`)
-  for (const { productId, pieces: off } of undecided) say(`  undecided: product ${productId}, ${off} pieces`)
+  for (const { productId, pieces: off } of piecesOff) say(`  undecided: product ${productId}, ${off} pieces`)
   if (faults.length > 0) say(`  ended by themselves: ${faults.join(', ')}`)
   for (const violation of violations) say(`  VIOLATION ${violation}`)
   if (violations.length === 0) return
@@ -92,7 +92,7 @@ function sayResult(result: Result): void {
 /** The last lines: a table as it stands in docs/reliability.md. */
 function sayAll(results: readonly Result[]): void {
   const sum = (of: (result: Result) => number) => results.reduce((all, result) => all + of(result), 0)
-  const guessed = sum(({ undecided }) => undecided.reduce((all, { pieces }) => all + Math.abs(pieces), 0))
+  const guessed = sum(({ piecesOff }) => piecesOff.reduce((all, { pieces }) => all + Math.abs(pieces), 0))
   const pieces = sum((result) => result.pieces)
   const tooMany = tooManyGuesses(guessed, pieces)
   const violations = sum((result) => result.violations.length) + tooMany.length

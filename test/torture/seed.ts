@@ -9,7 +9,7 @@ import { type Told, runErrands } from './customers.ts'
 import { type Errand, products } from './errands.ts'
 import { type Evidence, gather } from './evidence.ts'
 import { type Members, startFleet } from './fleet.ts'
-import { piecesOf, undecided, violationsOf } from './invariants.ts'
+import { piecesOf, piecesOff, violationsOf } from './invariants.ts'
 import { createOpen } from './open.ts'
 import { openPayers } from './payers.ts'
 import type { Battlefield, Servers, Struck } from './strikes.ts'
@@ -48,7 +48,8 @@ export interface Result {
   violations: string[]
   orders: number
   pieces: number
-  undecided: { productId: number; pieces: number }[]
+  /** By which Catalog's stock is wrong, with our ledger's knowledge or without. */
+  piecesOff: { productId: number; pieces: number }[]
   /** Shipments of checkouts that became no order. */
   drafts: number[]
   /** Ends of processes that nobody asked for. */
@@ -192,7 +193,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
       violations,
       orders: evidence.orders.length,
       pieces: piecesOf(evidence.orders),
-      undecided: undecided(evidence),
+      piecesOff: piecesOff(evidence),
       drafts: evidence.shipments.filter((id) => !orders.has(id)),
       faults: fleet.faults,
     }

@@ -21,6 +21,16 @@ function explainsHold(story: Pick<Story, 'hold' | 'stock' | 'lowered'>, hold: nu
   return notLowered === 0 || (notLowered > 0 && notLowered <= story.lowered && stock === story.stock)
 }
 
+/**
+ * The stories that fit. Where none explains the hold, a call that came long after its time-out met another one at Catalog, and one
+ * overwrote the other: then the stock alone is asked, and only about restocks, which are what would be offered too many.
+ */
+function fitting<Sum extends Pick<Story, 'hold' | 'stock' | 'lowered' | 'calls'>>(sums: Iterable<Sum>, hold: number, stock: number): Sum[] {
+  const all = [...sums]
+  const whole = all.filter((sum) => explainsHold(sum, hold, stock))
+  return whole.length > 0 ? whole : all.filter((sum) => sum.calls === 0 && sum.stock <= Math.max(0, stock))
+}
+
 const better = (a: readonly number[], b: readonly number[]): boolean => {
   const at = a.findIndex((value, i) => value !== b[i])
   return at >= 0 && a[at]! < b[at]!
@@ -33,7 +43,7 @@ const better = (a: readonly number[], b: readonly number[]): boolean => {
  * twice are not.
  * @param hold what `reserved` says beyond what we know
  * @param stock what `in_stock` says beyond what we know
- * @returns the doubts that happened; none where no story explains `hold`
+ * @returns the doubts that happened
  */
 export function recognise(doubts: readonly Doubt[], hold: number, stock: number): readonly Doubt[] {
   let stories = new Map<string, Story>([['0 0', { hold: 0, stock: 0, calls: 0, lowered: 0, restocked: 0, doubts: [] }]])
@@ -66,9 +76,7 @@ export function recognise(doubts: readonly Doubt[], hold: number, stock: number)
     -story.restocked,
   ]
   let best: Story | undefined
-  for (const story of stories.values()) {
-    if (explainsHold(story, hold, stock) && (!best || better(rank(story), rank(best)))) best = story
-  }
+  for (const story of fitting(stories.values(), hold, stock)) if (!best || better(rank(story), rank(best))) best = story
   return best?.doubts ?? []
 }
 
@@ -82,20 +90,27 @@ export function recognise(doubts: readonly Doubt[], hold: number, stock: number)
 export function undecided(doubts: readonly Doubt[], hold: number, stock: number, taken: readonly Doubt[]): Undecided | undefined {
   const stockTaken = taken.reduce((sum, doubt) => sum + effectOf(doubt).stock, 0)
   if (stock <= stockTaken && !taken.some(({ verb }) => verb === 'restock')) return undefined
-  let sums = new Map([['0 0 0', { hold: 0, stock: 0, lowered: 0 }]])
-  for (const effect of doubts.map(effectOf)) {
+  let sums = new Map([['0 0 0', { hold: 0, stock: 0, lowered: 0, calls: 0 }]])
+  for (const doubt of doubts) {
     const grown = new Map(sums)
+    const effect = effectOf(doubt)
     for (const sum of sums.values()) {
-      const next = { hold: sum.hold + effect.hold, stock: sum.stock + effect.stock, lowered: sum.lowered + Math.max(0, -effect.hold) }
-      grown.set(`${next.hold} ${next.stock} ${next.lowered}`, next)
+      const next = {
+        hold: sum.hold + effect.hold,
+        stock: sum.stock + effect.stock,
+        lowered: sum.lowered + Math.max(0, -effect.hold),
+        calls: sum.calls + (doubt.verb === 'restock' ? 0 : 1),
+      }
+      const key = `${next.hold} ${next.stock} ${next.lowered}`
+      if (next.calls < (grown.get(key)?.calls ?? Number.POSITIVE_INFINITY)) grown.set(key, next)
     }
     sums = grown
     if (sums.size > MOST_SUMS) break
   }
   let tooMany = 0
   let tooFew = 0
-  for (const sum of sums.values()) {
-    if (sum.stock > stock || !explainsHold(sum, hold, stock)) continue
+  for (const sum of fitting(sums.values(), hold, stock)) {
+    if (sum.stock > stock) continue
     tooMany = Math.max(tooMany, sum.stock - stockTaken)
     tooFew = Math.max(tooFew, stockTaken - sum.stock)
   }

@@ -19,6 +19,18 @@ const cases: [string, Doubt[], { hold: number; stock: number }, number[]][] = [
   ['a restock is known by the stock alone', doubts(['restock', 5]), { hold: 0, stock: 5 }, [0]],
   ['what somebody else brought is nobody’s doubt', doubts(['reserve', 2]), { hold: 2, stock: 7 }, [0]],
   ['a hold that no doubt explains stays unexplained', doubts(['reserve', 2]), { hold: 1, stock: 0 }, []],
+  [
+    'a restock that came late and overwrote a hold is known by the stock',
+    doubts(['restock', 2], ['reserve', 3]),
+    { hold: -2, stock: 2 },
+    [0],
+  ],
+  [
+    'of restocks that came late and overwrote a hold no more than came',
+    doubts(['restock', 2], ['restock', 5]),
+    { hold: -2, stock: 3 },
+    [0],
+  ],
   ['a release takes the hold alone', doubts(['release', 2], ['commit', 2]), { hold: -2, stock: 0 }, [0]],
 ]
 for (const [what, given, { hold, stock }, happened] of cases) {
@@ -49,6 +61,8 @@ const open: [string, Doubt[], { hold: number; stock: number }, [tooMany: number,
     { hold: 0, stock: 3 },
     undefined,
   ],
+  ['a restock that overwrote a hold, or somebody else’s delivery', doubts(['restock', 2]), { hold: -2, stock: 2 }, [0, 2]],
+  ['a hold that nothing explains, and no pieces came', doubts(['restock', 2], ['reserve', 2]), { hold: -1, stock: 0 }, undefined],
   ['a release that was a commit', doubts(['release', 2], ['commit', 2]), { hold: -2, stock: 1 }, [0, 2]],
 ]
 for (const [what, given, { hold, stock }, pieces] of open) {

@@ -2,6 +2,9 @@
 import type { Answer, Shop } from './shop.ts'
 import { until } from './until.ts'
 
+/** Most often it takes ten seconds. A worker that does not come back by itself is built anew by its watchdog, which waits for 30 s. */
+const BACK_WITHIN_MS = 60_000
+
 /** Customers come one after the other until one is served. @returns all answers */
 export async function untilServed(shop: Shop, productId: number): Promise<Answer[]> {
   const answers: Answer[] = []
@@ -16,6 +19,7 @@ export async function untilServed(shop: Shop, productId: number): Promise<Answer
       return answer?.status
     },
     (status) => status === 200,
+    BACK_WITHIN_MS,
   )
   return answers
 }

@@ -12,7 +12,7 @@ export interface CrowdTerms {
   behindMs: () => number
 }
 
-/** Lets a checkout through, or throws a 503 with `Retry-After`. It comes before the token is looked at: in a rush that is what a refusal would cost most. */
+/** Lets a checkout through, or throws a 503 with `Retry-After`. It comes before the token is looked at, so that a refusal costs little in a rush. */
 export function crowdLimit({ mostInFlight, mostBehindMs, behindMs }: CrowdTerms): Middleware {
   let inFlight = 0
   return async (ctx, next) => {

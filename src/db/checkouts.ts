@@ -152,9 +152,10 @@ export interface RelayHere {
 }
 
 export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
-  const batched = <In, Out>(run: (batch: In[]) => Promise<Out[]>) => batcher((batch: In[]) => alone(batch, run))
+  const batched = <In, Out>(run: (batch: In[]) => Promise<Out[]>, options: Parameters<typeof batcher>[1] = {}) =>
+    batcher((batch: In[]) => alone(batch, run), options)
   // Others wait for the product until a hold that is recorded by itself is on record.
-  const record = batcher((batch: Reserved[]) => alone(batch, (rows) => recordReserved(pool, rows)), { paceMs: 0 })
+  const record = batched((batch: Reserved[]) => recordReserved(pool, batch), { paceMs: 0 })
   const complete = batched(async (batch: Completion[]) => {
     const notify = !relay?.leads()
     const rows = await completeAll(pool, batch, notify)

@@ -48,6 +48,9 @@ function open(url: string, options: Common, whole: Pick<ClusterOptions, 'enableO
       ...whole,
       clusterRetryStrategy: retryStrategy,
       slotsRefreshInterval: 0, // ours, below
+      // Where the check fails, or the node that it asks stands still, ioredis' promise of this connection never settles, and BullMQ, which
+      // awaits it for the one that it waits for jobs on, takes none again. A cluster that is down says so to each command anyway.
+      enableReadyCheck: false,
       redisOptions: { ...options, ...loginOptions(servers.login), ...(servers.tls ? { tls: {} } : {}) },
       // A certificate is for a name, and ioredis would connect to what it resolves to.
       ...(servers.tls ? { dnsLookup: (name, found) => found(null, name) } : {}),

@@ -1,7 +1,9 @@
 /** Redis as a cluster: our keys on one node, carts on all of them, and that node may change. */
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import test from 'ava'
-import { connectFailFast, ready } from '../../src/queues/redis.ts'
+import { connectFailFast, connectPatient, ready } from '../../src/queues/redis.ts'
+import { within } from '../../src/api/wait.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createSignInTries } from '../../src/api/operators/tries.ts'
 import { readConfig } from '../../src/config.ts'
@@ -96,6 +98,34 @@ test.serial('the node with our keys is killed under a crowd: its replica takes o
   const sold = bought(answers)
   t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
 })
+
+test.serial(
+  'a cluster that is down while the node with our keys stands still: connections open, and the workers go on without their watchdog',
+  async (t) => {
+    const id = shop.catalog.product({ stock: 1000 })
+    const redis = connectPatient(group.url, createLogger('silent'))
+    t.teardown(() => redis.disconnect())
+    await ready(redis)
+    group.ours.freeze() // it is the master again, and has no replica
+    t.teardown(() => group.ours.thaw())
+    const another = group.masters.find((node) => node !== group.ours)!
+    await until(
+      async () => String(await group.ask(another, 'CLUSTER', 'INFO')),
+      (info) => info.includes('cluster_state:fail'),
+    )
+    // As BullMQ does with a connection on which it waited in vain: it takes no more jobs until this promise settles.
+    redis.disconnect()
+    await once(redis, 'end')
+    await t.notThrowsAsync(within(10_000, redis.connect()))
+    group.ours.thaw()
+
+    const answers = await untilServed(shop, id)
+
+    const sold = bought(answers)
+    t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+    t.notRegex((await shop.get('/order/metrics')).body, /^order_part_rebuilds_total\S* [1-9]/m)
+  },
+)
 
 test.serial('a cluster that does not let it in ends the start, and no password is in the log', async (t) => {
   const service = await startProcess(t, [], { ...shop.env, REDIS_URL: group.url.replace(/:[^:@]*@/, ':wrong-password@') })

@@ -2,8 +2,8 @@
 import type { Answer, Shop } from './shop.ts'
 import { until } from './until.ts'
 
-/** Most often it takes ten seconds. A worker that does not come back by itself is built anew by its watchdog, which waits for 30 s. */
-const BACK_WITHIN_MS = 60_000
+/** Most often it takes ten seconds. A worker has to come back by itself: its watchdog would build it anew after 30 s. */
+const BACK_WITHIN_MS = 25_000
 
 /** Customers come one after the other until one is served. @returns all answers */
 export async function untilServed(shop: Shop, productId: number): Promise<Answer[]> {

@@ -1,8 +1,7 @@
 /** The command that shows the ledger: what Catalog's books should say of each product, what is in doubt, and what was mended. */
 import type { Catalog } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
-import { type LedgerEntry, listProducts, readHolders, readLedger, readMendings } from '../db/ledger-view.ts'
-import { createStockLedger } from '../db/stock-ledger.ts'
+import { type LedgerEntry, listProducts, readHolders, readLedger, readMendings, readUndecided } from '../db/ledger-view.ts'
 import { MAX_INTEGER } from '../model.ts'
 import { type Command, UsageError } from './command.ts'
 import { type CatalogSays, forJson, type Product, row, rowHeading, shown } from './product.ts'
@@ -26,7 +25,8 @@ export const ledger: Command = {
       const ids = named.length > 0 ? named : await listProducts(pool, { onlyNotable: values.doubts === true, limit: LISTED_AT_MOST + 1 })
       const entries = await readLedger(pool, ids.slice(0, LISTED_AT_MOST))
       const says = values.catalog ? await ask(tools.catalog(), entries) : undefined
-      const undecided = isWhole || values.json ? await createStockLedger(pool).undecided(entries.map(({ productId }) => productId)) : []
+      const met = entries.map(({ productId }) => productId)
+      const undecided = isWhole || values.json ? await readUndecided(pool, met) : []
       const products: Product[] = []
       for (const entry of entries) {
         const { productId } = entry

@@ -1,6 +1,5 @@
 /** How a product of the ledger is shown: as a row of a list, whole, or as JSON. */
-import type { LedgerEntry, Mending, OpenDoubt } from '../db/ledger-view.ts'
-import type { UndecidedPieces } from '../db/stock-ledger.ts'
+import type { LedgerEntry, Mending, OpenDoubt, UndecidedPieces } from '../db/ledger-view.ts'
 import { shownTime, table } from './shown.ts'
 
 /** What Catalog says of a product, or why it did not say anything. */

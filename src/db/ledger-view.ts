@@ -3,7 +3,7 @@ import { sql } from 'slonik'
 import { z } from 'zod'
 import type { StockVerb } from '../model.ts'
 import type { Pool } from './pool.ts'
-import { type Books, type Doubt, heldOf, type MendingReason, stockVerb } from './stock-ledger.ts'
+import { type Books, type Doubt, heldOf, type MendingReason, stockVerb, type ToldDoubt, type Undecided } from './stock-ledger.ts'
 
 /** A doubt as people see it. `attempt` is null for a mending call. */
 export interface OpenDoubt extends Omit<Doubt, 'id'> {
@@ -112,6 +112,37 @@ export async function readMendings(pool: Pool, productId: number, limit: number)
   const rows = await pool.any(sql.type(mendingRow)`
     select at, verb, qty, answer, why, order_id from order_service.mendings where product_id = ${productId} order by at desc, id desc limit ${limit}`)
   return rows.map(({ order_id: orderId, ...rest }) => ({ ...rest, orderId }))
+}
+
+/** An {@link Undecided} as it stands on record. `sold`: nobody chose; pieces restocked too many were sold before they could be taken back. */
+export interface UndecidedPieces extends Pick<Undecided, 'tooMany' | 'tooFew'> {
+  productId: number
+  why: 'two-stories' | 'sold'
+  taken: ToldDoubt[]
+  doubts: ToldDoubt[]
+  at: Date
+}
+
+const told = z.array(z.object({ verb: stockVerb, qty: z.int(), orderId: z.int().nullable(), since: z.coerce.date() }))
+const undecidedRow = z.object({
+  product_id: z.int(),
+  why: z.enum(['two-stories', 'sold']),
+  too_many: z.int(),
+  too_few: z.int(),
+  taken: told,
+  doubts: told,
+  at: z.date(),
+})
+
+/**
+ * What several stories fitted, the latest first, for as long as the reaper keeps it: a piece that Catalog offers too many or too few
+ * after faults is among these.
+ */
+export async function readUndecided(pool: Pool, productIds: readonly number[]): Promise<UndecidedPieces[]> {
+  const rows = await pool.any(sql.type(undecidedRow)`
+    select product_id, why, too_many, too_few, taken, doubts, at from order_service.undecided
+    where product_id = any(${sql.array(productIds, 'int4')}) order by id desc`)
+  return rows.map(({ product_id: productId, too_many: tooMany, too_few: tooFew, ...rest }) => ({ productId, tooMany, tooFew, ...rest }))
 }
 
 /** Orders that hold a product and are not paid, the latest first: sold twice, one of them has to be told. */

@@ -2,7 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { type Line, type ProductQty, productsOf } from '../model.ts'
-import type { Attempt } from './checkouts.ts'
+import type { Attempt } from './checkout-statements.ts'
 import type { Pool } from './pool.ts'
 
 /** An open checkout that no job has touched for a while. */

@@ -2,7 +2,7 @@
 import { type FragmentSqlToken, sql } from 'slonik'
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
-import type { Attempt } from './checkouts.ts'
+import type { Attempt } from './checkout-statements.ts'
 import type { Pool } from './pool.ts'
 
 /** A call that may have happened, or may still happen. */
@@ -55,18 +55,8 @@ export interface Undecided {
   taken: readonly Doubt[]
 }
 
-/** An {@link Undecided} as it stands on record. `sold`: nobody chose; pieces restocked too many were sold before they could be taken back. */
-export interface UndecidedPieces {
-  productId: number
-  why: 'two-stories' | 'sold'
-  tooMany: number
-  tooFew: number
-  taken: ToldDoubt[]
-  doubts: ToldDoubt[]
-  at: Date
-}
-
-type ToldDoubt = Pick<Doubt, 'verb' | 'qty' | 'orderId' | 'since'>
+/** A doubt as it stands in `undecided`. */
+export type ToldDoubt = Pick<Doubt, 'verb' | 'qty' | 'orderId' | 'since'>
 
 export type MendingAnswer = 'done' | 'refused' | 'unknown'
 
@@ -96,16 +86,6 @@ const booksRow = z.object({
 export const stockVerb = z.enum(['reserve', 'commit', 'restock', 'release'])
 const doubtRow = z.object({ id: z.int(), verb: stockVerb, qty: z.int(), since: z.date(), order_id: z.int().nullable() })
 const sendingRow = doubtRow.extend({ epoch: z.int() })
-const told = z.array(z.object({ verb: stockVerb, qty: z.int(), orderId: z.int().nullable(), since: z.coerce.date() }))
-const undecidedRow = z.object({
-  product_id: z.int(),
-  why: z.enum(['two-stories', 'sold']),
-  too_many: z.int(),
-  too_few: z.int(),
-  taken: told,
-  doubts: told,
-  at: z.date(),
-})
 const nothing = z.object({})
 const epochRow = z.object({ product_id: z.int(), epoch: z.int() })
 
@@ -323,18 +303,6 @@ export function createStockLedger(pool: Pool) {
       await pool.query(sql.prepared('forget-old-doubts', nothing)`
         delete from order_service.doubts
         where product_id = ${productId} and looked_at is not null and since < clock_timestamp() - ${ageMs}::float8 * interval '1 ms'`)
-    },
-
-    /**
-     * What several stories fitted, the latest first, for as long as the reaper keeps it: a piece that Catalog offers too many or too few
-     * after faults is among these.
-     * @param productIds all of them, where none is named
-     */
-    async undecided(productIds: readonly number[] = []): Promise<UndecidedPieces[]> {
-      const rows = await pool.any(sql.type(undecidedRow)`
-        select product_id, why, too_many, too_few, taken, doubts, at from order_service.undecided
-        where ${productIds.length === 0} or product_id = any(${sql.array([...productIds], 'int4')}) order by id desc`)
-      return rows.map(({ product_id: productId, too_many: tooMany, too_few: tooFew, ...rest }) => ({ productId, tooMany, tooFew, ...rest }))
     },
 
     /** Neither extras nor doubts: nothing is left for the mender. */

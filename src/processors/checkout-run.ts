@@ -1,5 +1,5 @@
 /** What the steps of a checkout share while one attempt drives it, and how they fail. */
-import type { Attempt, Delivery, ShipmentCall } from '../db/checkouts.ts'
+import type { Attempt, Delivery, ShipmentCall } from '../db/checkout-statements.ts'
 import type { ProductAtIntent } from '../db/intents.ts'
 import type { Outcome, RecoveryPoint, Rejection } from '../model.ts'
 import type { ReserveRecord } from './reserve-record.ts'

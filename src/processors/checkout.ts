@@ -4,8 +4,9 @@
  * goes on from what is on record.
  */
 import { DelayedError, type Job } from 'bullmq'
-import type { Attempt, Checkouts, Ended } from '../db/checkouts.ts'
 import type { Shipping } from '../clients/shipping.ts'
+import type { Attempt, Ended } from '../db/checkout-statements.ts'
+import type { Checkouts } from '../db/checkouts.ts'
 import type { Outcome, StepName } from '../model.ts'
 import { backoffMs, checkoutPayload, type CheckoutTask } from '../queues/checkout.ts'
 import type { StockParts } from '../stock/stock-call.ts'

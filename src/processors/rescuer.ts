@@ -2,7 +2,8 @@
  * The rescuer: drives on what has lost its job, ends what is past its deadline, and writes down the calls of the dead. It runs in every
  * worker, at its start and by a timer; two at once do no harm, since each of its deeds holds only where nobody was quicker.
  */
-import type { Attempt, Checkouts } from '../db/checkouts.ts'
+import type { Attempt } from '../db/checkout-statements.ts'
+import type { Checkouts } from '../db/checkouts.ts'
 import { strandedPayments } from '../db/payment-events.ts'
 import type { Pool } from '../db/pool.ts'
 import { doubtAbandoned, keepAlive, overdueCheckouts, strandedCheckouts } from '../db/rescue.ts'

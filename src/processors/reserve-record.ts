@@ -3,7 +3,8 @@
  * its own are a third of what a checkout costs PostgreSQL. Until it is written the leases stay, and a crash leaves a call in doubt,
  * as a crash before any record does.
  */
-import type { Checkouts, Epochs } from '../db/checkouts.ts'
+import type { Epochs } from '../db/checkout-statements.ts'
+import type { Checkouts } from '../db/checkouts.ts'
 import type { Outcome } from '../model.ts'
 import type { Clock } from '../stock/mending.ts'
 import type { StockCallDone, StockFault } from '../stock/stock-call.ts'

@@ -1,6 +1,7 @@
 /** One product at a time: our rows of it in PostgreSQL, a Catalog in memory that does what it is told call by call, and a clock that the test moves. */
 import type { Catalog } from '../../src/clients/catalog.ts'
 import { NoAnswer } from '../../src/clients/http.ts'
+import { readUndecided, type UndecidedPieces } from '../../src/db/ledger-view.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createStockLedger, type DoubtfulCall } from '../../src/db/stock-ledger.ts'
 import type { StockVerb } from '../../src/model.ts'
@@ -25,6 +26,8 @@ export interface Counter extends MendingParts {
   shelf: Map<number, { inStock: number; reserved: number }>
   /** Every call in its order: `reserve 2`, or `look`, and when it came. */
   journal: { productId: number; call: string; at: number }[]
+  /** What the ledger lists of a product as undecided, the latest first. */
+  undecided(productId: number): Promise<UndecidedPieces[]>
   /** What the next calls of a product do, looks aside; then it acts again. */
   script(productId: number, ...behaviours: Behaviour[]): void
   /** Every call of a product does so from now on. */
@@ -103,6 +106,7 @@ export async function openCounter(): Promise<Counter> {
     dsn: database.dsn,
     catalog,
     ledger: createStockLedger(pool),
+    undecided: (productId) => readUndecided(pool, [productId]),
     clock: {
       now: () => now,
       wallTime: () => now,

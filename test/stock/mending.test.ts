@@ -132,7 +132,7 @@ test.serial('what was mended stands on record, with why, and for which order the
     { verb: 'commit', qty: 2, answer: 'done', why: 'hold-of-nobody', order_id: null },
     { verb: 'restock', qty: 2, answer: 'done', why: 'stock-short', order_id: null },
   ])
-  t.deepEqual(await counter.ledger.undecided([id]), [])
+  t.deepEqual(await counter.undecided(id), [])
 })
 
 test.serial(
@@ -144,7 +144,7 @@ test.serial(
     counter.shelf.get(id)!.inStock = 10
     counter.script(id, 'refuses')
     t.like(await mended(id), { agreed: false })
-    const found = await counter.ledger.undecided([id])
+    const found = await counter.undecided(id)
     t.like(found, { length: 2 })
     t.like(found[0], { productId: id, why: 'sold', tooMany: 2, tooFew: 0 })
     t.like(found[1], { productId: id, why: 'two-stories', tooMany: 0, tooFew: 2 })
@@ -226,7 +226,7 @@ test.serial('pieces restocked too many that Catalog does not give back were sold
       { verb: 'follow', qty: 3, answer: 'seen' },
     ],
   )
-  t.like(await counter.ledger.undecided([id]), { length: 1, 0: { why: 'sold', tooMany: 3, tooFew: 0 } })
+  t.like(await counter.undecided(id), { length: 1, 0: { why: 'sold', tooMany: 3, tooFew: 0 } })
   t.true((await mended(id)).agreed)
   t.deepEqual(counter.asked(id), ['reserve 3'])
 })

@@ -1,8 +1,8 @@
 /** The tables in memory do what PostgreSQL does: the same verbs, said to both, get the same answers and leave the same rows. */
 import test from 'ava'
 import { createCheckouts } from '../../../src/db/checkouts.ts'
-import { createIntents } from '../../../src/db/intents.ts'
 import { receive } from '../../../src/db/inbox.ts'
+import { createIntents } from '../../../src/db/intents.ts'
 import { applied, bury, leavePayment, resumePayment, strandedPayments } from '../../../src/db/payment-events.ts'
 import { createPayments } from '../../../src/db/payments.ts'
 import { connectPool, type Pool } from '../../../src/db/pool.ts'
@@ -50,6 +50,7 @@ function inMemory(): Side {
       mendings: rows.ledger.tables.mendings
         .map(({ productId, verb, qty, answer, orderId, why }) => `${productId} ${verb} ${qty} ${answer} ${orderId ?? null} ${why ?? null}`)
         .sort(),
+      undecided: rows.ledger.tables.undecided.map(({ productId, why, tooMany, tooFew }) => `${productId} ${why} ${tooMany} ${tooFew}`),
       checkouts: [...rows.checkouts].map(
         ([id, row]) => `${id} ${row.state} ${row.recoveryPoint} ${row.attempt} ${row.reserveCall} ${row.shipmentCall}`,
       ),
@@ -126,6 +127,7 @@ function inPostgres(pool: Pool, dsn: string): Side {
         (await rowsOf(`select concat_ws(' ', product_id, verb, qty, answer, coalesce(order_id::text, 'null'), coalesce(why, 'null')) as row
           from order_service.mendings`)) as string[]
       ).sort(),
+      undecided: await rowsOf(`select concat_ws(' ', product_id, why, too_many, too_few) as row from order_service.undecided order by id`),
       checkouts: await rowsOf(`select concat_ws(' ', order_id, state, recovery_point, attempt, reserve_call, shipment_call) as row
         from order_service.checkouts order by order_id`),
       orders: ((await rowsOf(`select concat_ws(' ', id, status) as row from public.orders`)) as string[]).sort(),
@@ -262,8 +264,6 @@ function nextStep(chance: Chance, orders: number, events: number): Step {
     ifMet(async (side) => side.ledger.cannotHold(id, await epochOf(side, id))),
     ifMet(async (side) => side.ledger.agreed(id, await epochOf(side, id), (await side.ledger.read(id)).doubts)),
     ({ ledger }) => ledger.forgetOld(id, age),
-    async ({ ledger }) =>
-      (await ledger.undecided(age === 0 ? [] : [id])).map(({ productId, why, tooMany, tooFew }) => ({ productId, why, tooMany, tooFew })),
     ({ ledger }) => ledger.isAtPeace(id),
     ({ ledger }) => ledger.inDoubt(),
     ({ ledger }) => ledger.count(),

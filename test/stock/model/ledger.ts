@@ -1,13 +1,7 @@
 /** The tables of products, doubts and mendings in memory, with the verbs of src/db/stock-ledger.ts: ledger.test.ts holds the two together. */
-import {
-  type Books,
-  type Doubt,
-  type DoubtfulCall,
-  effectOf,
-  type MendingReason,
-  type StockLedger,
-  type UndecidedPieces,
-} from '../../../src/db/stock-ledger.ts'
+
+import type { UndecidedPieces } from '../../../src/db/ledger-view.ts'
+import { type Books, type Doubt, type DoubtfulCall, effectOf, type MendingReason, type StockLedger } from '../../../src/db/stock-ledger.ts'
 import type { ProductQty, StockVerb } from '../../../src/model.ts'
 
 /** Verbs that answer at once. */
@@ -206,8 +200,6 @@ export function playLedger(
       const isOld = (doubt: DoubtRow) => doubt.productId === productId && doubt.lookedAt !== null && doubt.since.getTime() < now() - ageMs
       remove(tables.doubts.filter(isOld).map(({ id }) => id))
     },
-    undecided: (productIds = []) =>
-      tables.undecided.filter(({ productId }) => productIds.length === 0 || productIds.includes(productId)).toReversed(),
     isAtPeace(productId) {
       const row = products.get(productId)
       return row !== undefined && !needs(row, productId) && !mendingSince.has(productId)

@@ -2,10 +2,11 @@
  * The rows of checkouts, orders and payment events in memory, with the verbs of src/db/checkouts.ts, payments.ts, payment-events.ts and
  * rescue.ts as far as stock is concerned: ledger.test.ts holds them to those.
  */
-import type { Attempt, Checkouts, Ended, ShipmentCall } from '../../../src/db/checkouts.ts'
+import type { Attempt, Ended, ShipmentCall } from '../../../src/db/checkout-statements.ts'
+import type { Checkouts } from '../../../src/db/checkouts.ts'
 import type { ProductAtIntent } from '../../../src/db/intents.ts'
-import type { Payable, Payments } from '../../../src/db/payments.ts'
 import type { PaymentAttempt } from '../../../src/db/payment-events.ts'
+import type { Payable, Payments } from '../../../src/db/payments.ts'
 import type { StrandedCheckout } from '../../../src/db/rescue.ts'
 import type { DoubtfulCall } from '../../../src/db/stock-ledger.ts'
 import type { Outcome, PaymentResult, ProductQty, RecoveryPoint, Rejection } from '../../../src/model.ts'

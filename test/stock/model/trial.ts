@@ -254,8 +254,8 @@ export async function trial(seed: number, changed: Partial<Knobs> = {}, hear?: (
         productId,
         wrongHold: reserved - leaked.get(productId)! - rows.heldOf(productId),
         wrongStock: inStock - (arrived.get(productId)! - (paid.get(productId) ?? 0)),
-        undecided: rows.ledger
-          .undecided([productId])
+        undecided: rows.ledger.tables.undecided
+          .filter((one) => one.productId === productId)
           .reduce((sum, { tooMany, tooFew }) => ({ tooMany: sum.tooMany + tooMany, tooFew: sum.tooFew + tooFew }), {
             tooMany: 0,
             tooFew: 0,

@@ -4,7 +4,8 @@
  */
 import { NoAnswer } from '../../../src/clients/http.ts'
 import type { Shipping } from '../../../src/clients/shipping.ts'
-import type { Attempt, Checkouts, Ended } from '../../../src/db/checkouts.ts'
+import type { Attempt, Ended } from '../../../src/db/checkout-statements.ts'
+import type { Checkouts } from '../../../src/db/checkouts.ts'
 import type { ProductAtIntent } from '../../../src/db/intents.ts'
 import type { PaymentAttempt } from '../../../src/db/payment-events.ts'
 import type { StepName } from '../../../src/model.ts'

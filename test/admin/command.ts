@@ -19,7 +19,8 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 
 /** What `bin/order-admin` runs, with nothing in its environment but this. */
 export function startAdmin(args: readonly string[], env: Record<string, string>): Running {
-  const child = spawn(process.execPath, ['src/order-admin.ts', ...args], { cwd: root, env: { PATH: process.env.PATH, ...env } })
+  const { PATH, NODE_COMPILE_CACHE } = process.env
+  const child = spawn(process.execPath, ['src/order-admin.ts', ...args], { cwd: root, env: { PATH, NODE_COMPILE_CACHE, ...env } })
   const said = Promise.all([once(child, 'close'), text(child.stdout), text(child.stderr)]).then(([[code], out, err]) => ({
     code: code as number | null,
     out,

@@ -56,8 +56,8 @@ export const protections: Record<Protection, readonly Replacement[]> = {
 
   epoch: [
     patientStatements,
-    { file: 'db/checkouts.ts', code: 'where s.epoch is distinct from h.epoch', instead: 'where false' },
-    { file: 'db/checkouts.ts', code: ' and s.epoch = w.epoch, false)', instead: ', false)' },
+    { file: 'db/checkout-statements.ts', code: 'where s.epoch is distinct from h.epoch', instead: 'where false' },
+    { file: 'db/checkout-statements.ts', code: ' and s.epoch = w.epoch, false)', instead: ', false)' },
   ],
 
   'offsets-last': [
@@ -72,31 +72,35 @@ export const protections: Record<Protection, readonly Replacement[]> = {
 
   'conditional-completion': [
     {
-      file: 'db/checkouts.ts',
+      file: 'db/checkout-statements.ts',
       code: "where l.state = 'OPEN' and l.attempt = i.attempt and l.deadline_at > clock_timestamp()\n          and (",
       instead: 'where (',
     },
     {
-      file: 'db/checkouts.ts',
+      file: 'db/checkout-statements.ts',
       code: "set state = 'CREATED', recovery_point",
       instead: "set state = 'CREATED', outcome = null, recovery_point",
     },
   ],
 
   'outbox-in-the-transaction': [
-    { file: 'db/checkouts.ts', code: 'from won join inp using (order_id)', instead: 'from won join inp using (order_id) where false' },
     {
-      file: 'db/checkouts.ts',
-      code: '  return inOrder(batch, rows)\n}\n\nasync function endAll(',
+      file: 'db/checkout-statements.ts',
+      code: 'from won join inp using (order_id)',
+      instead: 'from won join inp using (order_id) where false',
+    },
+    {
+      file: 'db/checkout-statements.ts',
+      code: '  return inOrder(batch, rows, createdOf)\n}\n\nexport async function endAll(',
       instead: `  await new Promise((resolve) => setTimeout(resolve, 1000))
   await pool.query(sql.unsafe\`
     insert into order_service.outbox (event_id, order_id, type, payload)
     select id, order_id, 'order.created', jsonb_build_object('type', 'order.created', 'order_id', order_id, 'event_id', id)
     from (select gen_random_uuid() as id, o.id as order_id from public.orders o where o.id = any(\${idsOf(batch)})) e\`)
-  return inOrder(batch, rows)
+  return inOrder(batch, rows, createdOf)
 }
 
-async function endAll(`,
+export async function endAll(`,
     },
   ],
 

@@ -9,7 +9,7 @@ export default {
   files: ['test/**/*.test.ts'],
   extensions: ['ts'],
   workerThreads: false,
-  concurrency: 3,
+  concurrency: 4,
   timeout: '120s',
   sortTestFiles: (a, b) => place(a) - place(b) || a.localeCompare(b),
 }

@@ -1,4 +1,4 @@
-/** Calls that come together travel together: what pays for the queue on the hot path (docs/decisions). */
+/** Calls that come together travel together: what pays for the queue on the hot path (docs/decisions/0002). */
 
 /** After a batch of more calls than this there is a crowd, and a little patience makes larger batches. */
 const CROWD = 2

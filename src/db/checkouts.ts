@@ -21,6 +21,7 @@ import {
   type Resumed,
   resume,
 } from './checkout-statements.ts'
+import type { RelayHere } from './outbox.ts'
 import { alone, type Pool } from './pool.ts'
 
 /** Deliveries that other processes' workers asked for stay in memory until so many newer ones have come. */
@@ -54,12 +55,6 @@ export interface Checkouts {
   cancel(orderId: number, rejection: Rejection): Promise<Ended>
   /** Notes what a failed attempt left, also where the checkout has been cancelled meanwhile. */
   leave(attempt: Attempt, fault: Fault): Promise<void>
-}
-
-/** The relay of this process: where it is the one that sends, it is woken by a call, since a NOTIFY costs 20 to 60 % of commits. */
-export interface RelayHere {
-  leads(): boolean
-  wake(): void
 }
 
 export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {

@@ -1,4 +1,4 @@
-/** The ledger as people and scrapes read it: what we hold and predict of each product, what is in doubt, what was mended. */
+/** The ledger as people and scrapes read it: what we hold and predict of each product, what is in doubt or undecided, what was mended. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { StockVerb } from '../model.ts'
@@ -87,7 +87,7 @@ const entryOf = (row: z.infer<typeof entryRow>): LedgerEntry => ({
 
 /**
  * One line of the history. `answer`: `happened` is a doubt that turned out to have happened; `seen` what nobody of ours did (`follow`,
- * `unexplained-hold`); the others are what Catalog said to a mending call.
+ * `unexplained-hold`); the others are what came of a mending call, `refused` also where it was never sent.
  */
 export interface Mending {
   at: Date

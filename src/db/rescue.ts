@@ -1,4 +1,4 @@
-/** Checkouts that nobody drives any more: found by what stands in PostgreSQL alone, since Redis may have lost every job. */
+/** What those who died may have left, checkouts and calls: found by what stands in PostgreSQL alone, since Redis may have lost every job. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { type Line, type ProductQty, productsOf } from '../model.ts'

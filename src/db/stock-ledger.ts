@@ -1,4 +1,4 @@
-/** What Catalog's books of a product should say: the rows of `products`, `doubts` and `mendings` (docs/stock.md). */
+/** What Catalog's books of a product should say: the rows of `products`, `doubts`, `mendings` and `undecided` (docs/stock.md). */
 import { type FragmentSqlToken, sql } from 'slonik'
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
@@ -249,7 +249,7 @@ export function createStockLedger(pool: Pool) {
       return row ? { ...doubtOf(row), epoch: row.epoch } : undefined
     },
 
-    /** What Catalog said to a mending call. One without an answer stays a doubt. */
+    /** What came of a mending call. One without an answer stays a doubt; one that was never sent counts as refused. */
     async answered(productId: number, doubt: Doubt, answer: MendingAnswer, why: MendingReason): Promise<void> {
       const { hold, stock } = answer === 'done' ? effectOf(doubt) : { hold: 0, stock: 0 }
       await pool.query(sql.prepared('answered', nothing)`

@@ -1,6 +1,6 @@
 /** The relays of the outbox and of dead letters, and what is watched of them: one that leads has to go round. */
 import type { Config } from '../config.ts'
-import type { RelayHere } from '../db/checkouts.ts'
+import type { RelayHere } from '../db/outbox.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Kafka } from '../kafka/client.ts'
 import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'

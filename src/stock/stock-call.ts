@@ -1,5 +1,6 @@
 /** One call that changes stock for an order: under the leases of its products, with what is in doubt mended first and afterwards. */
 import { NoAnswer } from '../clients/http.ts'
+import type { Epochs } from '../db/checkout-statements.ts'
 import type { ProductAtIntent } from '../db/intents.ts'
 import type { DoubtfulCall } from '../db/stock-ledger.ts'
 import type { StockVerb } from '../model.ts'
@@ -25,8 +26,6 @@ export interface StockCall {
   wanted(): Promise<boolean>
   looks: 'after-others' | 'always'
 }
-
-type Epochs = { productId: number; epoch: number }[]
 
 /** `done`: to be put on record by {@link StockCallDone.record}, which lets the leases go. */
 export type StockCallResult = StockCallDone | { answer: 'refused'; status: number; detail: string } | { answer: 'unwanted' }

@@ -42,7 +42,7 @@ export interface Evidence {
    * Pieces that our ledger took for somebody else's, by product: `followed` is what they changed Catalog's stock by, and so many of them
    * it lists as undecided, too many and too few.
    */
-  guesses: readonly { productId: number; followed: number; tooMany: number; tooFew: number }[]
+  follows: readonly { productId: number; followed: number; tooMany: number; tooFew: number }[]
   /** The rows of these three tables of the ledger, for whoever looks for the cause of a violation. */
   mendings: readonly unknown[]
   undecided: readonly unknown[]
@@ -77,7 +77,7 @@ export async function gather(
   { dsn, bootstrap, topic, neighbours }: { dsn: string; bootstrap: string; topic: string; neighbours: Neighbours },
   known: Gathered,
 ): Promise<Evidence> {
-  const [orders, books, paying, ledger, guesses, mendingCalls, [mendings, undecided, doubts], events] = await Promise.all([
+  const [orders, books, paying, ledger, follows, mendingCalls, [mendings, undecided, doubts], events] = await Promise.all([
     query(
       dsn,
       `select o.id, o.user_email as email, o.status, o.total_cents::float8 as "totalCents",
@@ -100,7 +100,7 @@ export async function gather(
       'select product_id as "productId", predicted_stock::int as predicted from order_service.products order by 1',
     ),
     // Nobody else brings stock here: what is followed is a doubt that fitted two stories (docs/stock.md), or was sold before it was taken back.
-    query<Evidence['guesses'][number]>(
+    query<Evidence['follows'][number]>(
       dsn,
       `select product_id as "productId", coalesce(followed, 0)::int as followed,
          coalesce(too_many, 0)::int as "tooMany", coalesce(too_few, 0)::int as "tooFew"
@@ -109,7 +109,7 @@ export async function gather(
          using (product_id)
        order by 1`,
     ),
-    query<{ calls: number }>(dsn, `select count(*)::int as calls from order_service.mendings where answer <> 'seen'`),
+    query<{ calls: number }>(dsn, `select count(*)::int as calls from order_service.mendings where answer not in ('seen', 'happened')`),
     Promise.all(['mendings', 'undecided', 'doubts'].map((table) => query(dsn, `select * from order_service.${table} order by id`))),
     readTopic(bootstrap, topic),
   ])
@@ -131,7 +131,7 @@ export async function gather(
     books: books[0]!,
     paying: paying.map(({ id }) => id),
     ledger,
-    guesses,
+    follows,
     mendingCalls: mendingCalls[0]!.calls,
     mendings: mendings!,
     undecided: undecided!,

@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { Answer, Told } from './customers.ts'
 import type { Errand } from './errands.ts'
 import type { Evidence } from './evidence.ts'
-import { piecesOff, tooManyGuesses, violationsOf } from './invariants.ts'
+import { piecesOff, tooManyOff, violationsOf } from './invariants.ts'
 
 const answer = (status: number, changes: Partial<Answer> = {}): Answer => ({
   status,
@@ -55,7 +55,7 @@ function evening(): Evidence {
     books: { consumed: 5, applied: 1, duplicate: 1, dead: 2, waiting: 0, passedBy: 1 },
     paying: [11],
     ledger: [{ productId: 1, predicted: 8 }],
-    guesses: [],
+    follows: [],
     mendingCalls: 0,
     mendings: [],
     undecided: [],
@@ -138,24 +138,24 @@ test('stock that is not what was paid, unless the ledger lists it', (t) => {
     "stock: product 1: Catalog's stock is off by -1; listed as undecided: 0 too many, 0 too few",
   )
   const ledger = [{ productId: 1, predicted: 7 }]
-  const guessed = { productId: 1, followed: -1, tooMany: 0, tooFew: 1 }
-  finds(t, (books) => ({ shelf: shelf(books), ledger, guesses: [guessed] }))
+  const follow = { productId: 1, followed: -1, tooMany: 0, tooFew: 1 }
+  finds(t, (books) => ({ shelf: shelf(books), ledger, follows: [follow] }))
   finds(
     t,
-    (books) => ({ shelf: shelf(books), ledger, guesses: [{ ...guessed, tooMany: 1, tooFew: 0 }] }),
+    (books) => ({ shelf: shelf(books), ledger, follows: [{ ...follow, tooMany: 1, tooFew: 0 }] }),
     "stock: product 1: Catalog's stock is off by -1; listed as undecided: 1 too many, 0 too few",
   )
   finds(
     t,
-    (books) => ({ shelf: shelf(books), ledger, guesses: [{ ...guessed, followed: -2, tooFew: 2 }] }),
+    (books) => ({ shelf: shelf(books), ledger, follows: [{ ...follow, followed: -2, tooFew: 2 }] }),
     "stock: product 1: Catalog's stock is off by -1, and our ledger followed -2",
   )
   t.deepEqual(piecesOff({ orders: evening().orders, shelf: shelf(evening()) }), [{ productId: 1, pieces: -1 }])
 })
 
-test('one guess in a thousand pieces is borne, two are not', (t) => {
-  t.deepEqual(tooManyGuesses(1, 1000), [])
-  t.deepEqual(tooManyGuesses(2, 1000), ['2 of 1000 pieces are guesses of the ledger'])
+test('one piece in a thousand may be wrong, two may not', (t) => {
+  t.deepEqual(tooManyOff(1, 1000), [])
+  t.deepEqual(tooManyOff(2, 1000), ["2 of 1000 pieces are wrong in Catalog's stock"])
 })
 
 test('an order without a shipment, or with two, and a second draft', (t) => {

@@ -2,8 +2,8 @@
 import type { Answer } from './customers.ts'
 import type { Evidence } from './evidence.ts'
 
-/** Of pieces sold, so many may be a guess of the ledger. */
-const MOST_GUESSED = 1 / 1000
+/** Of pieces sold, so many may be wrong in Catalog's stock, where the ledger lists them as undecided. */
+const MOST_OFF = 1 / 1000
 /** The service promises to end within 15 s; what its supervisor and a busy machine add is not its own. */
 const MOST_ENDING_MS = 17_000
 
@@ -56,7 +56,7 @@ const answers: Invariant = ({ told, orders }) => {
   })
 }
 
-const stock: Invariant = ({ orders, shelf, ledger, guesses }) => {
+const stock: Invariant = ({ orders, shelf, ledger, follows }) => {
   const piecesOf = (productId: number, status: string) =>
     sum(
       orders
@@ -70,7 +70,7 @@ const stock: Invariant = ({ orders, shelf, ledger, guesses }) => {
     const known = ledger.find((row) => row.productId === productId)
     if (known && known.predicted !== inStock) found.push(`product ${productId}: Catalog has ${inStock}, our ledger ${known.predicted}`)
     const missing = inStock - (stockBefore - piecesOf(productId, 'PAID'))
-    const { followed, tooMany, tooFew } = guesses.find((row) => row.productId === productId) ?? { followed: 0, tooMany: 0, tooFew: 0 }
+    const { followed, tooMany, tooFew } = follows.find((row) => row.productId === productId) ?? { followed: 0, tooMany: 0, tooFew: 0 }
     if (missing !== followed) found.push(`product ${productId}: Catalog's stock is off by ${missing}, and our ledger followed ${followed}`)
     if (missing > tooMany || -missing > tooFew)
       found.push(`product ${productId}: Catalog's stock is off by ${missing}; listed as undecided: ${tooMany} too many, ${tooFew} too few`)
@@ -90,8 +90,8 @@ export function piecesOff({ orders, shelf }: Pick<Evidence, 'orders' | 'shelf'>)
 export const piecesOf = (orders: Evidence['orders']): number => sum(orders.flatMap(({ items }) => items.map(({ qty }) => qty)))
 
 /** Over all seeds together, since one has hardly more than a thousand pieces. */
-export function tooManyGuesses(guessed: number, pieces: number): string[] {
-  return guessed > Math.ceil(pieces * MOST_GUESSED) ? [`${guessed} of ${pieces} pieces are guesses of the ledger`] : []
+export function tooManyOff(off: number, pieces: number): string[] {
+  return off > Math.ceil(pieces * MOST_OFF) ? [`${off} of ${pieces} pieces are wrong in Catalog's stock`] : []
 }
 
 const shipments: Invariant = ({ orders, shipments: all }) => {

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util'
 import { startKafka, startPostgres, startRedis } from '../support/services/index.ts'
 import { checkout } from '../support/services/state.ts'
 import { errandsOf } from './errands.ts'
-import { tooManyGuesses } from './invariants.ts'
+import { tooManyOff } from './invariants.ts'
 import { fullCounts, kinds, MOST_LATE_MS, planOf, tell } from './plan.ts'
 import { type Result, runSeed } from './seed.ts'
 import { carryOut } from './strikes.ts'
@@ -80,7 +80,7 @@ function sayResult(result: Result): void {
   say(`  answers: ${answers.join(', ')}; ${evidence.mendingCalls} mending calls`)
   say(`  finished ${seconds(finishedMs)} s after the last strike (${lastOpen || 'at once'}), books exact after ${seconds(exactMs)} s`)
   if (drafts.length > 0) say(`  drafts at Shipping of checkouts that became no order: ${drafts.join(', ')}`)
-  for (const { productId, pieces: off } of piecesOff) say(`  undecided: product ${productId}, ${off} pieces`)
+  for (const { productId, pieces: off } of piecesOff) say(`  Catalog's stock of product ${productId} is off by ${off}`)
   if (faults.length > 0) say(`  ended by themselves: ${faults.join(', ')}`)
   for (const violation of violations) say(`  VIOLATION ${violation}`)
   if (violations.length === 0) return
@@ -92,9 +92,9 @@ function sayResult(result: Result): void {
 /** The last lines: a table as it stands in docs/reliability.md. */
 function sayAll(results: readonly Result[]): void {
   const sum = (of: (result: Result) => number) => results.reduce((all, result) => all + of(result), 0)
-  const guessed = sum(({ piecesOff }) => piecesOff.reduce((all, { pieces }) => all + Math.abs(pieces), 0))
+  const off = sum(({ piecesOff }) => piecesOff.reduce((all, { pieces }) => all + Math.abs(pieces), 0))
   const pieces = sum((result) => result.pieces)
-  const tooMany = tooManyGuesses(guessed, pieces)
+  const tooMany = tooManyOff(off, pieces)
   const violations = sum((result) => result.violations.length) + tooMany.length
   for (const line of tooMany) say(`VIOLATION ${line}`)
   say('')
@@ -110,7 +110,7 @@ function sayAll(results: readonly Result[]): void {
   say(`| ended by themselves | ${sum(({ faults }) => faults.length)} |`)
   say(`| drafts of checkouts that became no order | ${sum(({ drafts }) => drafts.length)} |`)
   say(`| mending calls | ${sum(({ evidence }) => evidence.mendingCalls)} |`)
-  say(`| undecided pieces | ${guessed} |`)
+  say(`| pieces that Catalog has too many or too few | ${off} |`)
   say(`| nothing open after the last strike | at most ${seconds(Math.max(...results.map(({ finishedMs }) => finishedMs)))} s |`)
   say(`| books exact after the last strike | at most ${seconds(Math.max(...results.map(({ exactMs }) => exactMs)))} s |`)
   say(`| **violations** | **${violations}** |`)

@@ -32,7 +32,6 @@ export interface SeedOptions {
 }
 
 export interface Field extends Battlefield {
-  /** Of `order.events`. */
   /** Of everything that the service has in Redis. */
   prefix: string
   /** Messages on the payment topic, and how many of them the bridge has not committed yet. */

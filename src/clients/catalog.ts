@@ -1,7 +1,7 @@
 /** Catalog: the stock that orders are made of (wire contract, "Catalog"). */
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
-import { type Answer, detailOf, NoAnswer, type Neighbour } from './http.ts'
+import { type Answer, detailOf, NoAnswer, type Neighbour, saidByGateway } from './http.ts'
 
 /** What Catalog said to a change of stock; an answer that leaves open whether it happened is a {@link NoAnswer}. */
 export type StockAnswer = { answer: 'done' } | { answer: 'refused'; status: number; detail: string }
@@ -14,17 +14,20 @@ export interface StockChange {
   mayGo?: () => Promise<boolean>
 }
 
+/** Pieces of a product; `reserved` is part of what is in stock. */
+export interface CatalogBooks {
+  inStock: number
+  reserved: number
+}
+
 export interface Catalog {
   /** Whether a release may be asked for. Today's Catalog has none; it says so with a 404 or 405, which counts for ten minutes. */
   mayRelease(): boolean
   /** All items or none. @throws NoAnswer also on a 5xx, which Catalog may have sent after it acted */
   change(change: StockChange): Promise<StockAnswer>
   /** What Catalog's books say; a product that it does not know, or has no inventory of, has nothing. @throws NoAnswer */
-  look(productId: number): Promise<{ inStock: number; reserved: number }>
+  look(productId: number): Promise<CatalogBooks>
 }
-
-/** Of the 4xx, what a gateway says that waited in vain: the call may have got through. */
-const saidByGateway = new Set([408, 425, 499])
 
 /** For so long a Catalog is not asked again for the release that it did not have: a newer one may have come meanwhile. */
 const NO_RELEASE_LASTS_MS = 10 * 60_000
@@ -65,5 +68,6 @@ export function createCatalog(neighbour: Neighbour, now = () => performance.now(
 }
 
 function unclear(call: string, answer: Answer): NoAnswer {
-  return new NoAnswer(`catalog ${call}: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now() })
+  const settlesAt = saidByGateway.has(answer.status) ? answer.latestMs : performance.now()
+  return new NoAnswer(`catalog ${call}: ${detailOf(answer)}`, { sent: true, settlesAt })
 }

@@ -10,7 +10,12 @@ import type { Metrics } from '../telemetry/metrics.ts'
 export interface Answer {
   status: number
   body: unknown
+  /** On `performance.now()`: where a gateway answered, the call behind it may be under way until then. */
+  latestMs: number
 }
+
+/** What a gateway says that waited in vain, or got no clear answer itself: the call may still be under way behind it. */
+export const saidByGateway = new Set([408, 425, 499, 502, 504])
 
 /**
  * No answer. `sent` says whether the neighbour may have acted: false only where the connection was never made, so that the same
@@ -85,10 +90,12 @@ export function createNeighbour({ name, base, headers, concurrency, timeoutMs, m
   const place = pLimit(concurrency)
 
   async function send(call: Call): Promise<Answer> {
+    if (call.mayGo && !(await call.mayGo())) {
+      throw new NoAnswer(`${name} ${call.name} was not sent`, { sent: false, settlesAt: performance.now() })
+    }
     const sentAt = performance.now()
     const observe = (answer: string) =>
       metrics.neighbourSeconds.observe({ neighbour: name, call: call.name, answer }, (performance.now() - sentAt) / 1000)
-    if (call.mayGo && !(await call.mayGo())) throw new NoAnswer(`${name} ${call.name} was not sent`, { sent: false, settlesAt: sentAt })
     metrics.neighbourInFlight.inc({ neighbour: name })
     try {
       const response = await pool.request({
@@ -104,7 +111,7 @@ export function createNeighbour({ name, base, headers, concurrency, timeoutMs, m
       })
       const text = await response.body.text()
       observe(`${Math.floor(response.statusCode / 100)}xx`)
-      return { status: response.statusCode, body: json(text) }
+      return { status: response.statusCode, body: json(text), latestMs: sentAt + timeoutMs }
     } catch (error) {
       const sent = wasSent(error)
       observe(sent ? 'unanswered' : 'unsent')

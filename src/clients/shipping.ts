@@ -1,7 +1,7 @@
 /** Shipping: one draft an order, which cannot be deleted and must never be two (wire contract, "Shipping"). */
 import { z } from 'zod'
 import type { Address } from '../model.ts'
-import { detailOf, NoAnswer, type Neighbour } from './http.ts'
+import { detailOf, NoAnswer, type Neighbour, saidByGateway } from './http.ts'
 
 export interface ShipmentDraft extends Address {
   order_id: number
@@ -12,25 +12,26 @@ export interface ShipmentDraft extends Address {
 export type ShipmentAnswer = { answer: 'created' } | { answer: 'refused' | 'failed'; detail: string }
 
 export interface Shipping {
-  /** @throws NoAnswer where Shipping, or a gateway before it, leaves open what became of the call */
-  create(draft: ShipmentDraft, idempotencyKey: string): Promise<ShipmentAnswer>
+  /**
+   * @param mayGo asked when it is its turn: many may wait before it
+   * @throws NoAnswer where Shipping, or a gateway before it, leaves open what became of the call
+   */
+  create(draft: ShipmentDraft, idempotencyKey: string, mayGo?: () => Promise<boolean>): Promise<ShipmentAnswer>
   /** Whether Shipping has a shipment of the order. @throws NoAnswer */
   has(orderId: number): Promise<boolean>
 }
 
 const shipments = z.array(z.object({ order_id: z.int() }))
 
-/** A gateway's own errors: the call may still be under way behind it. */
-const fromGateway = new Set([408, 425, 499, 502, 504])
-
 export function createShipping(neighbour: Neighbour): Shipping {
   return {
-    async create(draft, idempotencyKey) {
-      const answer = await neighbour.call({ name: 'create', method: 'POST', path: '/shipping/v1/shipments', body: draft, idempotencyKey })
+    async create(draft, idempotencyKey, mayGo) {
+      const call = { name: 'create', method: 'POST', path: '/shipping/v1/shipments', body: draft, idempotencyKey } as const
+      const answer = await neighbour.call(mayGo ? { ...call, mayGo } : call)
       if (answer.status >= 200 && answer.status < 300) return { answer: 'created' }
-      if (answer.status >= 400 && answer.status < 500 && !fromGateway.has(answer.status))
+      if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status))
         return { answer: 'refused', detail: detailOf(answer) }
-      if (answer.status >= 500 && !fromGateway.has(answer.status)) return { answer: 'failed', detail: detailOf(answer) }
+      if (answer.status >= 500 && !saidByGateway.has(answer.status)) return { answer: 'failed', detail: detailOf(answer) }
       throw new NoAnswer(`shipping create: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now() })
     },
 

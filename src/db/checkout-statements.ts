@@ -93,9 +93,9 @@ const resumedRow = z.object({
 })
 const nothing = z.object({})
 const orderId = z.object({ order_id: z.int() })
-const createdRow = z.object({ order_id: z.int(), total_cents: z.int(), currency: z.string() })
+const createdRow = z.object({ order_id: z.int(), attempt: z.int(), total_cents: z.int(), currency: z.string() })
 
-const createdOf = (row: z.infer<typeof createdRow>): Created => ({
+const createdOf = (row: Omit<z.infer<typeof createdRow>, 'attempt'>): Created => ({
   state: 'CREATED',
   orderId: row.order_id,
   totalCents: row.total_cents,
@@ -230,7 +230,7 @@ export async function completeAll(pool: Pool, batch: Completion[], notify: boole
         select order_id from lock l join inp i using (order_id)
         where l.state = 'OPEN' and l.attempt = i.attempt and l.deadline_at > clock_timestamp()
           and (l.recovery_point = 'reserve-stock' or i.holds) and order_id not in (select order_id from mended)))
-      returning order_id, user_email, total_cents, currency, lines
+      returning order_id, attempt, user_email, total_cents, currency, lines
     ), orders as (
       insert into public.orders (id, user_email, status, total_cents, currency)
       select order_id, user_email, 'CREATED', total_cents, currency from won
@@ -245,10 +245,12 @@ export async function completeAll(pool: Pool, batch: Completion[], notify: boole
         'items', (select jsonb_agg(l - 'title_snapshot') from jsonb_array_elements(lines) l),
         'event_id', event_id, 'version', 1,
         'timestamp', to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
-      from won join inp using (order_id)
+      -- An attempt that was taken over may be in one batch with the one that did.
+      from won join (select distinct on (order_id, attempt) order_id, attempt, event_id from inp) i using (order_id, attempt)
     )
-    select order_id, total_cents, currency, case when ${notify}::bool then pg_notify('order_outbox', '') end from won`)
-  return inOrder(batch, rows, createdOf)
+    select order_id, attempt, total_cents, currency, case when ${notify}::bool then pg_notify('order_outbox', '') end from won`)
+  const won = inOrder(batch, rows, (row) => row)
+  return batch.map(({ attempt }, i) => (won[i]?.attempt === attempt ? createdOf(won[i]) : undefined))
 }
 
 export async function endAll(pool: Pool, batch: Ending[]): Promise<(Ended | undefined)[]> {

@@ -248,13 +248,18 @@ function createPauses(): Pauses {
   }
 }
 
-/** Headers of one name stand together: that is how kafkajs hands them over. A time that is no date of ours is the nearest that is. */
+/**
+ * Headers of one name stand together: that is how kafkajs hands them over. It gathers them in an object that inherits, so that beside a
+ * header called `constructor` stands a function (and one called `__proto__` is lost). A time that is no date of ours is the nearest that is.
+ */
 function messageOf({ offset, key, value, headers = {}, timestamp }: KafkaMessage): Message {
   return {
     offset: BigInt(offset),
     key,
     value,
-    headers: Object.entries(headers).flatMap(([name, values]) => [values].flat().map((one) => [name, Buffer.from(one ?? '')] as const)),
+    headers: Object.entries(headers).flatMap(([name, values]) =>
+      [values].flat().flatMap((one) => (typeof one === 'function' ? [] : [[name, Buffer.from(one ?? '')] as const])),
+    ),
     sentAt: new Date(Math.min(Math.max(Number(timestamp), 0), LAST_DATE_MS)),
   }
 }

@@ -31,7 +31,7 @@ export function createDeadLetterRelay({ pool, ...terms }: RelayTerms & { pool: P
  * most tools for such topics read; Kafka Connect has none for the time. A letter that died twice has them twice: the last ones count.
  */
 function messageOf({ key, value, headers, fault, reason, topic, partition, offset, sentAt }: DeadLetter): Message {
-  const named: Record<string, Buffer[]> = {}
+  const named: Record<string, Buffer[]> = Object.create(null) // a header may be called `constructor`
   const added: [string, Buffer][] = [
     ['kafka_dlt-exception-fqcn', Buffer.from(fault)],
     ['kafka_dlt-exception-message', Buffer.from(reason)],

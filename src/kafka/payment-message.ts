@@ -20,10 +20,11 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
  */
 export function readPaymentMessage(message: Message): ReadMessage {
   try {
-    const fields = fieldsOf(message.value)
-    if (typeof fields.type !== 'string') throw new Unreadable(`type is ${kindOf(fields.type)}, no string`)
-    if (fields.type !== 'payment.succeeded' && fields.type !== 'payment.failed') return { ...message, read: 'passed-by' }
-    const event = eventOf(fields.type, fields)
+    const outer = objectOf(message.value)
+    const { type } = outer
+    if (typeof type !== 'string') throw new Unreadable(`type is ${kindOf(type)}, no string`)
+    if (type !== 'payment.succeeded' && type !== 'payment.failed') return { ...message, read: 'passed-by' }
+    const event = eventOf(type, fieldsOf(outer))
     return { ...message, read: 'event', event, identity: identityOf(event) }
   } catch (error) {
     // Whatever it is, it lies in this message, and the others go on.
@@ -37,13 +38,16 @@ export function unreadable(message: Message, reason: string): ReadMessage {
   return { offset, key, value, headers, sentAt, read: 'unreadable', reason, bytesHash: hashOf([base64(key), base64(value)]) }
 }
 
-/** The event's own fields, in an envelope those of `data` before those around it. */
-function fieldsOf(value: Buffer | null): Record<string, unknown> {
+function objectOf(value: Buffer | null): Record<string, unknown> {
   if (value === null) throw new Unreadable('there is no value')
   if (value.length === 0) throw new Unreadable('the value is empty')
   const outer = parse(decode(value))
   if (!isObject(outer)) throw new Unreadable(`the value is ${kindOf(outer)}, no object`)
-  const { data, ...around } = outer
+  return outer
+}
+
+/** The event's own fields, in an envelope those of `data` before those around it. */
+function fieldsOf({ data, ...around }: Record<string, unknown>): Record<string, unknown> {
   if (data === undefined || data === null) return around
   if (!isObject(data)) throw new Unreadable(`data is ${kindOf(data)}, no object`)
   const { type, order_id: orderId } = around

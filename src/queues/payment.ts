@@ -30,8 +30,10 @@ export const paymentJobId = (eventId: number) => `payment-${eventId}`
 /** So many share a job at the most: a worker process takes a job whole, and the others want some of a batch, too. */
 const MOST_IN_A_JOB = 32
 
-/** How long a look into the jobs counts, in ms. */
+/** How long a look into the jobs counts, in ms, from its end. */
 const LOOK_LASTS_MS = 500
+/** A look reads each job, on the connection that customers' leases are asked for with. */
+const MOST_LOOKED_INTO = 2000
 
 /** A fault lasts as long as it lasts. A try costs Catalog a call, and a customer's order waits at most so long after its return. */
 export const MOST_BACKOFF_MS = 10_000
@@ -67,6 +69,7 @@ export interface PaymentQueue {
   addAgain(events: readonly PaymentTask[], delayMs: number): Promise<void>
   /**
    * Whether another job that waits or runs has this event in it: whoever drove it too would take over from an attempt that is at work.
+   * True too where more than 2,000 jobs wait, which are too many to look into: a pause does no harm.
    * Asked of Redis twice a second at the most, for all events together.
    */
   isInAnotherJob(eventId: number, jobId: string): Promise<boolean>
@@ -92,8 +95,9 @@ export function createPaymentQueue(redis: RedisConnection, prefix: string): Paym
     if (jobs.length > 0) await queue.addBulk(jobs)
   }
   const add: PaymentQueue['add'] = (events) => addJobs(events.map((event) => jobOf([event])))
-  let looked: { at: number; jobsOf: Promise<Map<number, Set<string>>> } | undefined
-  async function lookIntoJobs(): Promise<Map<number, Set<string>>> {
+  let looked: { endedAt: number; jobsOf: ReturnType<typeof lookIntoJobs> } | undefined
+  async function lookIntoJobs(): Promise<Map<number, Set<string>> | 'too many'> {
+    if ((await queue.getWaitingCount()) > MOST_LOOKED_INTO) return 'too many'
     const jobsOf = new Map<number, Set<string>>()
     for (const job of await queue.getJobs(['waiting', 'active'])) {
       if (!job) continue // it ended meanwhile
@@ -107,12 +111,13 @@ export function createPaymentQueue(redis: RedisConnection, prefix: string): Paym
   return {
     add,
     async isInAnotherJob(eventId, jobId) {
-      if (!looked || performance.now() - looked.at > LOOK_LASTS_MS) {
-        looked = { at: performance.now(), jobsOf: lookIntoJobs() }
-        looked.jobsOf.catch(() => void (looked = undefined))
+      if (!looked || performance.now() - looked.endedAt > LOOK_LASTS_MS) {
+        const look = { endedAt: Number.POSITIVE_INFINITY, jobsOf: lookIntoJobs() }
+        look.jobsOf.catch(() => {}).finally(() => (look.endedAt = performance.now()))
+        looked = look
       }
-      const jobs = (await looked.jobsOf).get(eventId)
-      return [...(jobs ?? [])].some((one) => one !== jobId)
+      const jobsOf = await looked.jobsOf
+      return jobsOf === 'too many' || [...(jobsOf.get(eventId) ?? [])].some((one) => one !== jobId)
     },
     async rescue(event) {
       if (!(await freeJobId(queue, paymentJobId(event.eventId)))) return false

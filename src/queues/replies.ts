@@ -14,7 +14,7 @@ export interface Replies {
   channel: string
   /** To be called before the job is added; `forget` when nobody waits any more. */
   expect(orderId: number): { outcome: Promise<Outcome>; forget: () => void }
-  close(): Promise<void>
+  close(): void
 }
 
 /** @param subscriber a patient connection: it subscribes again by itself after a reconnect */
@@ -39,9 +39,9 @@ export async function createReplies(subscriber: RedisConnection, prefix: string)
       const outcome = new Promise<Outcome>((resolve) => waiting.set(orderId, resolve))
       return { outcome, forget: () => waiting.delete(orderId) }
     },
-    async close() {
+    close() {
       subscriber.off('message', receive)
-      await subscriber.unsubscribe(channel).catch(() => {})
+      void subscriber.unsubscribe(channel).catch(() => {}) // while Redis is away it would wait for it
     },
   }
 }

@@ -47,7 +47,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   const shipping = createShipping(neighbour('shipping', config.SHIPPING_BASE, config.SHIPPING_CONCURRENCY))
 
   const leases = await createLeases({ redis, subscriber, prefix: config.REDIS_PREFIX, marker: base.leaseMarker, metrics })
-  closers.push(() => leases.close())
+  closers.push(async () => leases.close())
   const ledger = createStockLedger(pool)
   const clock: Clock = {
     now: () => performance.now(),

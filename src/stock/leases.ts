@@ -49,7 +49,7 @@ export interface Leases {
   take(wish: Wish): Promise<Lease>
   /** How many wait now. */
   waiting(): number
-  close(): Promise<void>
+  close(): void
 }
 
 /** What a lease has to last before a call is sent under it: the call's time-out, and 1.5 s to put its outcome on record. In ms. */
@@ -224,10 +224,10 @@ export async function createLeases({ redis, subscriber, prefix, marker, metrics 
         plan()
       }),
     waiting: () => waiters.size,
-    async close() {
+    close() {
       clearInterval(clock)
       subscriber.off('message', hear)
-      await subscriber.unsubscribe(channel).catch(() => {})
+      void subscriber.unsubscribe(channel).catch(() => {}) // while Redis is away it would wait for it
     },
   }
 }

@@ -2,7 +2,7 @@
  * Mending: our rows are right, and Catalog's books of a product are brought to them (docs/stock.md). One rule for every call that was
  * sent and not answered, for holds of cancelled checkouts, and for what leaked before us.
  */
-import type { Catalog } from '../clients/catalog.ts'
+import type { Catalog, CatalogBooks } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
 import {
   type Books,
@@ -56,7 +56,7 @@ const overtaken: Mended = { agreed: false, reason: 'somebody else mends it' }
 const nothingNew: Finding = { happened: [], unexplainedHold: 0, followedStock: 0, undecided: undefined }
 
 /** @returns undefined where Catalog says what we know */
-function understand(books: Books, says: { inStock: number; reserved: number }): Finding | undefined {
+function understand(books: Books, says: CatalogBooks): Finding | undefined {
   const hold = says.reserved - books.held - books.drift - books.extraHold
   const stock = says.inStock - books.predictedStock - books.extraStock
   if (hold === 0 && stock === 0) return undefined
@@ -76,15 +76,24 @@ interface MendingCall {
   why: MendingReason
 }
 
-/** What is needed to bring extras to nothing, one call at a time. Restock before anything else: while it is missing, pieces are offered to nobody. */
-function nextCall({ extraHold, extraStock }: Books, canRelease: boolean): MendingCall | undefined {
+/**
+ * What is needed to bring extras to nothing, one call at a time. Restock before anything else: while it is missing, pieces are offered to nobody.
+ * @param free pieces that Catalog would give: of a restock too many some may be sold already, and the others are taken back
+ */
+function nextCall({ extraHold, extraStock }: Books, { free, canRelease }: { free: number; canRelease: boolean }): MendingCall | undefined {
   if (extraStock < 0) return { verb: 'restock', qty: -extraStock, why: 'stock-short' }
-  // Without a release the stock is short after it: the next round restocks it.
-  if (extraHold > 0) return { verb: canRelease ? 'release' : 'commit', qty: extraHold, why: 'hold-of-nobody' }
+  if (extraHold > 0) {
+    // A commit takes a piece too many with its hold. Without a release, what it takes beyond those is restocked in the next round.
+    if (canRelease && extraStock <= 0) return { verb: 'release', qty: extraHold, why: 'hold-of-nobody' }
+    return { verb: 'commit', qty: canRelease ? Math.min(extraHold, extraStock) : extraHold, why: 'hold-of-nobody' }
+  }
   if (extraHold < 0) return { verb: 'reserve', qty: -extraHold, why: 'hold-missing' }
-  if (extraStock > 0) return { verb: 'reserve', qty: extraStock, why: 'stock-extra' } // the next round commits it
+  if (extraStock > 0) return { verb: 'reserve', qty: Math.min(extraStock, Math.max(free, 1)), why: 'stock-extra' } // the next round commits it
   return undefined
 }
+
+/** Refusals that say that there is no such piece. Any other one (a key that is wrong, too many calls) says nothing of the stock. */
+const saysNoStock = new Set([404, 409])
 
 /**
  * Works on one product, under its lease, until Catalog says what it should, its time is over, or Catalog has been asked often enough.
@@ -119,21 +128,22 @@ export async function mend(
         await clock.sleep(Math.min(1000, wait))
         continue
       }
-      const books = await look(epoch)
-      if (!books) return overtaken
-      const next = nextCall(books, catalog.mayRelease())
+      const seen = await look(epoch)
+      if (!seen) return overtaken
+      const { books, says } = seen
+      const next = nextCall(books, { free: says.inStock - says.reserved, canRelease: catalog.mayRelease() })
       if (!next) return (await ledger.agreed(productId, epoch, books.doubts)) ? { agreed: true, epoch, books } : overtaken
       if (calls === MOST_CALLS) return { agreed: false, reason: `${calls} calls did not bring it about` }
       calls += 1
       const doubt = await ledger.sending(productId, epoch, next.verb, next.qty)
       if (!doubt) return overtaken
       epoch = doubt.epoch
-      const answer = await send(doubt, next.why)
+      const { answer, status } = await send(doubt, next.why)
       metrics.mendings.inc({ verb: next.verb, answer })
       if (answer === 'done') metrics.mendedPieces.inc({ verb: next.verb }, next.qty)
       // One that Catalog turned out not to have is done without.
       if (answer === 'refused' && !(next.verb === 'release' && !catalog.mayRelease())) {
-        if (next.verb === 'reserve') await ledger.cannotHold(productId, epoch)
+        if (next.verb === 'reserve' && saysNoStock.has(status!)) await ledger.cannotHold(productId, epoch)
         return { agreed: false, reason: `catalog refused to ${next.verb} ${next.qty} of product ${productId}` }
       }
     }
@@ -145,12 +155,12 @@ export async function mend(
   }
 
   /** @returns our books of the product, with what Catalog says understood and written down; undefined where somebody else mends it since */
-  async function look(epoch: number): Promise<Books | undefined> {
+  async function look(epoch: number): Promise<{ books: Books; says: CatalogBooks } | undefined> {
     const says = await catalog.look(productId)
     let books = await ledger.read(productId)
     if (books.epoch !== epoch) return undefined
     let finding = understand(books, says)
-    if (!finding) return books
+    if (!finding) return { books, says }
     // A lease that was lost with Redis tells nobody of its call: our rows do.
     if ((finding.unexplainedHold !== 0 || finding.followedStock < 0) && (await ledger.doubtUnsettled(productId))) {
       books = await ledger.read(productId)
@@ -160,17 +170,17 @@ export async function mend(
     const { unexplainedHold, followedStock } = finding
     if (unexplainedHold !== 0) metrics.mendings.inc({ verb: 'unexplained-hold', answer: 'seen' })
     if (followedStock !== 0) metrics.mendings.inc({ verb: 'follow', answer: 'seen' })
-    return ledger.read(productId)
+    return { books: await ledger.read(productId), says }
   }
 
-  async function send(doubt: Doubt, why: MendingReason): Promise<MendingAnswer> {
+  /** @returns `status`: of a refusal */
+  async function send(doubt: Doubt, why: MendingReason): Promise<{ answer: MendingAnswer; status?: number }> {
     const { verb, qty } = doubt
-    let answer: MendingAnswer
+    let said: { answer: MendingAnswer; status?: number }
     try {
       // Each mending call is a call of its own, and has a key of its own.
       const idempotencyKey = `mending:${doubt.id}`
-      const said = await catalog.change({ verb, items: [{ productId, qty }], idempotencyKey, mayGo: () => lease.keep(enough) })
-      answer = said.answer
+      said = await catalog.change({ verb, items: [{ productId, qty }], idempotencyKey, mayGo: () => lease.keep(enough) })
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error
       // What was never sent did not happen, as little as what was refused; but there is nobody to ask on.
@@ -178,11 +188,11 @@ export async function mend(
         await ledger.answered(productId, doubt, 'refused', why)
         throw error
       }
-      answer = 'unknown'
+      said = { answer: 'unknown' }
       settledAt = error.settlesAt
       goesOnAt = Math.max(settledAt, clock.now() + PAUSE_MS)
     }
-    await ledger.answered(productId, doubt, answer, why)
-    return answer
+    await ledger.answered(productId, doubt, said.answer, why)
+    return said
   }
 }

@@ -34,7 +34,8 @@ async function landed(count: number): Promise<KafkaMessage[]> {
 test('bytes, keys and headers come through as they were, nothing stays nothing, and what is too large stays in the table', async (t) => {
   const [order] = await placeOrders(shop, 1, shop.catalog.product({ stock: 10 }))
   const sentAt = Date.now() - 5000
-  const told = { trace: ['a', 'b'], kind: Buffer.from([7]) }
+  // The last one is called like what every object inherits.
+  const told = { trace: ['a', 'b'], kind: Buffer.from([7]), constructor: 'c' }
   await shop.publish([
     { key: 'k', value: Buffer.from([0xff, 0, 1]), headers: told, partition: 2, timestamp: String(sentAt) },
     { key: null, value: null, partition: 2 },
@@ -58,6 +59,7 @@ test('bytes, keys and headers come through as they were, nothing stays nothing, 
   t.deepEqual([nothing!.key, nothing!.value], [null, null])
   t.deepEqual([empty!.key, empty!.value], [Buffer.alloc(0), Buffer.alloc(0)])
   t.deepEqual(bytes!.headers!.trace, [Buffer.from('a'), Buffer.from('b')])
+  t.deepEqual([bytes!.headers!.constructor].flat().at(-1), Buffer.from('c'))
   t.deepEqual(bytes!.headers!.kind, Buffer.from([7]))
   t.is(String(header(bytes!, 'kafka_dlt-exception-fqcn')), 'unreadable')
   t.is(String(header(bytes!, 'kafka_dlt-exception-message')), 'the value is not UTF-8')

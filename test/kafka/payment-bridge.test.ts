@@ -73,6 +73,7 @@ test.serial('poison of every kind stops nothing and loses no byte: what lies aro
     { key: '8', value: `{"type":"payment.succeeded","order_id":${orders[0]},"payment_id":"a\\u0000b"}` },
     { key: '8', value: `{"type":"payment.succeeded","order_id":${orders[0]},"payment_id":"\\ud800"}` },
     { key: '9', value: 'not JSON', headers: { trace: ['1', randomBytes(8)], '': 'no name' } },
+    { key: '9', value: 'named like what every object has', headers: { constructor: 'a', toString: ['b', 'c'], valueOf: 'd' } },
   ]
   for (const [i, message] of poison.entries()) await publish(good[i]!, { ...message, partition: 0 })
   await publish(...good.slice(poison.length))

@@ -78,6 +78,7 @@ test('a failed payment is read with its reason and code, cut to what is kept', (
 test('other types are passed by, whatever else they say', (t) => {
   for (const type of ['payment.refunded', 'payment.succeeded.v2', '', 'PAYMENT.SUCCEEDED']) {
     t.is(reading({ type, order_id: 'none of our business' }).read, 'passed-by')
+    t.is(reading({ type, data: 'neither is this' }).read, 'passed-by')
   }
 })
 

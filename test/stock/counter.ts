@@ -12,7 +12,7 @@ import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createDatabase, query } from '../support/database.ts'
 
 /** `silent`: acts without an answer. `lost`: neither acts nor answers. `late`: acts a minute later, without an answer. `error`: 500, and nothing done. */
-export type Behaviour = 'acts' | 'silent' | 'lost' | 'late' | 'error' | 'refuses' | 'unreachable'
+export type Behaviour = 'acts' | 'silent' | 'lost' | 'late' | 'error' | 'refuses' | 'unauthorized' | 'unreachable'
 
 export const CALL_TIMEOUT_MS = 5000
 export const LATE_MS = 60_000
@@ -86,6 +86,7 @@ export async function openCounter(): Promise<Counter> {
       }
       const does = constant.get(productId) ?? scripts.get(productId)?.shift() ?? 'acts'
       if (does === 'refuses') return { answer: 'refused', status: 409, detail: 'Insufficient stock' }
+      if (does === 'unauthorized') return { answer: 'refused', status: 401, detail: 'Not authenticated' }
       if (does === 'unreachable') throw new NoAnswer('ECONNREFUSED', { sent: false, settlesAt: now })
       if (does === 'error') throw new NoAnswer('status 500', { sent: true, settlesAt: now })
       if (does === 'late') due.push({ at: now + LATE_MS, act: () => act(productId, verb, qty) })

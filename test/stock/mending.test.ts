@@ -231,6 +231,39 @@ test.serial('pieces restocked too many that Catalog does not give back were sold
   t.deepEqual(counter.asked(id), ['reserve 3'])
 })
 
+test.serial('of pieces restocked too many, those that are not sold yet are taken back', async (t) => {
+  const id = await counter.product({ inStock: 4, drift: 2 })
+  counter.shelf.set(id, { inStock: 9, reserved: 6 })
+  await query(counter.dsn, 'update order_service.products set drift = 6 where product_id = $1', [id])
+  await extras(id, { stock: 5 })
+  t.like(await mended(id), { agreed: false })
+  t.deepEqual(counter.asked(id), ['reserve 3', 'commit 3', 'reserve 1'])
+  t.deepEqual(counter.shelf.get(id), { inStock: 6, reserved: 6 })
+  t.like(await counter.row(id), { predicted: 6, stock: 0, hold: 0 })
+  t.like(await counter.undecided(id), { length: 1, 0: { why: 'sold', tooMany: 2, tooFew: 0 } })
+})
+
+test.serial('pieces restocked too many are taken back by a commit also where Catalog has a release', async (t) => {
+  const id = await counter.product({ inStock: 4 })
+  counter.shelf.get(id)!.inStock = 6
+  await extras(id, { stock: 2 })
+  t.true((await withRelease(true, () => mended(id))).agreed)
+  t.deepEqual(counter.asked(id), ['reserve 2', 'commit 2'])
+  t.deepEqual(counter.shelf.get(id), { inStock: 4, reserved: 0 })
+})
+
+test.serial('a refusal that says nothing of the stock settles nothing: the extras stay until Catalog takes the key again', async (t) => {
+  const id = await counter.product({ inStock: 4 })
+  counter.shelf.get(id)!.inStock = 6
+  await extras(id, { stock: 2 })
+  counter.script(id, 'unauthorized')
+  t.like(await mended(id), { agreed: false })
+  t.like(await counter.row(id), { predicted: 4, stock: 2, unsellable: false })
+  t.deepEqual(await counter.undecided(id), [])
+  t.true((await mended(id)).agreed)
+  t.deepEqual(counter.shelf.get(id), { inStock: 4, reserved: 0 })
+})
+
 test.serial('a mending call without an answer that happened is known by what Catalog says after a call time-out', async (t) => {
   const id = await counter.product({ drift: 5 })
   counter.shelf.get(id)!.reserved = 7

@@ -86,21 +86,19 @@ export const protections: Record<Protection, readonly Replacement[]> = {
   'outbox-in-the-transaction': [
     {
       file: 'db/checkout-statements.ts',
-      code: 'from won join inp using (order_id)',
-      instead: 'from won join inp using (order_id) where false',
+      code: ' i using (order_id, attempt)',
+      instead: ' i using (order_id, attempt) where false',
     },
     {
       file: 'db/checkout-statements.ts',
-      code: '  return inOrder(batch, rows, createdOf)\n}\n\nexport async function endAll(',
+      code: '  const won = inOrder(batch, rows, (row) => row)\n',
       instead: `  await new Promise((resolve) => setTimeout(resolve, 1000))
   await pool.query(sql.unsafe\`
     insert into order_service.outbox (event_id, order_id, type, payload)
     select id, order_id, 'order.created', jsonb_build_object('type', 'order.created', 'order_id', order_id, 'event_id', id)
     from (select gen_random_uuid() as id, o.id as order_id from public.orders o where o.id = any(\${idsOf(batch)})) e\`)
-  return inOrder(batch, rows, createdOf)
-}
-
-export async function endAll(`,
+  const won = inOrder(batch, rows, (row) => row)
+`,
     },
   ],
 

@@ -72,6 +72,12 @@ export interface KafkaOptions {
 
 const REACH_MS = 1000
 
+/** kafkajs always begins with the first one: were that one silent, no probe would ever come to the second in its time. */
+function beginningAnywhere(brokers: readonly string[]): string[] {
+  const first = Math.floor(Math.random() * brokers.length)
+  return [...brokers.slice(first), ...brokers.slice(0, first)]
+}
+
 /** What the broker says of a record that it will never take. Other rejections (its clock, its disk, its leader) concern every record. */
 const faultsOfMessage = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD'])
 
@@ -96,7 +102,7 @@ export function createKafka({ brokers, clientId, security = {}, logger, requestT
   /** A client of its own for each use: what its connections are is then known, and they can be ended. */
   function client(sockets: Connections): Client {
     return new Client({
-      brokers: [...brokers],
+      brokers: beginningAnywhere(brokers),
       clientId,
       connectionTimeout: 2000,
       requestTimeout: requestTimeoutMs,

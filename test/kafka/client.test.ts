@@ -22,6 +22,22 @@ test('readiness tells of Kafka, and makes no topic by asking', async (t) => {
   t.false((await admin.listTopics().finally(() => admin.disconnect())).includes(shop.topic))
 })
 
+test('where the first broker is silent and another one is well, one look in a few finds Kafka', async (t) => {
+  const mute = createServer((socket) => void socket.on('error', () => {}).resume()).listen(0, '127.0.0.1')
+  t.teardown(() => mute.close())
+  await once(mute, 'listening')
+  const kafka = kafkaAt(`127.0.0.1:${(mute.address() as AddressInfo).port}`, process.env.KAFKA_BOOTSTRAP!)
+  await until(
+    () =>
+      kafka.reach().then(
+        () => true,
+        () => false,
+      ),
+    (found) => found,
+  )
+  t.pass()
+})
+
 test('a broker that is away, or stands still, is reported within a second or so, over one connection that is then cut', async (t) => {
   await t.throwsAsync(kafkaAt(`127.0.0.1:${await freePort()}`).reach())
 

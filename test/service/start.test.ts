@@ -150,6 +150,20 @@ test.serial('with PostgreSQL away it lives, says what is missing, and still ends
   t.is(await service.stop(), 0)
 })
 
+test.serial('with Redis away it ends in good order when it is asked to', async (t) => {
+  const redis = await startRedis({ name: 'test-start' })
+  t.teardown(redis.stop)
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const service = await startProcess(t, [], { ...environment(database.dsn), REDIS_URL: redis.url })
+  await service.logged('started')
+  await redis.kill()
+  await service.logged('Redis connection lost, reconnecting')
+
+  t.is(await service.stop(), 0)
+  await service.logged('ended')
+})
+
 test.serial('a checkout under way when it is asked to end is answered, and then it ends', async (t) => {
   const database = await createDatabase()
   t.teardown(database.drop)

@@ -68,6 +68,6 @@ export function createCatalog(neighbour: Neighbour, now = () => performance.now(
 }
 
 function unclear(call: string, answer: Answer): NoAnswer {
-  const settlesAt = saidByGateway.has(answer.status) ? answer.latestMs : performance.now()
+  const settlesAt = saidByGateway.has(answer.status) ? answer.settlesAt : performance.now()
   return new NoAnswer(`catalog ${call}: ${detailOf(answer)}`, { sent: true, settlesAt })
 }

@@ -10,8 +10,8 @@ import type { Metrics } from '../telemetry/metrics.ts'
 export interface Answer {
   status: number
   body: unknown
-  /** On `performance.now()`: where a gateway answered, the call behind it may be under way until then. */
-  latestMs: number
+  /** As of a {@link NoAnswer}: where a gateway answered, the call behind it may be under way until then. */
+  settlesAt: number
 }
 
 /** What a gateway says that waited in vain, or got no clear answer itself: the call may still be under way behind it. */
@@ -111,7 +111,7 @@ export function createNeighbour({ name, base, headers, concurrency, timeoutMs, m
       })
       const text = await response.body.text()
       observe(`${Math.floor(response.statusCode / 100)}xx`)
-      return { status: response.statusCode, body: json(text), latestMs: sentAt + timeoutMs }
+      return { status: response.statusCode, body: json(text), settlesAt: sentAt + timeoutMs }
     } catch (error) {
       const sent = wasSent(error)
       observe(sent ? 'unanswered' : 'unsent')

@@ -1,8 +1,8 @@
 /**
  * The statements on checkouts; those that come in crowds take many rows at once. What decides something holds only where the row is
- * still OPEN and, for whoever drives it, its attempt still the latest, and tells the loser so. Rows are locked in the order of their ids, and checkouts before products, so that no two statements wait for
- * each other. Rows are found by their ids alone: the partial index of OPEN ones is full of dead entries, and an estimate of few open rows
- * would choose it.
+ * still OPEN and, for whoever drives it, its attempt still the latest, and tells the loser so. Rows are locked in the order of their ids,
+ * and checkouts before products, so that no two statements wait for each other. Rows are found by their ids alone: the partial index of
+ * OPEN ones is full of dead entries, and an estimate of few open rows would choose it.
  */
 import { sql } from 'slonik'
 import { v7 as uuidv7 } from 'uuid'

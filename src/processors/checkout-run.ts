@@ -1,8 +1,15 @@
 /** What the steps of a checkout share while one attempt drives it, and how they fail. */
-import type { Attempt, Delivery, ShipmentCall } from '../db/checkout-statements.ts'
+import type { Attempt, Created, Delivery, ShipmentCall } from '../db/checkout-statements.ts'
 import type { ProductAtIntent } from '../db/intents.ts'
-import type { Outcome, RecoveryPoint, Rejection } from '../model.ts'
-import type { ReserveRecord } from './reserve-record.ts'
+import type { RecoveryPoint, Rejection } from '../model.ts'
+
+/** The record of the reserve that an attempt made. */
+export interface ReserveRecord {
+  /** Resolves when the hold is on record. @throws StepFault where it may not count, or got no answer */
+  written(): Promise<void>
+  /** Completes the checkout, and puts the hold on record along with it where that has not set out on its own. @throws as `written` does */
+  complete(): Promise<Created | undefined>
+}
 
 export interface CheckoutRun extends Attempt {
   products: readonly ProductAtIntent[]
@@ -18,7 +25,7 @@ export interface CheckoutRun extends Attempt {
   /** Read while Catalog is asked. */
   delivery: Promise<Delivery>
   /** Set by the last step. */
-  outcome?: Extract<Outcome, { state: 'CREATED' }>
+  outcome?: Created
 }
 
 /** What a customer gets whose checkout has lasted until its deadline. */

@@ -5,22 +5,14 @@
  */
 import type { Epochs } from '../db/checkout-statements.ts'
 import type { Checkouts } from '../db/checkouts.ts'
-import type { Outcome } from '../model.ts'
 import type { Clock } from '../stock/mending.ts'
 import type { StockCallDone, StockFault } from '../stock/stock-call.ts'
-import { type CheckoutRun, StepFault } from './checkout-run.ts'
+import { type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
 
 /** How long the completion is waited for: what others may lose who come for the same products meanwhile. */
 const PATIENCE_MS = 10
 
 export const CATALOG_UNREACHABLE = { status: 503, detail: 'Catalog is unreachable' }
-
-export interface ReserveRecord {
-  /** Resolves when the hold is on record. @throws StepFault where it may not count, or got no answer */
-  written(): Promise<void>
-  /** Completes the checkout, and puts the hold on record along with it where that has not set out on its own. @throws as `written` does */
-  complete(): Promise<Extract<Outcome, { state: 'CREATED' }> | undefined>
-}
 
 /** Where others want the products, or Shipping takes its time, the record sets out on its own. */
 export function recordOf(run: CheckoutRun, reserved: StockCallDone, checkouts: Checkouts, clock: Clock): ReserveRecord {

@@ -17,7 +17,7 @@ async function shippedAt(turn: number) {
       now = turn
       if (!(await mayGo!())) throw new NoAnswer('not sent', { sent: false, settlesAt: 0 })
       sent.push(name)
-      return { status: 201, body: {}, latestMs: 0 }
+      return { status: 201, body: {}, settlesAt: 0 }
     },
     close: async () => {},
   })

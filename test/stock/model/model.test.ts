@@ -61,7 +61,7 @@ test.serial('a seed is one history', async (t) => {
   t.deepEqual(await tell(), first)
 })
 
-for (const [name, knobs, isWrong] of [
+for (const [name, knobs, isWrong, firstSeed = 0] of [
   [
     'a lease',
     { lease: false },
@@ -69,11 +69,12 @@ for (const [name, knobs, isWrong] of [
   ],
   ['mending', { mend: false }, ({ wrongHolds }) => wrongHolds.length > 0],
   ['the mender', { mender: false }, ({ wrongHolds, unfinished }) => wrongHolds.length > 0 && unfinished.length > 0],
-  ['a freeze after a flush', { freeze: false, flushes: 1, betweenOrdersMs: 60, faultRate: 0.2 }, ({ overlaps }) => overlaps.length > 0],
-] satisfies [string, Partial<Knobs>, (figures: Figures) => boolean][]) {
+  // Rare: of the first 40 seeds it is 38 alone.
+  ['a freeze after a flush', { freeze: false, flushes: 1, betweenOrdersMs: 60, faultRate: 0.2 }, ({ overlaps }) => overlaps.length > 0, 30],
+] satisfies [string, Partial<Knobs>, (figures: Figures) => boolean, number?][]) {
   test.serial(`without ${name} the histories show wrong books`, async (t) => {
     let found: Figures | undefined
-    for (let from = 0; from < 200 && !found; from += 10) {
+    for (let from = firstSeed; from < firstSeed + 200 && !found; from += 10) {
       const figures = await figuresOf(from, 10, { ...short, faultRate: 0.01, ...knobs })
       if (isWrong(figures)) found = figures
     }

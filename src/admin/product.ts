@@ -1,9 +1,10 @@
 /** How a product of the ledger is shown: as a row of a list, whole, or as JSON. */
+import type { CatalogBooks } from '../clients/catalog.ts'
 import type { LedgerEntry, Mending, OpenDoubt, UndecidedPieces } from '../db/ledger-view.ts'
 import { shownTime, table } from './shown.ts'
 
 /** What Catalog says of a product, or why it did not say anything. */
-export type CatalogSays = { inStock: number; reserved: number } | { noAnswer: string }
+export type CatalogSays = CatalogBooks | { noAnswer: string }
 
 export interface Product {
   entry: LedgerEntry
@@ -21,7 +22,7 @@ const expected = ({ held, drift, extraHold, predictedStock, extraStock }: Ledger
   reserved: held + drift + extraHold,
 })
 
-function difference({ entry, says }: Product): { inStock: number; reserved: number } | undefined {
+function difference({ entry, says }: Product): CatalogBooks | undefined {
   if (!says || 'noAnswer' in says) return undefined
   const known = expected(entry)
   return { inStock: says.inStock - known.inStock, reserved: says.reserved - known.reserved }
@@ -91,7 +92,7 @@ export function shown(product: Product): string {
   ]
   if (says && 'noAnswer' in says) rows.push(['Catalog says', says.noAnswer])
   if (differs) {
-    const { inStock, reserved } = says as { inStock: number; reserved: number }
+    const { inStock, reserved } = says as CatalogBooks
     rows.push(['Catalog says', `reserved ${reserved} (${signed(differs.reserved)}), in_stock ${inStock} (${signed(differs.inStock)})`])
   }
   rows.push(['undecided', upTo(entry.undecided)])

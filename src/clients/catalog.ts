@@ -47,7 +47,7 @@ export function createCatalog(neighbour: Neighbour, now = () => performance.now(
         path: `/catalog/v1/inventory/${verb}`,
         body: { items: items.map(({ productId, qty }) => ({ product_id: productId, qty })) },
         idempotencyKey,
-        ...(mayGo ? { mayGo } : {}),
+        mayGo,
       })
       if (answer.status >= 200 && answer.status < 300) return { answer: 'done' }
       if (verb === 'release' && (answer.status === 404 || answer.status === 405)) noReleaseUntil = now() + NO_RELEASE_LASTS_MS

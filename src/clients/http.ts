@@ -42,7 +42,7 @@ export interface Call {
   body?: unknown
   idempotencyKey?: string
   /** Asked in the moment in which the call has its place: false, and nothing is sent. */
-  mayGo?: () => Promise<boolean>
+  mayGo?: (() => Promise<boolean>) | undefined
 }
 
 export interface Neighbour {

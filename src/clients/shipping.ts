@@ -26,8 +26,8 @@ const shipments = z.array(z.object({ order_id: z.int() }))
 export function createShipping(neighbour: Neighbour): Shipping {
   return {
     async create(draft, idempotencyKey, mayGo) {
-      const call = { name: 'create', method: 'POST', path: '/shipping/v1/shipments', body: draft, idempotencyKey } as const
-      const answer = await neighbour.call(mayGo ? { ...call, mayGo } : call)
+      const call = { name: 'create', method: 'POST', path: '/shipping/v1/shipments', body: draft, idempotencyKey, mayGo } as const
+      const answer = await neighbour.call(call)
       if (answer.status >= 200 && answer.status < 300) return { answer: 'created' }
       if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status))
         return { answer: 'refused', detail: detailOf(answer) }

@@ -5,6 +5,11 @@ export class PoolExhausted extends Error {
   override name = 'PoolExhausted'
 }
 
+/** For a watchdog's look: with all connections in use there is much to do, and none of them is dead. @throws any other error */
+export function unlessExhausted(error: unknown): undefined {
+  if (!(error instanceof PoolExhausted)) throw error
+}
+
 /**
  * At most `count` at a time. Whoever finds all places taken waits for `withinMs` at the most; where none was given or left for so long,
  * not at all: calls that wait behind each other in a batcher would otherwise wait once for each batch.

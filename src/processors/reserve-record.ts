@@ -1,7 +1,7 @@
 /**
  * The record of a reserve. It travels with the completion where that comes at once: a statement, a version of the row and a commit of
- * its own took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016). Until it is written the leases stay, and a crash leaves a call in doubt,
- * as a crash before any record does.
+ * its own took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016). Until it is written the leases stay, and a crash
+ * leaves a call in doubt, as a crash before any record does.
  */
 import type { Epochs } from '../db/checkout-statements.ts'
 import type { Checkouts } from '../db/checkouts.ts'

@@ -1,7 +1,7 @@
 /** The bridge from the payment topic to the payment jobs, with what is told of it. */
 import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
-import { PoolExhausted } from '../db/places.ts'
+import { unlessExhausted } from '../db/places.ts'
 import { createPaymentBridge } from '../kafka/payment-bridge.ts'
 import type { Base } from './connect.ts'
 import { renewable } from './renewable.ts'
@@ -32,10 +32,7 @@ export function startBridge(base: Base, checks: Check[]): void {
     async waiting() {
       const [behind] = await Promise.all([
         bridge.current().behind(AbortSignal.timeout(LOOK_MS)),
-        // All connections in use: there is much to do, and theirs are not dead.
-        pool.query(sql.unsafe`select 1`).catch((error) => {
-          if (!(error instanceof PoolExhausted)) throw error
-        }),
+        pool.query(sql.unsafe`select 1`).catch(unlessExhausted),
         redis.ping(),
       ])
       return behind.map(({ partition, mark }) => ({ what: `messages wait on partition ${partition}`, mark }))

@@ -1,7 +1,7 @@
 /** The relays of the outbox and of dead letters, and what is watched of them: one that leads has to go round. */
 import type { Config } from '../config.ts'
 import type { RelayHere } from '../db/outbox.ts'
-import { PoolExhausted } from '../db/places.ts'
+import { unlessExhausted } from '../db/places.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Kafka } from '../kafka/client.ts'
 import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'
@@ -53,13 +53,7 @@ function watchedRelay(name: string, relay: Renewable<Relay>, probe: Watched['pro
     name,
     required: false, // customers are served without it
     async waiting() {
-      // All connections in use: there is much to do, and this one is not dead.
-      const oldest = await relay
-        .current()
-        .oldestUnsent()
-        .catch((error) => {
-          if (!(error instanceof PoolExhausted)) throw error
-        })
+      const oldest = await relay.current().oldestUnsent().catch(unlessExhausted)
       return oldest === undefined ? [] : [{ what: 'messages wait to be sent', mark: `${relay.current().turns().tried}` }]
     },
     succeeded: () => relay.current().turns().succeeded,

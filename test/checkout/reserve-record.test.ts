@@ -2,14 +2,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { createCheckouts, type Checkouts } from '../../src/db/checkouts.ts'
-import { createIntents } from '../../src/db/intents.ts'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { CheckoutRun } from '../../src/processors/checkout-run.ts'
 import { recordOf } from '../../src/processors/reserve-record.ts'
 import { StockFault } from '../../src/stock/stock-call.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createDatabase, query } from '../support/database.ts'
-import { demoAddress } from '../support/shop.ts'
+import { opened } from '../support/intent.ts'
 import { until } from '../support/until.ts'
 
 let database: Awaited<ReturnType<typeof createDatabase>>
@@ -27,17 +26,7 @@ test.after.always(async () => {
 /** A checkout that Catalog has just held a piece for. `log` says which statements were sent, and when the leases were let go. */
 async function reserved(name: string, { contested = false, isPatient = true } = {}) {
   const log: string[] = []
-  const intended = await createIntents(pool).intend({
-    userEmail: `${name}@example.com`,
-    idempotencyKey: 'key',
-    requestHash: 'hash',
-    lines: [{ product_id: 1, qty: 1, unit_price_cents: 100, title_snapshot: 'Air Zoom' }],
-    address: demoAddress,
-    totalCents: 100,
-    budgetMs: 8000,
-  })
-  if (intended.claim !== 'new') throw new Error('not a new one')
-  const { orderId } = intended
+  const { orderId } = await opened(pool, { productId: 1, qty: 1, userEmail: `${name}@example.com` })
   const verbs = createCheckouts(pool)
   const checkouts: Checkouts = {
     ...verbs,

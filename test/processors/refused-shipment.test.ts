@@ -2,40 +2,23 @@
 import type { Job } from 'bullmq'
 import test from 'ava'
 import { createCheckouts } from '../../src/db/checkouts.ts'
-import { createIntents } from '../../src/db/intents.ts'
-import { connectPool, type Pool } from '../../src/db/pool.ts'
 import { createCheckoutProcessor } from '../../src/processors/checkout.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { query } from '../support/database.ts'
-import { demoAddress } from '../support/shop.ts'
+import { opened } from '../support/intent.ts'
 import { type Counter, leasesAtOnce, openCounter } from '../stock/counter.ts'
 
 let counter: Counter
-let pool: Pool
 test.before(async () => {
   counter = await openCounter()
-  pool = await connectPool(counter.dsn, { size: 2, logger: createLogger('silent') })
 })
-test.after.always(async () => {
-  await pool?.end()
-  await counter?.close()
-})
+test.after.always(() => counter?.close())
 
 test('a refused shipment does not settle a reserve whose record got no answer: the call stays in doubt', async (t) => {
   const productId = await counter.product()
-  const intended = await createIntents(pool).intend({
-    userEmail: 'ada@example.com',
-    idempotencyKey: 'key',
-    requestHash: 'hash',
-    lines: [{ product_id: productId, qty: 2, unit_price_cents: 100, title_snapshot: 'Air Zoom' }],
-    address: demoAddress,
-    totalCents: 200,
-    budgetMs: 8000,
-  })
-  if (intended.claim !== 'new') throw new Error('not a new one')
-  const { orderId, products } = intended
-  const verbs = createCheckouts(pool)
+  const { orderId, products } = await opened(counter.pool, { productId, qty: 2 })
+  const verbs = createCheckouts(counter.pool)
   const silent = async () => {
     throw new Error('PostgreSQL did not answer')
   }

@@ -1,8 +1,8 @@
 /** One product at a time: our rows of it in PostgreSQL, a Catalog in memory that does what it is told call by call, and a clock that the test moves. */
-import type { Catalog } from '../../src/clients/catalog.ts'
+import type { Catalog, CatalogBooks } from '../../src/clients/catalog.ts'
 import { NoAnswer } from '../../src/clients/http.ts'
 import { readUndecided, type UndecidedPieces } from '../../src/db/ledger-view.ts'
-import { connectPool } from '../../src/db/pool.ts'
+import { connectPool, type Pool } from '../../src/db/pool.ts'
 import { createStockLedger, type DoubtfulCall } from '../../src/db/stock-ledger.ts'
 import type { StockVerb } from '../../src/model.ts'
 import type { Leases } from '../../src/stock/leases.ts'
@@ -21,9 +21,10 @@ export const FOREVER = Number.MAX_SAFE_INTEGER
 
 export interface Counter extends MendingParts {
   dsn: string
+  pool: Pool
   clock: Clock & { pass(ms: number): void }
   /** What Catalog says of each product; one that is missing is a 404. */
-  shelf: Map<number, { inStock: number; reserved: number }>
+  shelf: Map<number, CatalogBooks>
   /** Every call in its order: `reserve 2`, or `look`, and when it came. */
   journal: { productId: number; call: string; at: number }[]
   /** What the ledger lists of a product as undecided, the latest first. */
@@ -106,6 +107,7 @@ export async function openCounter(): Promise<Counter> {
   return {
     dsn: database.dsn,
     catalog,
+    pool,
     ledger: createStockLedger(pool),
     undecided: (productId) => readUndecided(pool, [productId]),
     clock: {

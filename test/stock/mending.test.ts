@@ -1,11 +1,8 @@
 import test from 'ava'
 import { createCheckouts } from '../../src/db/checkouts.ts'
-import { createIntents } from '../../src/db/intents.ts'
-import { connectPool } from '../../src/db/pool.ts'
 import { mend, type MendingTerms } from '../../src/stock/mending.ts'
-import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from '../support/database.ts'
-import { demoAddress } from '../support/shop.ts'
+import { opened } from '../support/intent.ts'
 import { CALL_TIMEOUT_MS, type Counter, FOREVER, LATE_MS, openCounter } from './counter.ts'
 
 let counter: Counter
@@ -379,24 +376,10 @@ test.serial('nobody looks before a call without an answer can have acted', async
 
 test.serial('mending raises the epoch: a reserve of before can no longer go on record', async (t) => {
   const id = await counter.product()
-  const pool = await connectPool(counter.dsn, { size: 2, logger: createLogger('silent') })
-  try {
-    const intended = await createIntents(pool).intend({
-      userEmail: 'epoch@example.com',
-      idempotencyKey: 'key',
-      requestHash: 'hash',
-      lines: [{ product_id: id, qty: 2, unit_price_cents: 100, title_snapshot: 'Air Zoom' }],
-      address: demoAddress,
-      totalCents: 200,
-      budgetMs: 8000,
-    })
-    if (intended.claim !== 'new') throw new Error('not a new one')
-    const epochs = intended.products.map(({ epoch }) => ({ productId: id, epoch: epoch! }))
-    t.true((await mended(id)).agreed)
-    t.false(await createCheckouts(pool).recordReserved({ orderId: intended.orderId, attempt: 1 }, epochs))
-  } finally {
-    await pool.end()
-  }
+  const { orderId, products } = await opened(counter.pool, { productId: id, qty: 2 })
+  const epochs = products.map(({ epoch }) => ({ productId: id, epoch: epoch! }))
+  t.true((await mended(id)).agreed)
+  t.false(await createCheckouts(counter.pool).recordReserved({ orderId, attempt: 1 }, epochs))
 })
 
 for (const behaviour of ['error', 'lost'] as const) {

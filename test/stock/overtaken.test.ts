@@ -1,9 +1,7 @@
 /** Mending by one that is not alone: it was stopped and lost its lease, or Redis lost the leases of others. */
 import test from 'ava'
 import { createIntents } from '../../src/db/intents.ts'
-import { connectPool } from '../../src/db/pool.ts'
 import { mend } from '../../src/stock/mending.ts'
-import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from '../support/database.ts'
 import { demoAddress } from '../support/shop.ts'
 import { type Counter, FOREVER, openCounter } from './counter.ts'
@@ -87,11 +85,9 @@ test.serial('a commit of which only a lease told that Redis has lost is found in
 
 test.serial('so is the reserve of an open checkout; what is explained without them asks our rows for nothing', async (t) => {
   const id = await counter.product()
-  const pool = await connectPool(counter.dsn, { size: 1, logger: createLogger('silent') })
   const lines = [{ product_id: id, qty: 3, unit_price_cents: 1, title_snapshot: 'Air Zoom' }]
   const intent = { userEmail: 'ada@example.com', idempotencyKey: `product ${id}`, requestHash: '', lines, address: demoAddress }
-  await createIntents(pool).intend({ ...intent, totalCents: 3, budgetMs: 8000 })
-  await pool.end()
+  await createIntents(counter.pool).intend({ ...intent, totalCents: 3, budgetMs: 8000 })
 
   t.true((await mended(id)).agreed)
   t.deepEqual(await counter.doubts(id), [])

@@ -5,6 +5,8 @@ import type { Pool } from './pool.ts'
 
 const eventRow = z.object({ id: z.int(), order_id: z.int(), type: z.string(), value: z.string() })
 
+const nothing = z.object({})
+
 /** An event that Kafka has not acknowledged. */
 export interface OutboxEvent {
   /** Rises along the events of one order; events of different orders may become visible out of step. */
@@ -45,14 +47,14 @@ export async function readUnsent(pool: Pool, limit: number): Promise<OutboxEvent
 
 /** Kafka has acknowledged these. May be said again; a row that is set aside stays so. */
 export async function markSent(pool: Pool, ids: readonly number[]): Promise<void> {
-  await pool.query(sql.prepared('mark-sent', z.object({}))`
+  await pool.query(sql.prepared('mark-sent', nothing)`
     update order_service.outbox set sent_at = now()
     where id = any(${sql.array(ids, 'int8')}) and sent_at is null and set_aside_at is null`)
 }
 
 /** This event cannot be sent as it is; the others go on without it. A row that was sent meanwhile stays sent. */
 export async function setAside(pool: Pool, id: number, reason: string): Promise<void> {
-  await pool.query(sql.prepared('set-aside', z.object({}))`
+  await pool.query(sql.prepared('set-aside', nothing)`
     update order_service.outbox set set_aside_at = now(), set_aside_reason = ${reason}
     where id = ${id} and sent_at is null and set_aside_at is null`)
 }

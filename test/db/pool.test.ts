@@ -45,6 +45,20 @@ test.serial('the time-outs are set with the connection, and nothing is said of t
   )
 })
 
+test.serial('a statement is planned once for a connection, whatever its parameters', async (t) => {
+  const pool = await open(t, { size: 1 })
+  await pool.query(sql.unsafe`create table ordinary (id int primary key, state text)`)
+  await pool.query(sql.unsafe`insert into ordinary select n, 'waits' from generate_series(1, 10000) n`)
+  await pool.query(sql.unsafe`analyze ordinary`)
+  for (let run = 0; run < 10; run += 1) {
+    // One element: a plan of its own would be priced lower, since PostgreSQL expects ten where it does not know.
+    await pool.any(sql.prepared('by-ids', z.object({ id: z.int() }))`select id from ordinary where id = any(${sql.array([run], 'int4')})`)
+  }
+  const { generic, own } = await pool.one(sql.type(z.object({ generic: z.int(), own: z.int() }))`
+    select generic_plans as generic, custom_plans as own from pg_prepared_statements where name like '%by-ids%'`)
+  t.deepEqual({ generic, own }, { generic: 10, own: 0 })
+})
+
 test.serial('a backend that stands still loses its statement and its connection, and the pool goes on with another', async (t) => {
   const pool = await open(t, { size: 1, statementTimeoutMs: 500 })
   const { pid } = await pool.one(sql.type(z.object({ pid: z.int() }))`select pg_backend_pid() as pid`)

@@ -2,6 +2,7 @@
  * How the outcome gets back to the customer who waits: pub/sub on one channel per web process, 10 to 18 % cheaper than BullMQ's events.
  * A lost reply costs time, never truth: whoever waits also looks into PostgreSQL.
  */
+import { setImmediate } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
 import { batcher } from '../batcher.ts'
 import type { Outcome } from '../model.ts'
@@ -49,7 +50,7 @@ export async function createReplies(subscriber: RedisConnection, prefix: string)
 /**
  * Sends outcomes; those of one moment and one channel travel in one message.
  * @param here the replies of this process, where it has a web: they need no Redis
- * @returns a function that resolves when the outcome is on its way
+ * @returns a function that resolves when the outcome is on its way, or, here, when the customer's answer has been written
  */
 export function createReplier(redis: RedisConnection, here?: Replies): (replyTo: string, outcome: Outcome) => Promise<void> {
   const send = batcher(async (batch: { replyTo: string; outcome: Outcome }[]) => {
@@ -60,7 +61,9 @@ export function createReplier(redis: RedisConnection, here?: Replies): (replyTo:
     return batch.map(() => undefined)
   })
   return async (replyTo, outcome) => {
-    if (replyTo !== here?.channel) await send({ replyTo, outcome })
-    else here.deliver(outcome)
+    if (replyTo !== here?.channel) return send({ replyTo, outcome })
+    here.deliver(outcome)
+    // The customer's answer is written first: what a worker does at the end of its job would keep it 0.3 of 6 ms.
+    await setImmediate()
   }
 }

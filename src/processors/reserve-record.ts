@@ -10,7 +10,7 @@ import type { StockCallDone, StockFault } from '../stock/stock-call.ts'
 import { type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
 
 /** How long the completion is waited for: what others may lose who come for the same products meanwhile. */
-const PATIENCE_MS = 10
+const PATIENCE_MS = 25
 
 export const CATALOG_UNREACHABLE = { status: 503, detail: 'Catalog is unreachable' }
 

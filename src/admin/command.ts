@@ -1,13 +1,10 @@
 /** What a command of the operators is, and what it works with. */
 import type { ParseArgsConfig } from 'node:util'
-import { type Catalog, createCatalog } from '../clients/catalog.ts'
-import { createNeighbour } from '../clients/http.ts'
+import type { Catalog } from '../clients/catalog.ts'
 import type { AdminConfig, CatalogConfig } from '../config.ts'
 import { connectPool, type Pool, sqlState } from '../db/pool.ts'
-import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
-import { connectFailFast, ready } from '../queues/redis.ts'
+import type { PaymentQueue } from '../queues/payment.ts'
 import { createLogger } from '../telemetry/logger.ts'
-import { createMetrics } from '../telemetry/metrics.ts'
 
 /** The command line is wrong; nothing was done. */
 export class UsageError extends Error {}
@@ -41,7 +38,7 @@ export interface Tools {
   /** Connects when it is first asked for. @throws Unavailable */
   payments(): Promise<PaymentQueue>
   /** To look at: it connects with the first look. @throws ConfigError */
-  catalog(): Catalog
+  catalog(): Promise<Catalog>
   print(line: string): void
   close(): Promise<void>
 }
@@ -62,7 +59,12 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
       closers.push(() => pool.end())
       return pool
     }),
+    // What few commands use is loaded with its first use: the others are there in half the time.
     payments: once(async () => {
+      const [{ connectFailFast, ready }, { createPaymentQueue }] = await Promise.all([
+        import('../queues/redis.ts'),
+        import('../queues/payment.ts'),
+      ])
       const redis = connectFailFast(config.REDIS_URL, logger)
       closers.push(async () => redis.disconnect())
       await ready(redis).catch(() => {
@@ -72,7 +74,12 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
       closers.push(() => queue.close())
       return queue
     }),
-    catalog() {
+    async catalog() {
+      const [{ createNeighbour }, { createCatalog }, { createMetrics }] = await Promise.all([
+        import('../clients/http.ts'),
+        import('../clients/catalog.ts'),
+        import('../telemetry/metrics.ts'),
+      ])
       const { CATALOG_BASE: base, CATALOG_CONCURRENCY: concurrency, CALL_TIMEOUT_MS: timeoutMs } = readCatalog()
       const neighbour = createNeighbour({ name: 'catalog', base, headers: {}, concurrency, timeoutMs, metrics: createMetrics() })
       closers.push(() => neighbour.close())

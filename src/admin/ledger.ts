@@ -1,6 +1,6 @@
 /** The command that shows the ledger: what Catalog's books should say of each product, what is in doubt, and what was mended. */
 import type { Catalog } from '../clients/catalog.ts'
-import { NoAnswer } from '../clients/http.ts'
+import type { NoAnswer } from '../clients/http.ts'
 import { type LedgerEntry, listProducts, readHolders, readLedger, readMendings, readUndecided } from '../db/ledger-view.ts'
 import { MAX_INTEGER } from '../model.ts'
 import { type Command, UsageError } from './command.ts'
@@ -24,7 +24,7 @@ export const ledger: Command = {
       const pool = await tools.pool()
       const ids = named.length > 0 ? named : await listProducts(pool, { onlyNotable: values.doubts === true, limit: LISTED_AT_MOST + 1 })
       const entries = await readLedger(pool, ids.slice(0, LISTED_AT_MOST))
-      const says = values.catalog ? await ask(tools.catalog(), entries) : undefined
+      const says = values.catalog ? await ask(await tools.catalog(), entries) : undefined
       const met = entries.map(({ productId }) => productId)
       const undecided = isWhole || values.json ? await readUndecided(pool, met) : []
       const products: Product[] = []
@@ -60,8 +60,9 @@ async function ask(catalog: Catalog, entries: readonly LedgerEntry[]): Promise<M
       try {
         return [productId, await catalog.look(productId)]
       } catch (error) {
-        if (!(error instanceof NoAnswer)) throw error
-        return [productId, { noAnswer: error.message }]
+        const { name, message } = error as NoAnswer
+        if (name !== 'NoAnswer') throw error
+        return [productId, { noAnswer: message }]
       }
     }),
   )

@@ -6,10 +6,11 @@ import { type Html, html, type Insert } from './html.ts'
 
 /** All of it lies below this path, behind the gateway as before it: nothing is stripped. */
 export const HOME = '/order/admin'
+export const QUEUES = `${HOME}/queues`
 
 /** The pages, as the navigation shows them. */
 const pages = [
-  { path: `${HOME}/queues`, title: 'Queues' },
+  { path: QUEUES, title: 'Queues' },
   { path: `${HOME}/sign-out`, title: 'Sign out' },
 ]
 

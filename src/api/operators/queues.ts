@@ -4,10 +4,8 @@ import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import { KoaAdapter } from '@bull-board/koa'
 import type { Queue } from 'bullmq'
 import type { Middleware } from 'koa'
-import { HOME } from './layout.ts'
+import { HOME, QUEUES } from './layout.ts'
 import { boardPolicy } from './protection.ts'
-
-export const QUEUES = `${HOME}/queues`
 
 /**
  * What may be done there: a job is a wake-up, and these wake or let sleep. To add, copy or edit one is more: a copy of a running checkout

@@ -6,9 +6,8 @@ import type { Middleware } from 'koa'
 import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
-import { HOME, refusalPages } from './layout.ts'
+import { HOME, QUEUES, refusalPages } from './layout.ts'
 import { pageHeaders, sameOriginOnly } from './protection.ts'
-import { QUEUES, queueBoard } from './queues.ts'
 import { operatorsOnly } from './session.ts'
 import { readForm, showSignIn, showSignOut, signIn, type SignInParts, signOut } from './sign-in.ts'
 
@@ -44,10 +43,12 @@ export function operatorRoutes(parts: () => OperatorParts | undefined, readToken
     ctx.status = 303
     ctx.redirect(QUEUES)
   })
-  let board: Middleware | undefined
-  router.all('/queues{/*path}', ...guarded, (ctx, next) => {
-    board ??= queueBoard(present().queues)
-    return board(ctx, next)
+  let board: Promise<Middleware> | undefined
+  router.all('/queues{/*path}', ...guarded, async (ctx, next) => {
+    const { queues } = present()
+    // Loaded for the first who asks for it: a fifth of what it takes to start this service, in which few processes ever show it.
+    board ??= import('./queues.ts').then(({ queueBoard }) => queueBoard(queues))
+    return (await board)(ctx, next)
   })
   return router
 }

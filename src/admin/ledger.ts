@@ -60,7 +60,7 @@ async function ask(catalog: Catalog, entries: readonly LedgerEntry[]): Promise<M
       try {
         return [productId, await catalog.look(productId)]
       } catch (error) {
-        const { name, message } = error as NoAnswer
+        const { name, message } = error as NoAnswer // by its name: its module comes with an HTTP client, which most commands do without
         if (name !== 'NoAnswer') throw error
         return [productId, { noAnswer: message }]
       }

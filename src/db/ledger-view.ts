@@ -152,8 +152,11 @@ export async function readHolders(
   limit: number,
 ): Promise<{ orderId: number; qty: number; createdAt: Date }[]> {
   const rows = await pool.any(sql.type(z.object({ id: z.int(), qty: z.int(), created_at: z.date() }))`
-    select o.id, sum(i.qty) as qty, o.created_at from public.order_items i join public.orders o on o.id = i.order_id
-    where i.product_id = ${productId} and o.status = 'CREATED' group by o.id order by o.id desc limit ${limit}`)
+    with lines as materialized (  -- first: PostgreSQL does not know how rare the product is, and might go through all orders
+      select order_id, sum(qty) as qty from public.order_items where product_id = ${productId} group by order_id
+    )
+    select o.id, l.qty, o.created_at from lines l join public.orders o on o.id = l.order_id
+    where o.status = 'CREATED' order by o.id desc limit ${limit}`)
   return rows.map(({ id: orderId, created_at: createdAt, qty }) => ({ orderId, qty, createdAt }))
 }
 

@@ -50,7 +50,7 @@ export async function createReplies(subscriber: RedisConnection, prefix: string)
 /**
  * Sends outcomes; those of one moment and one channel travel in one message.
  * @param here the replies of this process, where it has a web: they need no Redis
- * @returns a function that resolves when the outcome is on its way, or, here, when the customer's answer has been written
+ * @returns a function that resolves when the outcome is on its way, or, here, a turn of the event loop after it was handed over
  */
 export function createReplier(redis: RedisConnection, here?: Replies): (replyTo: string, outcome: Outcome) => Promise<void> {
   const send = batcher(async (batch: { replyTo: string; outcome: Outcome }[]) => {

@@ -1,5 +1,5 @@
 /** Those that wait the longest begin first: behind all others they would leave the processors idle. */
-const longest = ['service/progress.test.ts', 'service/start.test.ts', 'service/redis-cluster.test.ts', 'torture/without.test.ts']
+const longest = ['service/progress.test.ts', 'service/start.test.ts', 'service/redis-cluster.test.ts']
 const place = (file) => {
   const at = longest.findIndex((end) => file.endsWith(end))
   return at === -1 ? longest.length : at

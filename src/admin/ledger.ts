@@ -1,6 +1,5 @@
 /** The command that shows the ledger: what Catalog's books should say of each product, what is in doubt, and what was mended. */
 import type { Catalog } from '../clients/catalog.ts'
-import type { NoAnswer } from '../clients/http.ts'
 import { type LedgerEntry, listProducts, readHolders, readLedger, readMendings, readUndecided } from '../db/ledger-view.ts'
 import { MAX_INTEGER } from '../model.ts'
 import { type Command, UsageError } from './command.ts'
@@ -55,14 +54,14 @@ export const ledger: Command = {
 
 /** Without leases: where a call of ours is under way, the two may differ for a moment. */
 async function ask(catalog: Catalog, entries: readonly LedgerEntry[]): Promise<Map<number, CatalogSays>> {
+  const { NoAnswer } = await import('../clients/http.ts') // Catalog has loaded it; most commands do without
   const said = await Promise.all(
     entries.map(async ({ productId }): Promise<[number, CatalogSays]> => {
       try {
         return [productId, await catalog.look(productId)]
       } catch (error) {
-        const { name, message } = error as NoAnswer // by its name: its module comes with an HTTP client, which most commands do without
-        if (name !== 'NoAnswer') throw error
-        return [productId, { noAnswer: message }]
+        if (!(error instanceof NoAnswer)) throw error
+        return [productId, { noAnswer: error.message }]
       }
     }),
   )

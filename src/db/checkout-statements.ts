@@ -9,7 +9,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { z } from 'zod'
 import type { Address, Outcome, ProductQty, RecoveryPoint, Rejection, StepName } from '../model.ts'
 import { productsOf } from '../model.ts'
-import type { Pool } from './pool.ts'
+import { nothing, type Pool } from './pool.ts'
 
 /** Products with the epochs that they had when a call was made about them. */
 export type Epochs = readonly { productId: number; epoch: number }[]
@@ -91,7 +91,6 @@ const resumedRow = z.object({
   shipment_call: z.enum(['unsent', 'answered', 'unknown']),
   lines: z.array(z.object({ product_id: z.int(), qty: z.int(), unit_price_cents: z.int(), title_snapshot: z.string() })),
 })
-const nothing = z.object({})
 const orderId = z.object({ order_id: z.int() })
 const createdRow = z.object({ order_id: z.int(), attempt: z.int(), total_cents: z.int(), currency: z.string() })
 

@@ -3,7 +3,7 @@ import { sql } from 'slonik'
 import { z } from 'zod'
 import type { DeadLetterFault } from '../model.ts'
 import { type Message, type ReadAgain, type ReadMessage, receiveAgain } from './inbox.ts'
-import type { Pool } from './pool.ts'
+import { nothing, type Pool } from './pool.ts'
 
 export interface DeadLetter extends Message {
   id: number
@@ -47,8 +47,6 @@ const letterRow = z.object({
   pruned_at: z.date().nullable(),
 })
 const headerList = z.array(z.tuple([z.string(), z.string()]))
-const nothing = z.object({})
-
 const columns = sql.fragment`l.id, l.event_id, e.order_id, l.topic, l.partition, l.kafka_offset, encode(l.key, 'base64') as key,
   encode(l.value, 'base64') as value, l.headers, l.sent_at, l.fault, l.reason, l.state, l.note, l.times, l.first_at, l.last_at, l.published_at, l.pruned_at`
 const letters = sql.fragment`order_service.dead_letters l left join order_service.payment_events e on e.id = l.event_id`

@@ -3,7 +3,7 @@ import { sql } from 'slonik'
 import { z } from 'zod'
 import { type DeadLetterFault, type PaymentEvent, type PaymentState, paymentStates } from '../model.ts'
 import type { WaitingEvent } from './payment-events.ts'
-import type { Pool, Transaction } from './pool.ts'
+import { nothing, type Pool, type Transaction } from './pool.ts'
 
 /** A message as the topic has it. Bytes are as they came; `headers` in the order in which they came. */
 export interface Message {
@@ -42,8 +42,6 @@ const eventRow = z.object({
   attempt: z.int(),
 })
 type EventRow = z.infer<typeof eventRow>
-const nothing = z.object({})
-
 const base64 = (bytes: Buffer | null) => bytes?.toString('base64') ?? null
 const bytesOf = (message: Message) => ({
   kafka_offset: String(message.offset),

@@ -1,11 +1,9 @@
 /** Events on their way to Kafka: what is unsent, what was sent, what cannot be sent. The rows themselves are written by whoever makes an event true. */
 import { sql } from 'slonik'
 import { z } from 'zod'
-import type { Pool } from './pool.ts'
+import { nothing, type Pool } from './pool.ts'
 
 const eventRow = z.object({ id: z.int(), order_id: z.int(), type: z.string(), value: z.string() })
-
-const nothing = z.object({})
 
 /** An event that Kafka has not acknowledged. */
 export interface OutboxEvent {

@@ -2,9 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { type DeadLetterFault, type PaymentResult, type PaymentState, paymentStates } from '../model.ts'
-import type { Pool } from './pool.ts'
-
-const nothing = z.object({})
+import { nothing, type Pool } from './pool.ts'
 
 /** An event that a job has to drive. `attempt` is null where one may have been begun before: the job takes a new number then. */
 export interface WaitingEvent {

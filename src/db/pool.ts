@@ -1,12 +1,16 @@
 /** The connection to PostgreSQL: slonik with rows checked by zod and values as JavaScript has them. */
 import { defaults } from 'pg'
 import { createPool, type DatabasePool, type DatabaseTransactionConnection, type Interceptor, SchemaValidationError } from 'slonik'
+import { z } from 'zod'
 import { readPostgresDsn } from '../config/postgres-dsn.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { places } from './places.ts'
 
 export type Pool = DatabasePool
 export type Transaction = DatabaseTransactionConnection
+
+/** The row of a statement that gives none, or of which nothing is read. */
+export const nothing = z.object({})
 
 /** slonik parses rows only where an interceptor does it. */
 const checkRows: Interceptor = {

@@ -3,7 +3,7 @@ import { sql } from 'slonik'
 import { z } from 'zod'
 import { type Line, type ProductQty, productsOf } from '../model.ts'
 import type { Attempt } from './checkout-statements.ts'
-import type { Pool } from './pool.ts'
+import { nothing, type Pool } from './pool.ts'
 
 /** An open checkout that no job has touched for a while. */
 export interface StrandedCheckout {
@@ -23,7 +23,7 @@ const strandedRow = z.object({
 export async function keepAlive(pool: Pool, attempts: readonly Attempt[]): Promise<void> {
   if (attempts.length === 0) return
   const input = JSON.stringify(attempts.map(({ orderId: order_id, attempt }) => ({ order_id, attempt })))
-  await pool.query(sql.prepared('keep-alive', z.object({}))`
+  await pool.query(sql.prepared('keep-alive', nothing)`
     with alive as materialized (
       select c.order_id from order_service.checkouts c
       join jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int) on t.order_id = c.order_id and t.attempt = c.attempt
@@ -84,7 +84,7 @@ export async function doubtAbandoned(pool: Pool, untouchedMs: number, limit: num
  * @param withinMs a mending call that was written down earlier is over
  */
 export async function mayHaveCalls(pool: Pool, withinMs: number): Promise<boolean> {
-  return pool.exists(sql.prepared('may-have-calls', z.object({}))`
+  return pool.exists(sql.prepared('may-have-calls', nothing)`
     (select from order_service.checkouts where state = 'OPEN' limit 1)
     union all (select from order_service.checkouts where state = 'CANCELLED' and reserve_call = 'unknown' limit 1)
     union all (select from order_service.payment_events where state = 'WAITING' limit 1)

@@ -3,13 +3,11 @@
  * of a request or of the whole payment topic, still finds them. Rows that somebody has locked are left for the next run.
  */
 import { sql } from 'slonik'
-import { z } from 'zod'
-import type { Pool } from './pool.ts'
+import { nothing, type Pool } from './pool.ts'
 
 /** Prunes at most `limit` rows that are older than `ageMs`. @returns how many it has pruned; fewer than `limit`: no more are due */
 export type Prune = (pool: Pool, ageMs: number, limit: number) => Promise<number>
 
-const nothing = z.object({})
 // Not clock_timestamp(), which no index serves.
 const before = (ageMs: number) => sql.fragment`now() - ${ageMs}::float8 * interval '1 ms'`
 

@@ -3,7 +3,7 @@ import { type FragmentSqlToken, sql } from 'slonik'
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
 import type { Attempt } from './checkout-statements.ts'
-import type { Pool } from './pool.ts'
+import { nothing, type Pool } from './pool.ts'
 
 /** A call that may have happened, or may still happen. */
 export interface Doubt {
@@ -86,7 +86,6 @@ const booksRow = z.object({
 export const stockVerb = z.enum(['reserve', 'commit', 'restock', 'release'])
 const doubtRow = z.object({ id: z.int(), verb: stockVerb, qty: z.int(), since: z.date(), order_id: z.int().nullable() })
 const sendingRow = doubtRow.extend({ epoch: z.int() })
-const nothing = z.object({})
 const epochRow = z.object({ product_id: z.int(), epoch: z.int() })
 
 const doubtOf = ({ order_id: orderId, ...rest }: z.infer<typeof doubtRow>): Doubt => ({ ...rest, orderId })

@@ -1,9 +1,8 @@
 /** Mending by one that is not alone: it was stopped and lost its lease, or Redis lost the leases of others. */
 import test from 'ava'
-import { createIntents } from '../../src/db/intents.ts'
 import { mend } from '../../src/stock/mending.ts'
 import { query } from '../support/database.ts'
-import { demoAddress } from '../support/shop.ts'
+import { opened } from '../support/intent.ts'
 import { type Counter, FOREVER, openCounter } from './counter.ts'
 
 let counter: Counter
@@ -85,9 +84,7 @@ test.serial('a commit of which only a lease told that Redis has lost is found in
 
 test.serial('so is the reserve of an open checkout; what is explained without them asks our rows for nothing', async (t) => {
   const id = await counter.product()
-  const lines = [{ product_id: id, qty: 3, unit_price_cents: 1, title_snapshot: 'Air Zoom' }]
-  const intent = { userEmail: 'ada@example.com', idempotencyKey: `product ${id}`, requestHash: '', lines, address: demoAddress }
-  await createIntents(counter.pool).intend({ ...intent, totalCents: 3, budgetMs: 8000 })
+  await opened(counter.pool, { productId: id, qty: 3 })
 
   t.true((await mended(id)).agreed)
   t.deepEqual(await counter.doubts(id), [])

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
+import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
 import { Client } from 'pg'
@@ -99,6 +100,21 @@ test('two runs at a time have a state directory each', async (t) => {
 
   t.is(third.directory, first.directory)
   await Promise.all([second.release(), third.release()])
+})
+
+test('nobody is handed a port of another’s block, also where both begin at the same one', async (t) => {
+  const ports = new URL('services/ports.ts', import.meta.url)
+  const code = `import { parentPort } from 'node:worker_threads'
+    import { freePort } from '${ports}'
+    parentPort.ref() // a thread that ended would give its block back
+    parentPort.postMessage(await freePort())`
+  // Threads have the process id in common, by which a block is chosen, and no module.
+  const threads = [1, 2, 3].map(() => new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`)))
+  const handedOut = await Promise.all(threads.map(async (thread) => (await once(thread, 'message'))[0] as number))
+  await Promise.all(threads.map((thread) => thread.terminate()))
+
+  const blocks = handedOut.map((port) => Math.floor(port / 200))
+  t.is(new Set(blocks).size, 3, blocks.join())
 })
 
 test('what failed is what the reporter says below its list of tests', (t) => {

@@ -1,24 +1,39 @@
 /** Free ports on the loopback interface. */
 import { once } from 'node:events'
 import { createServer } from 'node:net'
+import { tryLock } from './lock.ts'
 
 // Below the range the kernel takes outgoing ports from: a client that retries against a stopped server inside that range can
 // end up connected to itself, and then the server cannot come back on its port.
 const lowest = 20_000
-// Each process hands out ports of a block of its own, so that two which ask at one moment do not get the same.
-const block = 400
-const first = lowest + (process.pid % 30) * block
+// Each process hands out ports of a block of its own, and holds it until it ends: a port is seen to be free some seconds before its
+// server listens there, and another process would see the same.
+const block = 200
+const blocks = 60
 const handedOut = new Set<number>()
+let ours: Promise<number> | undefined
 
 /** A port on 127.0.0.1 that nobody listens on now and that this process has not handed out lately. */
 export async function freePort(): Promise<number> {
+  ours ??= takeBlock()
+  const first = await ours
   for (;;) {
     if (handedOut.size === block) handedOut.clear()
     const port = first + Math.floor(Math.random() * block)
-    if (handedOut.has(port) || !(await isFree(port))) continue
+    if (handedOut.has(port)) continue
     handedOut.add(port)
-    return port
+    if (await isFree(port)) return port
   }
+}
+
+/** @returns the first port of a block that no other process has */
+async function takeBlock(): Promise<number> {
+  for (let n = 0; n < blocks; n++) {
+    const number = (process.pid + n) % blocks
+    const lock = await tryLock(`ports-${number}`)
+    if (lock) return lowest + number * block
+  }
+  throw new Error(`All ${blocks} blocks of ports from ${lowest} are in use; end some of the runs that use them`)
 }
 
 async function isFree(port: number): Promise<boolean> {

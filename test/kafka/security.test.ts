@@ -11,7 +11,7 @@ import { createLogger } from '../../src/telemetry/logger.ts'
 import { startProcess } from '../support/service-process.ts'
 import { type Certificates, makeCertificates } from '../support/services/certificates.ts'
 import { type Kafka, startKafka } from '../support/services/index.ts'
-import { SASL_LOGIN } from '../support/services/kafka.ts'
+import { SASL_LOGIN } from '../support/services/kafka-distribution.ts'
 import { until } from '../support/until.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'order-service-kafka-'))

@@ -1,32 +1,22 @@
-/** Apache Kafka itself: one node in KRaft mode, from the jars that Maven fetches once. */
-import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+/** Apache Kafka itself: one node in KRaft mode. */
+import { existsSync } from 'node:fs'
+import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Kafka as Client, logLevel } from 'kafkajs'
 import { quietIdleConnections } from '../../../src/kafka/idle-timers.ts'
 import type { Certificates } from './certificates.ts'
 import { dockerJob } from './docker.ts'
-import { find, install, versionsIn } from './install.ts'
+import { type Distribution, findKafka, NODE_ID, SASL_LOGIN } from './kafka-distribution.ts'
 import { freePort } from './ports.ts'
-import { run } from './processes.ts'
 import { during, type Say } from './report.ts'
 import { type Server, startOnData, startServer } from './server.ts'
-import { claimInTurn } from './state.ts'
 
 /** `secured`: the addresses of its other listeners, for the login {@link SASL_LOGIN}; SSL wants a certificate of the client. */
 export type Kafka = Server & { bootstrap: string; port: number; secured: Record<SecuredProtocol, string> }
 
 type SecuredProtocol = 'SSL' | 'SASL_PLAINTEXT' | 'SASL_SSL'
 
-export const SASL_LOGIN = { username: 'shop', password: 'hunter2-of-kafka' }
-
 type Options = { directory: string; port?: number; fresh?: boolean; sessionTimeoutMs?: number; certificates?: Certificates; say: Say }
-
-const pom = join(import.meta.dirname, 'kafka', 'pom.xml')
-const oldestJava = 17
-// Quick to start and small, for a broker that has little to do.
-const jvm = ['-Xmx384m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-Dlog4j2.level=WARN']
 
 /** Starts a Kafka broker with its log in the directory. */
 export async function runKafka(options: Options): Promise<Kafka> {
@@ -42,9 +32,8 @@ export async function runKafka(options: Options): Promise<Kafka> {
   }
   const files = { log: `${home}.log`, pidFile: `${home}.pid` }
   const probe = () => answers(bootstrap)
-  const java = await findJava(say)
-  const libs = java && (await fetchJars(say))
-  if (!java || !libs) {
+  const distribution = await findKafka(say)
+  if (!distribution) {
     const job = dockerJob('kafka', directory, { KAFKA_PORT: port })
     const server = await during(say, `Kafka: starting in Docker on port ${port}`, () =>
       startServer({ title: 'Kafka', job: { ...job, ...files }, probe }),
@@ -58,9 +47,8 @@ export async function runKafka(options: Options): Promise<Kafka> {
   const properties = join(home, 'server.properties')
   const listeners = certificates ? securedListeners(ports, certificates) : {}
   await writeFile(properties, settings(data, port, await freePort(), sessionTimeoutMs, listeners))
-  const classPath = join(libs, '*')
   const job = {
-    command: [java, ...jvm, '-cp', classPath, 'kafka.Kafka', properties],
+    command: [...distribution.java, 'kafka.Kafka', properties],
     directory: home,
     stopSignal: 'SIGTERM' as const,
     graceMs: 10_000,
@@ -68,7 +56,7 @@ export async function runKafka(options: Options): Promise<Kafka> {
   }
   const server = await during(say, `Kafka: starting on port ${port} (data in ${data})`, () =>
     startOnData('Kafka', data, say, async () => {
-      await format(java, classPath, home, properties)
+      await format(distribution, data)
       return startServer({ title: 'Kafka', job, probe })
     }),
   )
@@ -80,8 +68,8 @@ function settings(data: string, port: number, controllerPort: number, sessionTim
   const also = (list: string | undefined) => (list ? `,${list}` : '')
   return Object.entries({
     'process.roles': 'broker,controller',
-    'node.id': 1,
-    'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
+    'node.id': NODE_ID,
+    'controller.quorum.voters': `${NODE_ID}@127.0.0.1:${controllerPort}`,
     listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}${also(listeners)}`,
     'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}${also(advertised)}`,
     'listener.security.protocol.map': `PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${also(protocols)}`,
@@ -136,55 +124,13 @@ function securedListeners(ports: Record<SecuredProtocol, number>, { ca, serverSt
   }
 }
 
-// meta.properties is the last file the format writes; without it the directory is half done.
-async function format(java: string, classPath: string, home: string, properties: string) {
-  const data = join(home, 'data')
+/** A directory without meta.properties holds no log of a broker. */
+async function format({ formatted }: Distribution, data: string) {
   if (existsSync(join(data, 'meta.properties'))) return
-  await rm(data, { recursive: true, force: true })
-  const { username, password } = SASL_LOGIN
-  const scram = ['SCRAM-SHA-256', 'SCRAM-SHA-512'].flatMap((name) => ['--add-scram', `${name}=[name=${username},password=${password}]`])
-  await run({
-    command: [java, ...jvm, '-cp', classPath, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties, ...scram],
-    log: join(home, 'format.log'),
-  })
-}
-
-const clusterId = 'b3JkZXItc2VydmljZS0xMQ' // 16 bytes in base64; any will do
-
-async function findJava(say: Say): Promise<string | undefined> {
-  const look = () =>
-    [
-      ...(process.env.JAVA_HOME ? [join(process.env.JAVA_HOME, 'bin', 'java')] : []),
-      ...(find('java') ? [find('java')!] : []),
-      ...versionsIn('/usr/lib/jvm').map((version) => join(version, 'bin', 'java')),
-    ].find((java) => versionOf(java) >= oldestJava)
-  return look() ?? ((await install(say, 'Kafka', ['default-jre-headless'])) ? look() : undefined)
-}
-
-function versionOf(java: string): number {
-  const { stderr } = spawnSync(java, ['-version'], { encoding: 'utf8' })
-  return Number(/version "(\d+)/.exec(stderr ?? '')?.[1] ?? 0)
-}
-
-/** The broker's jars in `.dev/kafka-<version>/libs`, one copy for all; `undefined` where there is no Maven to fetch them. */
-async function fetchJars(say: Say): Promise<string | undefined> {
-  const version = /kafka_2\.13<\/artifactId><version>([^<]+)/.exec(readFileSync(pom, 'utf8'))?.[1]
-  const turn = await claimInTurn(`kafka-${version}`)
-  try {
-    const libs = join(turn.directory, 'libs')
-    if (existsSync(libs)) return libs
-    if (!find('mvn') && !(await install(say, 'Kafka', ['maven']))) return undefined
-    const unfinished = `${libs}.unfinished`
-    await rm(unfinished, { recursive: true, force: true })
-    const command = ['mvn', '-B', '-f', pom, 'dependency:copy-dependencies', `-DoutputDirectory=${unfinished}`]
-    await during(say, `Kafka: fetching version ${version} with Maven (45 jars, 43 MB, once)`, () =>
-      run({ command, log: join(turn.directory, 'maven.log') }),
-    )
-    await rename(unfinished, libs)
-    return libs
-  } finally {
-    await turn.release()
-  }
+  const unfinished = `${data}.unfinished`
+  for (const directory of [data, unfinished]) await rm(directory, { recursive: true, force: true })
+  await cp(formatted, unfinished, { recursive: true })
+  await rename(unfinished, data)
 }
 
 async function answers(bootstrap: string) {

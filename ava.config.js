@@ -1,5 +1,15 @@
-/** Those that wait the longest begin first: behind all others they would leave the processors idle. */
-const longest = ['service/progress.test.ts', 'service/start.test.ts', 'service/redis-cluster.test.ts']
+/** Those that take or wait the longest begin first, in this order: behind all others they would leave the processors idle. */
+const longest = [
+  'service/progress.test.ts',
+  'service/start.test.ts',
+  'service/redis-cluster.test.ts',
+  'boundaries/mending.test.ts',
+  'boundaries/checkout.test.ts',
+  'boundaries/payment.test.ts',
+  'torture/without.test.ts',
+  'boundaries/stopped.test.ts',
+  'torture/campaign.test.ts',
+]
 const place = (file) => {
   const at = longest.findIndex((end) => file.endsWith(end))
   return at === -1 ? longest.length : at

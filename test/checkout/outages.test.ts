@@ -2,26 +2,24 @@
 import test from 'ava'
 import { readTopic } from '../kafka/topic.ts'
 import { dayBook, settled } from '../support/books.ts'
-import { type Kafka, type Postgres, type Redis, startKafka, startPostgres, startRedis } from '../support/services/index.ts'
+import { type Kafka, type OwnServers, type Postgres, type Redis, startServers } from '../support/services/index.ts'
 import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
+let servers: OwnServers
 let postgres: Postgres
 let redis: Redis
 let kafka: Kafka
 let shop: Shop
 test.before(async () => {
-  ;[postgres, redis, kafka] = await Promise.all([
-    startPostgres({ name: 'test-outages' }),
-    startRedis({ name: 'test-outages' }),
-    startKafka({ name: 'test-outages' }),
-  ])
+  servers = await startServers('test-outages')
+  ;({ postgres, redis, kafka } = servers)
   Object.assign(process.env, { POSTGRES_DSN: postgres.dsn, REDIS_URL: redis.url, KAFKA_BOOTSTRAP: kafka.bootstrap })
   shop = await openShop({ env: { CALL_TIMEOUT_MS: '1000', CHECKOUT_BUDGET_MS: '5000' } })
 })
 test.after.always(async () => {
   await shop?.close()
-  await Promise.all([postgres?.stop(), redis?.stop(), kafka?.stop()])
+  await servers?.stop()
 })
 
 const product = () => shop.catalog.product({ stock: 1000 })

@@ -3,10 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { allPaid, booksInTheEnd, bridgeBooks, patient, placeOrders } from '../support/payment-books.ts'
 import { paymentOf } from '../support/payments.ts'
-import { type Kafka, type Postgres, type Redis, startKafka, startPostgres, startRedis } from '../support/services/index.ts'
+import { type Kafka, type OwnServers, type Postgres, type Redis, startServers } from '../support/services/index.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
+let servers: OwnServers
 let postgres: Postgres
 let redis: Redis
 let kafka: Kafka
@@ -14,17 +15,14 @@ let shop: Shop
 /** Payments announced so far, each at least once. */
 let sent = 0
 test.before(async () => {
-  ;[postgres, redis, kafka] = await Promise.all([
-    startPostgres({ name: 'test-payment-outages' }),
-    startRedis({ name: 'test-payment-outages' }),
-    startKafka({ name: 'test-payment-outages' }),
-  ])
+  servers = await startServers('test-payment-outages')
+  ;({ postgres, redis, kafka } = servers)
   Object.assign(process.env, { POSTGRES_DSN: postgres.dsn, REDIS_URL: redis.url, KAFKA_BOOTSTRAP: kafka.bootstrap })
   shop = await openShop({ roles: everything, env: { ...patient, CALL_TIMEOUT_MS: '1000' } })
 })
 test.after.always(async () => {
   await shop?.close()
-  await Promise.all([postgres?.stop(), redis?.stop(), kafka?.stop()])
+  await servers?.stop()
 })
 
 /** Announces one payment after the other; a send that fails is repeated, as Payment does it. */

@@ -1,18 +1,16 @@
 /** The campaign in short: bin/torture does the same for longer (docs/reliability.md). */
 import test from 'ava'
-import { startKafka, startPostgres, startRedis } from '../support/services/index.ts'
+import { type OwnServers, startServers } from '../support/services/index.ts'
 import { errandsOf } from './errands.ts'
 import { type Counts, MOST_LATE_MS, planOf, type Strike } from './plan.ts'
 import { runSeed } from './seed.ts'
-import { carryOut, type Servers } from './strikes.ts'
+import { carryOut } from './strikes.ts'
 
-let servers: Servers
+let servers: OwnServers
 test.before(async () => {
-  const name = 'test-torture'
-  const [postgres, redis, kafka] = await Promise.all([startPostgres({ name }), startRedis({ name }), startKafka({ name })])
-  servers = { postgres, redis, kafka }
+  servers = await startServers('test-torture')
 })
-test.after.always(() => Promise.all(Object.values(servers ?? {}).map((server) => server.stop())))
+test.after.always(() => servers?.stop())
 
 const counts: Counts = {
   kill: 7,

@@ -31,7 +31,8 @@ export function createOpen({ dsn, redisUrl, prefix, bootstrap, paymentTopic, gro
   connection.on('error', () => {})
   const queues = [CHECKOUT_QUEUE, PAYMENT_QUEUE].map((name) => new Queue(name, { connection, prefix }))
   for (const queue of queues) queue.on('error', () => {}) // Redis may be away; then nothing can be asked
-  const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
+  // On a busy machine, a connection may take longer than the second that kafkajs gives it.
+  const kafka = new Kafka({ brokers: [bootstrap], connectionTimeout: 5000, logLevel: logLevel.NOTHING })
 
   async function jobs(): Promise<string[]> {
     const found = await Promise.all(

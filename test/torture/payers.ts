@@ -12,6 +12,7 @@ export interface Payers {
   paid: ReadonlySet<number>
   /** Messages that Kafka has taken, at the least. */
   published(): number
+  /** What Kafka has not taken by then is told no more. */
   close(): Promise<void>
 }
 
@@ -33,11 +34,12 @@ export async function openPayers(bootstrap: string, topic: string): Promise<Paye
   const underWay: Promise<void>[] = []
   let published = 0
   let payers = 0
+  const closed = new AbortController()
   await payments.publish([rubbish[0]!])
   published += 1
 
   async function publish(message: PaymentMessage): Promise<void> {
-    for (;;) {
+    while (!closed.signal.aborted) {
       try {
         await payments.publish([message])
         published += 1
@@ -71,6 +73,9 @@ export async function openPayers(bootstrap: string, topic: string): Promise<Paye
     },
     paid,
     published: () => published,
-    close: payments.close,
+    close() {
+      closed.abort()
+      return payments.close()
+    },
   }
 }

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { startKafka, startPostgres, startRedis } from '../support/services/index.ts'
+import { startServers } from '../support/services/index.ts'
 import { checkout } from '../support/services/state.ts'
 import { errandsOf } from './errands.ts'
 import { tooManyOff } from './invariants.ts'
@@ -40,24 +40,17 @@ function number(option: 'seed' | 'seeds' | 'seconds' | 'checkouts' | 'minutes'):
 }
 
 async function campaign(): Promise<void> {
-  const [postgres, redis, kafka] = await Promise.all([
-    startPostgres({ name: 'torture' }),
-    startRedis({ name: 'torture' }),
-    startKafka({ name: 'torture' }),
-  ])
+  const servers = await startServers('torture')
   const results: Result[] = []
   try {
     for (let seed = first; until === undefined ? seed < first + seeds : seed === first || performance.now() < until; seed += 1) {
       const errands = errandsOf(seed, { checkouts, lastsMs })
-      const result = await runSeed(
-        { postgres, redis, kafka },
-        { seed, errands, latestMs: MOST_LATE_MS, strike: (field) => carryOut(plans(seed), field) },
-      )
+      const result = await runSeed(servers, { seed, errands, latestMs: MOST_LATE_MS, strike: (field) => carryOut(plans(seed), field) })
       results.push(result)
       sayResult(result)
     }
   } finally {
-    await Promise.all([postgres.stop(), redis.stop(), kafka.stop()])
+    await servers.stop()
   }
   sayAll(results)
 }

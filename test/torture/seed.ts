@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createDatabase, query } from '../support/database.ts'
 import { makeTopic } from '../kafka/topic.ts'
 import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import type { Servers } from '../support/services/index.ts'
 import { checkout } from '../support/services/state.ts'
 import { type Told, runErrands } from './customers.ts'
 import { type Errand, products } from './errands.ts'
@@ -12,7 +13,7 @@ import { type Members, startFleet } from './fleet.ts'
 import { piecesOf, piecesOff, violationsOf } from './invariants.ts'
 import { createOpen } from './open.ts'
 import { openPayers } from './payers.ts'
-import type { Battlefield, Servers, Struck } from './strikes.ts'
+import type { Battlefield, Struck } from './strikes.ts'
 
 export interface SeedOptions {
   seed: number
@@ -97,9 +98,14 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     nodeArgs: options.nodeArgs ?? [],
     ...(options.members && { members: options.members }),
   })
+  const enough = new AbortController()
+  const calm = Promise.withResolvers<void>()
   try {
     return await drive()
   } finally {
+    // After a strike that failed there are customers yet, who would ask for ever.
+    enough.abort()
+    calm.resolve()
     await fleet.end()
     await watch.close()
     await payers.close()
@@ -109,8 +115,6 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
 
   async function drive(): Promise<Result> {
     await fleet.ready()
-    const enough = new AbortController()
-    const calm = Promise.withResolvers<void>()
     const all: Told[] = []
     const shop = async (some: readonly Errand[]) => {
       const told = await runErrands(some, {

@@ -3,15 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { query } from '../support/database.ts'
 import type { Neighbours } from '../support/neighbours/index.ts'
-import type { Kafka, Postgres, Redis as RedisServer } from '../support/services/index.ts'
+import type { Servers } from '../support/services/index.ts'
 import type { Fleet } from './fleet.ts'
 import { type Kind, type Strike, tell } from './plan.ts'
-
-export interface Servers {
-  postgres: Postgres
-  redis: RedisServer
-  kafka: Kafka
-}
 
 export interface Battlefield extends Servers {
   fleet: Fleet
@@ -102,7 +96,7 @@ export async function carryOut(plan: readonly Strike[], field: Battlefield): Pro
     }
   }
 
-  async function restart(server: Postgres | RedisServer | Kafka, strike: Strike & { crash: boolean }): Promise<void> {
+  async function restart(server: Servers[keyof Servers], strike: Strike & { crash: boolean }): Promise<void> {
     if (strike.crash) await server.kill()
     await server.restart()
     count(strike.kind)

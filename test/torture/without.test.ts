@@ -9,22 +9,20 @@ import { Client } from 'pg'
 import fetch from 'node-fetch'
 import pLimit from 'p-limit'
 import { query } from '../support/database.ts'
-import { startKafka, startPostgres, startRedis } from '../support/services/index.ts'
+import { type OwnServers, startServers } from '../support/services/index.ts'
 import { demoAddress } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 import type { Errand } from './errands.ts'
 import type { Members } from './fleet.ts'
 import type { Protection } from './protections.ts'
 import { type Field, runSeed } from './seed.ts'
-import type { Servers, Struck } from './strikes.ts'
+import type { Struck } from './strikes.ts'
 
-let servers: Servers
+let servers: OwnServers
 test.before(async () => {
-  const name = 'test-without'
-  const [postgres, redis, kafka] = await Promise.all([startPostgres({ name }), startRedis({ name }), startKafka({ name })])
-  servers = { postgres, redis, kafka }
+  servers = await startServers('test-without')
 })
-test.after.always(() => Promise.all(Object.values(servers ?? {}).map((server) => server.stop())))
+test.after.always(() => servers?.stop())
 
 interface Situation {
   without: Protection

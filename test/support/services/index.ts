@@ -71,6 +71,25 @@ export const startRedis = (options: OwnServerOptions & { durable?: boolean }): P
 export const startKafka = (options: OwnServerOptions & { certificates?: Certificates }): Promise<Kafka> =>
   own({ sessionTimeoutMs: 2000, ...options }, runKafka)
 
+export type Servers = { postgres: Postgres; redis: Redis; kafka: Kafka }
+export type OwnServers = Servers & { stop(): Promise<void> }
+
+/** All three for one test alone. Where one does not start, the others are ended: they would keep the test's process from its end. */
+export async function startServers(name: string): Promise<OwnServers> {
+  const starting = [startPostgres({ name }), startRedis({ name }), startKafka({ name })] as const
+  const stop = async () => {
+    const results = await Promise.allSettled(starting)
+    await Promise.all(results.map((result) => (result.status === 'fulfilled' ? result.value.stop() : undefined)))
+  }
+  try {
+    const [postgres, redis, kafka] = await Promise.all(starting)
+    return { postgres, redis, kafka, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
 type Run<O, S> = (options: O & { directory: string; fresh: boolean; say: Say }) => Promise<S>
 
 async function own<O extends OwnServerOptions, S extends Postgres | Redis | Kafka>(options: O, run: Run<O, S>): Promise<S> {

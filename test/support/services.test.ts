@@ -11,6 +11,7 @@ import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
 import { Client } from 'pg'
 import { startPostgres, startRedis } from './services/index.ts'
+import { freePort } from './services/ports.ts'
 import { commandLine, start } from './services/processes.ts'
 import { claim } from './services/state.ts'
 import { tally, whatFailed } from './services/tally.ts'
@@ -113,8 +114,14 @@ test('nobody is handed a port of another’s block, also where both begin at the
   const handedOut = await Promise.all(threads.map(async (thread) => (await once(thread, 'message'))[0] as number))
   await Promise.all(threads.map((thread) => thread.terminate()))
 
-  const blocks = handedOut.map((port) => Math.floor(port / 200))
+  const blocks = handedOut.map((port) => Math.floor(port / 400))
   t.is(new Set(blocks).size, 3, blocks.join())
+})
+
+test('a port is handed out again only after hundreds of others: who got it may not listen there yet', async (t) => {
+  const ports: number[] = []
+  for (let i = 0; i < 300; i++) ports.push(await freePort())
+  t.is(new Set(ports).size, 300)
 })
 
 test('what failed is what the reporter says below its list of tests', (t) => {

@@ -8,22 +8,21 @@ import { tryLock } from './lock.ts'
 const lowest = 20_000
 // Each process hands out ports of a block of its own, and holds it until it ends: a port is seen to be free some seconds before its
 // server listens there, and another process would see the same.
-const block = 200
-const blocks = 60
-const handedOut = new Set<number>()
+const block = 400
+const blocks = 30
 let ours: Promise<number> | undefined
+let last = Math.floor(Math.random() * block)
 
-/** A port on 127.0.0.1 that nobody listens on now and that this process has not handed out lately. */
+/** A port on 127.0.0.1 that nobody listens on now, and that this process hands out again only after all others of its block. */
 export async function freePort(): Promise<number> {
   ours ??= takeBlock()
   const first = await ours
-  for (;;) {
-    if (handedOut.size === block) handedOut.clear()
-    const port = first + Math.floor(Math.random() * block)
-    if (handedOut.has(port)) continue
-    handedOut.add(port)
+  for (let tried = 0; tried < block; tried++) {
+    last = (last + 1) % block
+    const port = first + last
     if (await isFree(port)) return port
   }
+  throw new Error(`All ports from ${first} to ${first + block - 1} are in use`)
 }
 
 /** @returns the first port of a block that no other process has */

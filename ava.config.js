@@ -19,6 +19,7 @@ export default {
   files: ['test/**/*.test.ts'],
   extensions: ['ts'],
   workerThreads: false,
+  // With 5, checkouts on two slow cores run out of their budgets; it is no quicker, since 4 leave hardly anything idle.
   concurrency: 4,
   timeout: '120s',
   sortTestFiles: (a, b) => place(a) - place(b) || a.localeCompare(b),

@@ -1,11 +1,6 @@
 /** A neighbour's place on the network: a port of its own on 127.0.0.1 that can be closed and opened again. */
 import { createServer, type RequestListener, type Server } from 'node:http'
-import { randomInt } from 'node:crypto'
-
-/** Below the kernel's ephemeral range (32768 and up): while a neighbour is down, no outgoing connection may be given its port, not even the caller's own. */
-const PORTS = [20_000, 32_000] as const
-
-const attempts = 50
+import { freePort } from '../services/ports.ts'
 
 /** Uvicorn's idle time-out; it sends no `Keep-Alive` hint, and {@link Exchange} sends none either. */
 const keepAliveMs = 5_000
@@ -21,8 +16,9 @@ export interface Door {
 /** Opens a door at this port, or at any free one. */
 export async function openDoor(handle: RequestListener, port?: number): Promise<Door> {
   const server = createServer({ keepAliveTimeout: keepAliveMs, keepAliveTimeoutBuffer: 0 }, handle)
-  const taken = port ?? (await listenAnywhere(server))
-  if (port !== undefined) await listen(server, port)
+  // Never one that the kernel gives to connections: while a neighbour is down, not even its caller may be given it.
+  const taken = port ?? (await freePort())
+  await listen(server, taken)
 
   return {
     base: `http://127.0.0.1:${taken}`,
@@ -35,18 +31,6 @@ export async function openDoor(handle: RequestListener, port?: number): Promise<
     async up() {
       if (!server.listening) await listen(server, taken)
     },
-  }
-}
-
-async function listenAnywhere(server: Server): Promise<number> {
-  for (let attempt = 1; ; attempt++) {
-    const port = randomInt(...PORTS)
-    try {
-      await listen(server, port)
-      return port
-    } catch (error) {
-      if (attempt === attempts || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
-    }
   }
 }
 

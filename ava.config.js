@@ -6,7 +6,6 @@ const longest = [
   'boundaries/mending.test.ts',
   'boundaries/checkout.test.ts',
   'boundaries/payment.test.ts',
-  'torture/without.test.ts',
   'boundaries/stopped.test.ts',
   'torture/campaign.test.ts',
 ]

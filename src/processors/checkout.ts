@@ -52,7 +52,7 @@ interface Again {
 /** @returns BullMQ's processor: throws to be called again */
 export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, token?: string) => Promise<void> {
   const { checkouts, stock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting } = parts
-  const steps = [reserveStock(stock, checkouts), createShipment(shipping, stock.clock), complete(checkouts)]
+  const steps = [reserveStock(stock, checkouts), createShipment(shipping, checkouts, stock.clock), complete(checkouts)]
 
   return async (job, token) => {
     const tasks = checkoutPayload.parse(job.data).checkouts
@@ -126,7 +126,8 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
   async function begin(job: Job, { orderId, products, deadline, tries }: CheckoutTask): Promise<CheckoutRun | undefined> {
     const delivery = checkouts.readDelivery(orderId)
     delivery.catch(() => {}) // read while Catalog is asked; whoever needs it meets its failure
-    const common = { orderId, deadline, delivery, record: undefined, reserveCall: 'unknown' as const }
+    const takenAt = job.processedOn!
+    const common = { orderId, deadline, takenAt, delivery, record: undefined, reserveCall: 'unknown' as const }
     if (job.attemptsStarted <= 1 && tries === 0) {
       return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent' }
     }

@@ -37,9 +37,14 @@ export interface Scene {
 }
 
 /** Plays a scene in a shop of its own, with all these processes in one that is to die, and later in another one. */
-export function scene(t: ExecutionContext, roles: readonly Role[], play: (scene: Scene) => Promise<void>): Promise<void> {
+export function scene(
+  t: ExecutionContext,
+  roles: readonly Role[],
+  play: (scene: Scene) => Promise<void>,
+  more: Record<string, string> = {},
+): Promise<void> {
   return turn(async () => {
-    const shop = await openShop({ roles: [], env })
+    const shop = await openShop({ roles: [], env: { ...env, ...more } })
     t.teardown(shop.close)
     const wire = await openWire(shop.env)
     t.teardown(wire.close)

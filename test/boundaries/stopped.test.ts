@@ -40,6 +40,39 @@ for (const [call, path] of [
   })
 }
 
+test('a checkout that another process has ended by the time the one that was stopped wakes gets no shipment', async (t) => {
+  const endsLongBeforeItsDeadline = { CHECKOUT_BUDGET_MS: '60000' }
+  await scene(
+    t,
+    customersOnly,
+    async (at) => {
+      const { shop, wire, first, product } = at
+      const customer = await shop.customer().wants({ product_id: product, qty: QTY })
+      let stopped: ReturnType<typeof asksOnce>
+      await at.stopsAt(
+        { when: 'after', path: [posts('/catalog/v1/inventory/reserve')] },
+        () => void (stopped = asksOnce(customer, first.url)),
+      )
+      shop.catalog.fault({ call: 'reserve', fault: 'refuse', detail: 'Not enough stock' })
+      await at.another()
+      await until(
+        () => shop.query(`select from order_service.checkouts where state = 'REJECTED'`),
+        (rows) => rows.length === 1,
+      )
+      await evening(t, at, 1)
+      const from = wire.asked.length
+
+      process.kill(first.pid, 'SIGCONT')
+
+      await first.logged('checkout step failed')
+      t.is((await stopped!)?.status, 409)
+      t.deepEqual(changes(at, from), [])
+      await evening(t, at, 1)
+    },
+    endsLongBeforeItsDeadline,
+  )
+})
+
 test('a payment whose process was stopped over its commit is another’s when it wakes: nothing it writes counts, and it calls nobody', async (t) => {
   await scene(t, everything, async (at) => {
     const { shop, wire, first, product, orderId } = at

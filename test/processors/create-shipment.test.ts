@@ -8,13 +8,21 @@ import { demoAddress } from '../support/shop.ts'
 
 const DEADLINE = 8000
 
-/** A Shipping whose turn comes at that time. */
-async function shippedAt(turn: number) {
+interface Turn {
+  /** Time, of a job that was taken at 0. */
+  at: number
+  /** Whether this attempt is the latest, and its checkout open. */
+  isOpen?: boolean | Error
+}
+
+/** What is sent of a draft whose turn comes then. */
+async function shipped({ at, isOpen = true }: Turn) {
   let now = 0
+  let asked = 0
   const sent: string[] = []
   const shipping = createShipping({
     async call({ name, mayGo }) {
-      now = turn
+      now = at
       if (!(await mayGo!())) throw new NoAnswer('not sent', { sent: false, settlesAt: 0 })
       sent.push(name)
       return { status: 201, body: {}, settlesAt: 0 }
@@ -22,20 +30,40 @@ async function shippedAt(turn: number) {
     close: async () => {},
   })
   const delivery = Promise.resolve({ userEmail: 'ada@example.com', address: demoAddress })
-  const run = { orderId: 1, deadline: DEADLINE, shipmentCall: 'unsent', delivery } as CheckoutRun
-  const ended = await createShipment(shipping, { wallTime: () => now })
+  const checkouts = {
+    async isOpen() {
+      asked += 1
+      if (isOpen instanceof Error) throw isOpen
+      return isOpen
+    },
+  }
+  const run = { orderId: 1, takenAt: 0, deadline: DEADLINE, shipmentCall: 'unsent', delivery } as CheckoutRun
+  const ended = await createShipment(shipping, checkouts, { wallTime: () => now })
     .do(run)
     .catch((error: unknown) => error)
-  return { ended, sent, shipmentCall: run.shipmentCall }
+  return { ended, asked, sent, shipmentCall: run.shipmentCall }
 }
 
+const created = { ended: undefined, sent: ['create'], shipmentCall: 'unknown' }
+
 test('a draft is sent whose turn comes before the deadline', async (t) => {
-  t.deepEqual(await shippedAt(DEADLINE - 1), { ended: undefined, sent: ['create'], shipmentCall: 'unknown' })
+  t.deepEqual(await shipped({ at: DEADLINE - 1 }), { ...created, asked: 1 })
 })
 
-test('no draft is sent whose turn comes after the deadline, and the checkout knows that there is none', async (t) => {
-  const { ended, sent, shipmentCall } = await shippedAt(DEADLINE)
-  t.true(ended instanceof StepFault)
-  t.deepEqual(sent, [])
-  t.is(shipmentCall, 'unsent')
+test('in its first second an attempt is nobody else’s: PostgreSQL is not asked', async (t) => {
+  t.deepEqual(await shipped({ at: 999 }), { ...created, asked: 0 })
+  t.deepEqual(await shipped({ at: 1000 }), { ...created, asked: 1 })
 })
+
+for (const { title, turn, fault } of [
+  { title: 'comes after the deadline', turn: { at: DEADLINE }, fault: StepFault },
+  { title: 'comes when the checkout has ended, or is another attempt’s', turn: { at: 1000, isOpen: false }, fault: StepFault },
+  { title: 'comes when nobody can say whether the checkout is open', turn: { at: 1000, isOpen: new Error('silent') }, fault: Error },
+]) {
+  test(`no draft is sent whose turn ${title}, and the checkout knows that there is none`, async (t) => {
+    const { ended, sent, shipmentCall } = await shipped(turn)
+    t.true(ended instanceof fault)
+    t.deepEqual(sent, [])
+    t.is(shipmentCall, 'unsent')
+  })
+}

@@ -80,7 +80,7 @@ export function startWorker(parts: WorkerParts): Worker {
   }
   const stock: StockParts = { ...parts.stock, wakeMender }
   const checkouts: Checkouts = { ...rows, readDelivery: async () => ({ userEmail: 'ada@example.com', address }), remember() {} }
-  const steps = [reserveStock(stock, checkouts), createShipment(shipping, stock.clock), complete(checkouts)]
+  const steps = [reserveStock(stock, checkouts), createShipment(shipping, checkouts, stock.clock), complete(checkouts)]
   const underWay = new Map<Attempt, number>()
 
   const giveUp = ({ freed }: Ended) => {
@@ -112,6 +112,7 @@ export function startWorker(parts: WorkerParts): Worker {
     const common = {
       orderId,
       deadline,
+      takenAt: world.now(),
       delivery: checkouts.readDelivery(orderId),
       record: undefined,
       reserveCall: 'unknown' as const,

@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
 import { Client } from 'pg'
+import { allOrNone } from './services/all-or-none.ts'
 import { startPostgres, startRedis } from './services/index.ts'
 import { freePort } from './services/ports.ts'
 import { commandLine, start } from './services/processes.ts'
@@ -40,6 +41,15 @@ test('a PostgreSQL that is killed has its data after a restart', async (t) => {
   await postgres.restart()
 
   t.deepEqual(await query(postgres.dsn, 'select answer from kept'), [{ answer: 42 }])
+})
+
+test('a server that comes up beside one that does not is ended', async (t) => {
+  const starting = startRedis({ name: nameFor(t, 'beside') })
+
+  await t.throwsAsync(allOrNone({ redis: starting, other: Promise.reject(new Error('no room for it')) }), { message: 'no room for it' })
+
+  const { pid } = await starting
+  t.is(commandLine(pid), '')
 })
 
 test('a server ends when the process that started it is killed', async (t) => {

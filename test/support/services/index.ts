@@ -2,6 +2,7 @@
  * The servers the order service runs on, as real as in production: PostgreSQL, Redis and Kafka, started from here, on free
  * ports of 127.0.0.1, with their state under `.dev/`. They end with the process that started them, however that ends.
  */
+import { allOrNone } from './all-or-none.ts'
 import type { Certificates } from './certificates.ts'
 import { type Kafka, runKafka } from './kafka.ts'
 import { type Postgres, runPostgres } from './postgres.ts'
@@ -33,29 +34,26 @@ export async function startServices({ name, fresh = false, quiet: silent = false
   const say = silent ? quiet : toTerminal
   const held = await claim(name)
   const options = { directory: held.directory, fresh, say }
-  const started: { stop(): Promise<void> }[] = []
-  const stop = async () => {
-    await Promise.all(started.map((server) => server.stop()))
+  const goesOn = { stop: async () => {} }
+  try {
+    const { postgres, redis, kafka, stop } = await allOrNone({
+      postgres: POSTGRES_DSN === undefined ? runPostgres(options) : { dsn: POSTGRES_DSN, ...goesOn },
+      redis: REDIS_URL === undefined ? runRedis(options) : { url: REDIS_URL, ...goesOn },
+      kafka: KAFKA_BOOTSTRAP === undefined ? runKafka(options) : { bootstrap: KAFKA_BOOTSTRAP, ...goesOn },
+    })
+    return {
+      postgresDsn: postgres.dsn,
+      redisUrl: redis.url,
+      kafkaBootstrap: kafka.bootstrap,
+      async stop() {
+        await stop()
+        await held.release()
+      },
+    }
+  } catch (error) {
     await held.release()
+    throw error
   }
-  const begin = async <S extends { stop(): Promise<void> }>(starting: Promise<S>): Promise<S> => {
-    const server = await starting
-    started.push(server)
-    return server
-  }
-
-  const results = await Promise.allSettled([
-    POSTGRES_DSN ?? begin(runPostgres(options)).then(({ dsn }) => dsn),
-    REDIS_URL ?? begin(runRedis(options)).then(({ url }) => url),
-    KAFKA_BOOTSTRAP ?? begin(runKafka(options)).then(({ bootstrap }) => bootstrap),
-  ])
-  const failed = results.find((result) => result.status === 'rejected')
-  if (failed) {
-    await stop()
-    throw failed.reason
-  }
-  const [postgresDsn, redisUrl, kafkaBootstrap] = results.map((result) => (result as PromiseFulfilledResult<string>).value)
-  return { postgresDsn: postgresDsn!, redisUrl: redisUrl!, kafkaBootstrap: kafkaBootstrap!, stop }
 }
 
 /** A server for one test alone, which may kill it. It begins empty; what it leaves is overwritten by the next of that name. */
@@ -74,21 +72,9 @@ export const startKafka = (options: OwnServerOptions & { certificates?: Certific
 export type Servers = { postgres: Postgres; redis: Redis; kafka: Kafka }
 export type OwnServers = Servers & { stop(): Promise<void> }
 
-/** All three for one test alone. Where one does not start, the others are ended: they would keep the test's process from its end. */
-export async function startServers(name: string): Promise<OwnServers> {
-  const starting = [startPostgres({ name }), startRedis({ name }), startKafka({ name })] as const
-  const stop = async () => {
-    const results = await Promise.allSettled(starting)
-    await Promise.all(results.map((result) => (result.status === 'fulfilled' ? result.value.stop() : undefined)))
-  }
-  try {
-    const [postgres, redis, kafka] = await Promise.all(starting)
-    return { postgres, redis, kafka, stop }
-  } catch (error) {
-    await stop()
-    throw error
-  }
-}
+/** All three for one test alone. */
+export const startServers = (name: string): Promise<OwnServers> =>
+  allOrNone({ postgres: startPostgres({ name }), redis: startRedis({ name }), kafka: startKafka({ name }) })
 
 type Run<O, S> = (options: O & { directory: string; fresh: boolean; say: Say }) => Promise<S>
 

@@ -1,7 +1,4 @@
-/**
- * Those that take or wait the longest begin first, in this order: behind all others they would leave the processors idle. Not so
- * torture/without, the last: beside the boundaries, its two calls at Catalog met in none of three tries, once in five runs.
- */
+/** Those that take or wait the longest begin first, in this order: behind all others they would leave the processors idle. */
 const longest = [
   'service/progress.test.ts',
   'service/start.test.ts',
@@ -10,6 +7,7 @@ const longest = [
   'boundaries/checkout.test.ts',
   'boundaries/payment.test.ts',
   'boundaries/stopped.test.ts',
+  'torture/without.test.ts',
   'torture/campaign.test.ts',
 ]
 const place = (file) => {

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { Kafka, logLevel } from 'kafkajs'
 import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
+import { makeTopic } from '../support/topic.ts'
 
 export const topic = `order.events.${randomUUID()}`
 
@@ -13,10 +14,9 @@ export interface Events {
 
 export async function listen(): Promise<Events> {
   quietIdleConnections()
-  const kafka = new Kafka({ brokers: [process.env.KAFKA_BOOTSTRAP!], logLevel: logLevel.NOTHING })
-  const admin = kafka.admin()
-  await admin.connect()
-  await admin.createTopics({ topics: [{ topic, numPartitions: 1 }], waitForLeaders: true }).finally(() => admin.disconnect())
+  const bootstrap = process.env.KAFKA_BOOTSTRAP!
+  await makeTopic(bootstrap, topic)
+  const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
   const counts = new Map<string, number>()
   const consumer = kafka.consumer({ groupId: topic, maxWaitTimeInMs: 100 })
   await consumer.connect()

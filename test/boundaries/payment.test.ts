@@ -20,7 +20,7 @@ import {
   takesJob,
   takesLease,
 } from './dying.ts'
-import { readTopic } from '../kafka/topic.ts'
+import { readTopic } from '../support/topic.ts'
 import { type Events, listen } from './events.ts'
 
 let events: Events

@@ -1,6 +1,6 @@
 /** PostgreSQL, Redis and Kafka of this file's own are killed under customers, and neighbours go away: nothing is left behind. */
 import test from 'ava'
-import { readTopic } from '../kafka/topic.ts'
+import { readTopic } from '../support/topic.ts'
 import { dayBook, settled } from '../support/books.ts'
 import { type Kafka, type OwnServers, type Postgres, type Redis, startServers } from '../support/services/index.ts'
 import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'

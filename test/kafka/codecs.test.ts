@@ -4,6 +4,7 @@ import test from 'ava'
 import { CompressionTypes, Kafka, logLevel, Partitioners } from 'kafkajs'
 import { createKafka } from '../../src/kafka/client.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
+import { makeTopic } from '../support/topic.ts'
 import { until } from '../support/until.ts'
 
 const bootstrap = process.env.KAFKA_BOOTSTRAP!
@@ -12,15 +13,9 @@ const client = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
 const lines = Array.from({ length: 200 }, (_, i) => `${i} ${'order '.repeat(i)}`)
 
 /** @param form what the broker makes of each batch */
-async function makeTopic(form: string): Promise<string> {
+async function topicOf(form: string): Promise<string> {
   const topic = `codecs.${form}.${randomUUID()}`
-  const admin = client.admin()
-  await admin.connect()
-  const configEntries = [{ name: 'compression.type', value: form }]
-  // Its leader may be a moment behind; whoever writes asks again.
-  await admin
-    .createTopics({ waitForLeaders: false, topics: [{ topic, numPartitions: 1, configEntries }] })
-    .finally(() => admin.disconnect())
+  await makeTopic(bootstrap, topic, { config: { 'compression.type': form } })
   return topic
 }
 
@@ -50,7 +45,7 @@ async function readAll(topic: string, count: number): Promise<string[]> {
 
 for (const form of ['gzip', 'snappy', 'lz4', 'zstd']) {
   test(`a batch that Kafka compressed with ${form} is read`, async (t) => {
-    const topic = await makeTopic(form)
+    const topic = await topicOf(form)
     await write(topic, CompressionTypes.None)
     t.deepEqual(await readAll(topic, lines.length), lines)
   })
@@ -58,7 +53,7 @@ for (const form of ['gzip', 'snappy', 'lz4', 'zstd']) {
 
 for (const [name, compression] of Object.entries(CompressionTypes).filter(([, type]) => Number(type) > 0)) {
   test(`a batch compressed here with ${name} is read by Kafka`, async (t) => {
-    const topic = await makeTopic('uncompressed')
+    const topic = await topicOf('uncompressed')
     await write(topic, Number(compression))
     t.deepEqual(await readAll(topic, lines.length), lines)
   })

@@ -5,7 +5,7 @@ import { AssignerProtocol, Kafka, logLevel, type PartitionAssigner } from 'kafka
 import { createKafka } from '../../src/kafka/client.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { until } from '../support/until.ts'
-import { makeTopic, newTopic } from './topic.ts'
+import { makeTopic, newTopic } from '../support/topic.ts'
 
 /** Shares out nothing, under a name that nobody else knows. */
 const otherAssigner: PartitionAssigner = () => ({
@@ -26,7 +26,7 @@ test('one that its group refuses is seen to try again and again: it fails, and i
   const topic = newTopic()
   const group = randomUUID()
   const brokers = [process.env.KAFKA_BOOTSTRAP!]
-  await makeTopic(brokers[0]!, topic, 1_000_000)
+  await makeTopic(brokers[0]!, topic)
   const client = new Kafka({ brokers, logLevel: logLevel.NOTHING })
   const producer = client.producer()
   await producer.connect()

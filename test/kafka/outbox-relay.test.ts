@@ -7,7 +7,7 @@ import type { Kafka } from '../../src/kafka/client.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { type Kafka as Broker, startKafka, startPostgres } from '../support/services/index.ts'
 import { isRising, open, sequencesByOrder, until } from './outbox-shop.ts'
-import { makeTopic } from './topic.ts'
+import { makeTopic } from '../support/topic.ts'
 
 const orders = (count: number, first = 1) => Array.from({ length: count }, (_, i) => ({ orderId: first + i }))
 
@@ -65,7 +65,7 @@ test.serial('after a rejected send nothing that was acknowledged is missing', as
   const kafka = watched(shop.kafka)
   shop.relay({ kafka }).start()
   // One partition and one event a send: the next batch has the size and the place of the rejected one.
-  await makeTopic(broker.bootstrap, shop.topic, 1_000_000)
+  await makeTopic(broker.bootstrap, shop.topic)
   await shop.write(orders(1))
   await shop.allSent()
 
@@ -179,7 +179,7 @@ test('an event too large for the broker is set aside alone, and the others go on
 
 test('an event too large for its topic is found among those it was sent with', async (t) => {
   const shop = await open(t)
-  await makeTopic(process.env.KAFKA_BOOTSTRAP!, shop.topic, 20_000)
+  await makeTopic(process.env.KAFKA_BOOTSTRAP!, shop.topic, { config: { 'max.message.bytes': '20000' } })
   // All of one send, which is too large as a whole too; only one of them is so by itself.
   await shop.write([...orders(20).map((order) => ({ ...order, pad: 5000 })), { orderId: 3, pad: 30_000 }, ...orders(20)])
   shop.relay().start()

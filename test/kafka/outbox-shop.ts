@@ -11,7 +11,7 @@ import type { Relay } from '../../src/kafka/relay.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createDatabase, query } from '../support/database.ts'
-import { type Landed, newTopic, readTopic } from './topic.ts'
+import { type Landed, newTopic, readTopic } from '../support/topic.ts'
 
 const logger = createLogger(process.env.TEST_LOG_LEVEL ?? 'silent')
 

@@ -1,6 +1,7 @@
 /**
  * Parts that are connected and do nothing, each on real servers: what the watchdog sees of them, and that building them anew helps.
- * Its clock is the test's: looks follow each other at once, and are a sixth of the limit apart.
+ * Its clock is the test's: looks follow each other at once, and are a sixth of the limit apart. Serial are those that change a library
+ * under everybody's hands.
  */
 import { createRequire } from 'node:module'
 import test, { type ExecutionContext } from 'ava'
@@ -15,18 +16,19 @@ import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { allPaid, patient, placeOrders } from '../support/payment-books.ts'
 import { openPayments, paymentOf } from '../support/payments.ts'
 import { openProxy } from '../support/proxy.ts'
-import { type Kafka as Broker, startKafka } from '../support/services/index.ts'
+import { startKafka } from '../support/services/index.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
 const LIMIT_MS = 6000
 const logger = createLogger('silent')
 
-let shop: Shop
-test.beforeEach(async () => {
-  shop = await openShop({ roles: ['web'], env: patient })
-})
-test.afterEach.always(() => shop?.close())
+/** One that has no other process yet than its customers'. */
+async function shopOf(t: ExecutionContext): Promise<Shop> {
+  const shop = await openShop({ roles: ['web'], env: patient })
+  t.teardown(shop.close)
+  return shop
+}
 
 interface Watched {
   base: Base
@@ -39,7 +41,7 @@ interface Watched {
 }
 
 /** What would be another process of the shop. */
-async function open(t: ExecutionContext, role: Role, env: Record<string, string> = {}): Promise<Watched> {
+async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<string, string> = {}): Promise<Watched> {
   const config: Config = readConfig({ ...shop.env, ...env })
   const metrics = createMetrics()
   const closers: (() => Promise<unknown>)[] = []
@@ -95,9 +97,10 @@ async function works(watched: Watched, name: string): Promise<void> {
   )
 }
 
-test.serial('a worker whose connection to Redis came back without it is built anew, and takes what waits', async (t) => {
+test('a worker whose connection to Redis came back without it is built anew, and takes what waits', async (t) => {
+  const shop = await shopOf(t)
   const proxy = await openProxy(t, process.env.REDIS_URL!)
-  const watched = await open(t, 'worker', { REDIS_URL: proxy.url })
+  const watched = await open(t, shop, 'worker', { REDIS_URL: proxy.url })
   const [first] = await placeOrders(shop, 1, shop.catalog.product({ stock: 10 }))
   t.truthy(first)
 
@@ -119,6 +122,7 @@ test.serial('a worker whose connection to Redis came back without it is built an
 })
 
 test.serial('a worker that fetches no more is built anew; while it has nothing to do, nobody minds', async (t) => {
+  const shop = await shopOf(t)
   const fetching = Worker.prototype as unknown as { _getNextJob(...of: unknown[]): Promise<unknown> }
   const { _getNextJob: fetchJob } = fetching
   t.teardown(() => void (fetching._getNextJob = fetchJob))
@@ -127,7 +131,7 @@ test.serial('a worker that fetches no more is built anew; while it has nothing t
     const job = await fetchJob.apply(this, of)
     return this.name === 'checkout' && (dead.size === 0 || dead.has(this)) ? (dead.add(this), new Promise(() => {})) : job
   }
-  const watched = await open(t, 'worker')
+  const watched = await open(t, shop, 'worker')
   await until(
     () => dead.size,
     (size) => size === 1,
@@ -153,8 +157,9 @@ test.serial('a worker that fetches no more is built anew; while it has nothing t
   await works(watched, 'checkout-worker')
 })
 
-test.serial('jobs that wait for their time, or for a worker whose places are all taken, are no standstill', async (t) => {
-  const watched = await open(t, 'worker', { WORKER_CONCURRENCY: '1' })
+test('jobs that wait for their time, or for a worker whose places are all taken, are no standstill', async (t) => {
+  const shop = await shopOf(t)
+  const watched = await open(t, shop, 'worker', { WORKER_CONCURRENCY: '1' })
   await shop.start(['web']) // its jobs are the shop's
   const slow = shop.catalog.fault({ call: 'reserve', fault: 'hang' })
   const product = shop.catalog.product({ stock: 10 })
@@ -187,10 +192,14 @@ for (const [away, variable, parts] of [
   ['Redis', 'REDIS_URL', { worker: 'checkout-worker', bridge: 'bridge' }],
   ['PostgreSQL', 'POSTGRES_DSN', { bridge: 'bridge', relay: 'relay' }],
 ] as const) {
-  test.serial(`${away} being away is waited for by what needs it: ${Object.keys(parts).join(' and ')}`, async (t) => {
+  test(`${away} being away is waited for by what needs it: ${Object.keys(parts).join(' and ')}`, async (t) => {
+    const shop = await shopOf(t)
     const proxy = await openProxy(t, shop.env[variable]!)
     const opened = await Promise.all(
-      Object.entries(parts).map(async ([role, part]) => ({ part, watched: await open(t, role as Role, { [variable]: proxy.url }) })),
+      Object.entries(parts).map(async ([role, part]) => ({
+        part,
+        watched: await open(t, shop, role as Role, { [variable]: proxy.url }),
+      })),
     )
     const end = proxy.silence({ later: true })
     await Promise.all(opened.map(({ part, watched }) => watched.looks(part, 8)))
@@ -200,6 +209,7 @@ for (const [away, variable, parts] of [
 }
 
 test.serial('a consumer that is a member of its group and delivers nothing is built anew, and what waited is paid', async (t) => {
+  const shop = await shopOf(t)
   const require = createRequire(import.meta.url)
   const group = (require('kafkajs/src/consumer/consumerGroup') as { prototype: { fetch(nodeId: number): Promise<unknown[]> } }).prototype
   const { fetch } = group
@@ -214,7 +224,7 @@ test.serial('a consumer that is a member of its group and delivers nothing is bu
   const worker = await shop.start(['worker', 'relay'])
   t.truthy(worker)
   const orders = await placeOrders(shop, 2, shop.catalog.product({ stock: 10 }))
-  const watched = await open(t, 'bridge')
+  const watched = await open(t, shop, 'bridge')
   await shop.pay(orders[0]!)
   await allPaid(shop, [orders[0]!])
   await watched.looks('bridge', 20)
@@ -230,8 +240,9 @@ test.serial('a consumer that is a member of its group and delivers nothing is bu
   await works(watched, 'bridge')
 })
 
-test.serial('a transaction that was taken back is no lag: nothing of it is ever delivered', async (t) => {
-  const watched = await open(t, 'bridge')
+test('a transaction that was taken back is no lag: nothing of it is ever delivered', async (t) => {
+  const shop = await shopOf(t)
+  const watched = await open(t, shop, 'bridge')
   const payments = openPayments(process.env.KAFKA_BOOTSTRAP!, shop.paymentTopic)
   t.teardown(payments.close)
   await payments.publishInVain([{ ...paymentOf(1, { amount_cents: 1 }), partition: 0 }])
@@ -248,9 +259,10 @@ test.serial('a transaction that was taken back is no lag: nothing of it is ever 
   t.deepEqual(await stateOf(watched, 'bridge'), nothingElse)
 })
 
-test.serial('a relay that holds its lock and hangs in a send is built anew, and one that hangs again is given up', async (t) => {
+test('a relay that holds its lock and hangs in a send is built anew, and one that hangs again is given up', async (t) => {
+  const shop = await shopOf(t)
   const kafkaOf = (base: Base) => base.kafka as { connectProducer: Base['kafka']['connectProducer'] }
-  const watched = await open(t, 'relay')
+  const watched = await open(t, shop, 'relay')
   const kafka = kafkaOf(watched.base)
   const { connectProducer } = kafka
   let hangs = 1
@@ -301,19 +313,18 @@ test.serial('a relay that holds its lock and hangs in a send is built anew, and 
   t.deepEqual(watched.givenUp, ['relay: messages wait to be sent, and it has done nothing for 6 s, also after it was built anew'])
 })
 
-let broker: Broker | undefined
-test.after.always(() => broker?.stop())
-
-test.serial('a Kafka that stands still is waited for, by the relay and by the bridge', async (t) => {
-  broker = await startKafka({ name: 'test-progress' })
+test('a Kafka that stands still is waited for, by the relay and by the bridge', async (t) => {
+  const shop = await shopOf(t)
+  const broker = await startKafka({ name: 'test-progress' })
+  t.teardown(broker.stop)
   const own = { KAFKA_BOOTSTRAP: broker.bootstrap }
-  const [relay, bridge] = [await open(t, 'relay', own), await open(t, 'bridge', own)]
+  const [relay, bridge] = [await open(t, shop, 'relay', own), await open(t, shop, 'bridge', own)]
   await until(
     () => relay.base.relays!.here.leads(),
     (leads) => leads,
   )
   broker.freeze()
-  t.teardown(() => broker?.thaw())
+  t.teardown(() => broker.thaw())
   await shop.query(
     `insert into order_service.outbox (event_id, order_id, type, payload) values (gen_random_uuid(), 1, 'order.created', '{}')`,
   )

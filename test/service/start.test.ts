@@ -150,7 +150,7 @@ test.serial('with PostgreSQL away it lives, says what is missing, and still ends
   t.is(await service.stop(), 0)
 })
 
-test.serial('with Redis away it ends in good order when it is asked to', async (t) => {
+test('with Redis away it ends in good order when it is asked to', async (t) => {
   const redis = await startRedis({ name: 'test-start' })
   t.teardown(redis.stop)
   const database = await createDatabase()
@@ -280,7 +280,7 @@ async function serves(t: ExecutionContext, { url }: { url: string }): Promise<vo
   t.is((await json(`${url}/order/ready`)).status, 200)
 }
 
-test.serial('where PostgreSQL comes up later the same process takes orders', async (t) => {
+test('where PostgreSQL comes up later the same process takes orders', async (t) => {
   const port = await freePort()
   const service = await startProcess(t, [], environment(`postgresql://postgres@127.0.0.1:${port}/shop`))
   await service.logged('PostgreSQL cannot be used yet')
@@ -310,7 +310,7 @@ test.serial('with MIGRATE=false it waits for release, and says so', async (t) =>
   t.is(await service.stop(), 0)
 })
 
-test.serial('a worker that cannot be brought back ends its process with exit code 75, and says why before', async (t) => {
+test('a worker that cannot be brought back ends its process with exit code 75, and says why before', async (t) => {
   const database = await createDatabase()
   t.teardown(database.drop)
   const proxy = await openProxy(t, process.env.REDIS_URL!)
@@ -338,7 +338,7 @@ test.serial('a worker that cannot be brought back ends its process with exit cod
   t.regex(String(fatal[0]!.reason), /^checkout-worker: .* also after it was built anew$/)
 })
 
-test.serial('a process whose Redis is silent for several times the limit waits, and serves when it is back', async (t) => {
+test('a process whose Redis is silent for several times the limit waits, and serves when it is back', async (t) => {
   const database = await createDatabase()
   t.teardown(database.drop)
   const proxy = await openProxy(t, process.env.REDIS_URL!)

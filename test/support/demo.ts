@@ -8,6 +8,7 @@ import { password } from './neighbours/auth.ts'
 import { paymentOf } from './payments.ts'
 import { checkout } from './services/state.ts'
 import { demoAddress, everything, openShop, type Shop } from './shop.ts'
+import { makeTopic } from './topic.ts'
 import { until } from './until.ts'
 
 /** An event that is not there by then is missing. */
@@ -54,10 +55,9 @@ interface Seen {
 /** A consumer as other services run one. @returns a function that waits for the next message */
 async function consume(topic: string): Promise<{ next(): Promise<Seen>; stop(): Promise<void> }> {
   quietIdleConnections()
-  const kafka = new Kafka({ brokers: process.env.KAFKA_BOOTSTRAP!.split(','), clientId: 'demo', logLevel: logLevel.NOTHING })
-  const admin = kafka.admin()
-  await admin.connect()
-  await admin.createTopics({ topics: [{ topic }], waitForLeaders: true }).finally(() => admin.disconnect())
+  const bootstrap = process.env.KAFKA_BOOTSTRAP!
+  await makeTopic(bootstrap, topic)
+  const kafka = new Kafka({ brokers: bootstrap.split(','), clientId: 'demo', logLevel: logLevel.NOTHING })
   const consumer = kafka.consumer({ groupId: `demo-${topic}`, maxWaitTimeInMs: 100 })
   const { promise: seen, resolve } = Promise.withResolvers<Seen>()
   await consumer.connect()

@@ -2,6 +2,7 @@
 import { Kafka, logLevel, Partitioners, type Producer } from 'kafkajs'
 import { registerCodecs } from '../../src/kafka/codecs.ts'
 import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
+import { makeTopic } from './topic.ts'
 
 /** As kafkajs takes it; without a partition it goes where its key belongs. */
 export interface PaymentMessage {
@@ -39,9 +40,7 @@ export function openPayments(bootstrap: string, topic: string): Payments {
   let opening: Promise<Producer> | undefined
 
   async function open(): Promise<Producer> {
-    const admin = kafka.admin()
-    await admin.connect()
-    await admin.createTopics({ waitForLeaders: false, topics: [{ topic, numPartitions: 3 }] }).finally(() => admin.disconnect())
+    await makeTopic(bootstrap, topic, { partitions: 3 })
     const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner })
     await producer.connect()
     return producer

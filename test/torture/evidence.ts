@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { query } from '../support/database.ts'
 import type { Neighbours } from '../support/neighbours/index.ts'
-import { type Landed, readTopic } from '../kafka/topic.ts'
+import { type Landed, readTopic } from '../support/topic.ts'
 import type { Told } from './customers.ts'
 import { products } from './errands.ts'
 import type { Ending } from './fleet.ts'

@@ -2,10 +2,10 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createDatabase, query } from '../support/database.ts'
-import { makeTopic } from '../kafka/topic.ts'
 import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
 import type { Servers } from '../support/services/index.ts'
 import { checkout } from '../support/services/state.ts'
+import { makeTopic } from '../support/topic.ts'
 import { type Told, runErrands } from './customers.ts'
 import { type Errand, products } from './errands.ts'
 import { type Evidence, gather } from './evidence.ts'
@@ -79,7 +79,11 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   // The database's maker and the cart read the environment.
   process.env.POSTGRES_DSN = servers.postgres.dsn
   process.env.REDIS_URL = servers.redis.url
-  const [database, neighbours] = await Promise.all([createDatabase(), startNeighbours({ seed })])
+  await using opened = new AsyncDisposableStack()
+  const database = await createDatabase()
+  opened.defer(database.drop)
+  const neighbours = await startNeighbours({ seed })
+  opened.defer(neighbours.stop)
   for (const { id, stock, leaked } of products) neighbours.catalog.product({ id, stock, reserved: leaked })
   const mark = `${seed}-${Date.now().toString(36)}`
   const names = {
@@ -89,29 +93,26 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     group: `torture-${mark}`,
   }
   const bootstrap = servers.kafka.bootstrap
-  await makeTopic(bootstrap, names.topic, 1_000_000, partitions)
+  await makeTopic(bootstrap, names.topic, { partitions })
   const payers = await openPayers(bootstrap, names.paymentTopic)
+  opened.defer(payers.close)
   const watch = createOpen({ dsn: database.dsn, redisUrl: servers.redis.url, bootstrap, ...names })
+  opened.defer(watch.close)
   const fleet = await startFleet({
     env: { ...env, ...environmentOf(servers, database.dsn, neighbours, names), ...options.env },
     log: join(checkout, '.dev', 'torture-logs', `seed-${seed}.log`),
     nodeArgs: options.nodeArgs ?? [],
     ...(options.members && { members: options.members }),
   })
+  opened.defer(fleet.end)
   const enough = new AbortController()
   const calm = Promise.withResolvers<void>()
-  try {
-    return await drive()
-  } finally {
-    // After a strike that failed there are customers yet, who would ask for ever.
+  // After a strike that failed there are customers yet, who would ask for ever.
+  opened.defer(() => {
     enough.abort()
     calm.resolve()
-    await fleet.end()
-    await watch.close()
-    await payers.close()
-    await neighbours.stop()
-    await database.drop()
-  }
+  })
+  return await drive()
 
   async function drive(): Promise<Result> {
     await fleet.ready()

@@ -1,24 +1,35 @@
-/** What stands on a topic, read to its end. */
+/** Topics of Kafka: made, and read to their end. */
 import { randomUUID } from 'node:crypto'
 import { Kafka, logLevel } from 'kafkajs'
+import { until } from './until.ts'
 
 export interface Landed {
   key: string
   event: Record<string, unknown> & { event_id: string; sequence: number }
 }
 
-const client = (bootstrap: string) => new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
+// On a busy machine, a connection may take longer than the second that kafkajs gives it.
+const client = (bootstrap: string) => new Kafka({ brokers: bootstrap.split(','), connectionTimeout: 5000, logLevel: logLevel.NOTHING })
 
 /** Topic names are never used twice. */
 export const newTopic = () => `order.events.${randomUUID()}`
 
-/** @param maxMessageBytes the topic's own bound, where the broker's 1 MiB is not meant */
-export async function makeTopic(bootstrap: string, topic: string, maxMessageBytes: number, numPartitions = 1): Promise<void> {
+/** @param config of the topic, where the broker's own is not meant. @returns when it can be written to and read; a topic that is there stays as it is */
+export async function makeTopic(
+  bootstrap: string,
+  topic: string,
+  { partitions = 1, config = {} }: { partitions?: number; config?: Record<string, string> } = {},
+): Promise<void> {
   const admin = client(bootstrap).admin()
   await admin.connect()
   try {
-    const configEntries = [{ name: 'max.message.bytes', value: String(maxMessageBytes) }]
-    await admin.createTopics({ topics: [{ topic, numPartitions, configEntries }] })
+    const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }))
+    await admin.createTopics({ topics: [{ topic, numPartitions: partitions, configEntries }], waitForLeaders: false })
+    // kafkajs' own wait for the leaders gives up at once where the broker has not heard of the topic yet.
+    await until(
+      () => admin.fetchTopicOffsets(topic).catch((error: Error) => error.message),
+      (offsets) => typeof offsets !== 'string',
+    )
   } finally {
     await admin.disconnect()
   }

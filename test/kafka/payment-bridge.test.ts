@@ -103,10 +103,10 @@ test.serial('a payment without a key, with a strange date or in a compressed bat
   await admin.disconnect()
   for (const [i, order] of orders.entries()) {
     const messages = [
-      { ...flat(order), key: null, timestamp: dates[i]! },
-      { key: null, value: 'poison', timestamp: dates[i]! },
+      { ...flat(order), key: null, partition: 0, timestamp: dates[i]! },
+      { key: null, value: 'poison', partition: 0, timestamp: dates[i]! },
     ]
-    // The broker answers before the setting holds, and refuses a whole batch for one date.
+    // The broker answers before the setting holds, on one partition before another, and refuses a whole batch for one date.
     const isTaken = () =>
       publish(...messages).then(
         () => true,

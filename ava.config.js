@@ -3,6 +3,7 @@ const longest = [
   'service/progress.test.ts',
   'service/start.test.ts',
   'service/redis-cluster.test.ts',
+  'service/redis-sentinel.test.ts',
   'boundaries/mending.test.ts',
   'boundaries/checkout.test.ts',
   'boundaries/payment.test.ts',

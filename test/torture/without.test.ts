@@ -109,7 +109,8 @@ const situations: Situation[] = [
   {
     without: 'mending',
     violates: /^stock: product 7: Catalog holds 2, our orders 0/,
-    env: { CHECKOUT_BUDGET_MS: '1500' },
+    // Its checkout lasts for its whole budget.
+    patienceMs: 8000,
     errands: [errand({ impatient: true })],
     // Shipping says nothing, and the checkout is cancelled with its hold on record.
     async strike({ neighbours }) {
@@ -178,10 +179,10 @@ const situations: Situation[] = [
   {
     without: 'conditional-completion',
     violates: /^customers: order \d+ of .*: nobody was last told of it/,
-    env: { CHECKOUT_BUDGET_MS: '1500', CALL_TIMEOUT_MS: '5000' },
+    env: { CHECKOUT_BUDGET_MS: '3000', CALL_TIMEOUT_MS: '6000' },
     // Shipping answers when the customer has been told that nothing was ordered.
     async strike({ fleet, neighbours, dsn, shop }) {
-      neighbours.shipping.fault({ call: 'create', fault: 'slow', ms: 2500 })
+      neighbours.shipping.fault({ call: 'create', fault: 'slow', ms: 4000 })
       await shop([errand({ impatient: true })])
       // The worker finds out, or makes it an order all the same.
       const orders = () => query(dsn, 'select from public.orders')

@@ -18,8 +18,8 @@ export interface Answer {
 export const saidByGateway = new Set([408, 425, 499, 502, 504])
 
 /**
- * No answer. `sent` says whether the neighbour may have acted: false only where the connection was never made, so that the same
- * call may be made again. From `settlesAt` on (a time of `performance.now()`) a call that was sent counts as over: one that acts later
+ * No answer. `sent` says whether the neighbour may have acted: false only where nothing was sent, or the connection was never made, so
+ * that the same call may be made again. From `settlesAt` on (a time of `performance.now()`) a call that was sent counts as over: one that acts later
  * still is found by those who look again.
  */
 export class NoAnswer extends Error {
@@ -41,7 +41,7 @@ export interface Call {
   path: string
   body?: unknown
   idempotencyKey?: string
-  /** Asked in the moment in which the call has its place: false, and nothing is sent. */
+  /** Asked in the moment in which the call has its place: where it is false or throws, nothing is sent. */
   mayGo?: (() => Promise<boolean>) | undefined
 }
 

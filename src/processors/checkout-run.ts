@@ -15,8 +15,8 @@ export interface CheckoutRun extends Attempt {
   products: readonly ProductAtIntent[]
   /** Epoch ms. */
   deadline: number
-  /** Epoch ms: when this process asked for the job that the attempt is part of. */
-  takenAt: number
+  /** Epoch ms: as of when the checkout is known to be open, and this attempt its latest. */
+  seenOpenAt: number
   recoveryPoint: RecoveryPoint
   /** Whether each call to reserve that this attempt made was answered, or stands among the doubts. */
   reserveCall: 'settled' | 'unknown'

@@ -17,6 +17,7 @@ import { complete } from './complete.ts'
 import { createShipment } from './create-shipment.ts'
 import { reserveStock } from './reserve-stock.ts'
 import { runSaga, type SagaObserver } from './saga.ts'
+import { createStillOpen } from './still-open.ts'
 
 export interface CheckoutJobParts {
   checkouts: Checkouts
@@ -32,6 +33,8 @@ export interface CheckoutJobParts {
   underWay: Map<Attempt, number>
   /** Beyond so many that wait for leases, a job is put back for a moment: it takes no one's place. */
   mostWaiting: number
+  /** How long a checkout may take, from its intent to its deadline. */
+  budgetMs: number
 }
 
 /** A neighbour that refuses connections is given up after so many tries: 0.7 s of pauses, and what the tries take. */
@@ -51,8 +54,9 @@ interface Again {
 
 /** @returns BullMQ's processor: throws to be called again */
 export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, token?: string) => Promise<void> {
-  const { checkouts, stock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting } = parts
-  const steps = [reserveStock(stock, checkouts), createShipment(shipping, checkouts, stock.clock), complete(checkouts)]
+  const { checkouts, stock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting, budgetMs } = parts
+  const stillOpen = createStillOpen(checkouts, stock.clock)
+  const steps = [reserveStock(stock, checkouts, stillOpen), createShipment(shipping, stillOpen), complete(checkouts)]
 
   return async (job, token) => {
     const tasks = checkoutPayload.parse(job.data).checkouts
@@ -126,14 +130,16 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
   async function begin(job: Job, { orderId, products, deadline, tries }: CheckoutTask): Promise<CheckoutRun | undefined> {
     const delivery = checkouts.readDelivery(orderId)
     delivery.catch(() => {}) // read while Catalog is asked; whoever needs it meets its failure
-    const takenAt = job.processedOn!
-    const common = { orderId, deadline, takenAt, delivery, record: undefined, reserveCall: 'unknown' as const }
+    const common = { orderId, deadline, delivery, record: undefined, reserveCall: 'settled' as const }
     if (job.attemptsStarted <= 1 && tries === 0) {
-      return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent' }
+      // A job may come long after its intent.
+      const seenOpenAt = deadline - budgetMs
+      return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent', seenOpenAt }
     }
+    const seenOpenAt = stock.clock.wallTime()
     const resumed = await checkouts.resume(orderId)
     if (!resumed) return undefined
-    return { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })) }
+    return { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })), seenOpenAt }
   }
 
   /** @param tries failed ones, this one included. @returns whether the checkout is over (or another's), or to be driven again */

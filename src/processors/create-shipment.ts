@@ -4,34 +4,18 @@
  */
 import { NoAnswer } from '../clients/http.ts'
 import type { Shipping } from '../clients/shipping.ts'
-import type { Checkouts } from '../db/checkouts.ts'
 import type { StepName } from '../model.ts'
-import type { Clock } from '../stock/mending.ts'
-import { type CheckoutRun, OUT_OF_TIME, StepFault } from './checkout-run.ts'
+import { type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
 import type { Step } from './saga.ts'
+import type { StillOpen } from './still-open.ts'
 
 const shippingFailed = { status: 502, detail: 'Shipping failed' }
 
-/** So long nobody can have taken over: a job's lock lasts 3 s, and a checkout that has lost its job is rescued after 4. */
-const OURS_FOR_MS = 1000
-
-export function createShipment(
-  shipping: Shipping,
-  checkouts: Pick<Checkouts, 'isOpen'>,
-  clock: Pick<Clock, 'wallTime'>,
-): Step<StepName, CheckoutRun> {
-  /** A process may have stood still, or waited long for its turn: no draft is made for what becomes no order, or for another attempt's. */
-  async function mayGo(run: CheckoutRun): Promise<boolean> {
-    const now = clock.wallTime()
-    return now < run.deadline && (now - run.takenAt < OURS_FOR_MS || checkouts.isOpen(run))
-  }
-
+export function createShipment(shipping: Shipping, stillOpen: StillOpen): Step<StepName, CheckoutRun> {
   return {
     name: 'create-shipment',
 
     async do(run) {
-      // Nobody waits any more.
-      if (clock.wallTime() >= run.deadline) throw new StepFault('the deadline has passed', OUT_OF_TIME)
       if (run.shipmentCall !== 'unsent') {
         if (await shipping.has(run.orderId).catch((error: unknown) => asFault(error, run))) return
         // One that got no answer may still arrive. One that Shipping answered with a 5xx is over, and left nothing.
@@ -43,12 +27,16 @@ export function createShipment(
       const before = run.shipmentCall
       run.shipmentCall = 'unknown'
       const draft = { order_id: run.orderId, user_email: userEmail, ...address }
-      const answer = await shipping
-        .create(draft, `checkout:${run.orderId}:shipment`, () => mayGo(run))
-        .catch((error: unknown) => {
-          if (!(error instanceof NoAnswer && error.sent)) run.shipmentCall = before
-          return asFault(error, run)
-        })
+      // Where Shipping is slow many wait for their turn, and some for longer than their customers.
+      const mayGo = async () => {
+        if (await stillOpen(run)) return true
+        throw new Overtaken('ended, taken over, or past its deadline, before its shipment was asked for')
+      }
+      const answer = await shipping.create(draft, `checkout:${run.orderId}:shipment`, mayGo).catch((error: unknown) => {
+        const mayHaveArrived = error instanceof NoAnswer && error.sent
+        if (!mayHaveArrived) run.shipmentCall = before
+        return asFault(error, run)
+      })
       if (answer.answer === 'created') return
       run.shipmentCall = 'answered'
       const rejection = { status: 502, detail: `Shipping refused: ${answer.detail}` }

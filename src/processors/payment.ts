@@ -131,8 +131,7 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
       // A Catalog that honours keys must not take the call after a mending for the one before it, by whichever event it was made.
       idempotencyKey: `order:${orderId}:commit:${driven.attempt}`,
       deadline: Date.now() + LEASE_PATIENCE_MS,
-      // Always: two messages may carry one payment, and only who has the leases may say that the order waits for it.
-      looks: 'always',
+      // Two messages may carry one payment, and only who has the leases may say that the order waits for it.
       wanted: () => payments.isPayable(driven),
     })
     if (result.answer === 'unwanted')

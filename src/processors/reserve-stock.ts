@@ -9,13 +9,15 @@ import { callStock, StockFault, type StockParts } from '../stock/stock-call.ts'
 import { type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
 import { CATALOG_UNREACHABLE, recordOf } from './reserve-record.ts'
 import type { Step } from './saga.ts'
+import type { StillOpen } from './still-open.ts'
 
-export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<StepName, CheckoutRun> {
+export function reserveStock(stock: StockParts, checkouts: Checkouts, stillOpen: StillOpen): Step<StepName, CheckoutRun> {
   return {
     name: 'reserve-stock',
 
     async do(run) {
       if (run.recoveryPoint === 'reserve-stock') return
+      run.reserveCall = 'unknown'
       const result = await callStock(stock, {
         verb: 'reserve',
         orderId: run.orderId,
@@ -24,8 +26,7 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<Step
         // A Catalog that honours keys must not take the call after a mending for the one before it.
         idempotencyKey: run.attempt === 1 ? `checkout:${run.orderId}:reserve` : `checkout:${run.orderId}:reserve:${run.attempt}`,
         deadline: run.deadline,
-        looks: 'after-others',
-        wanted: async () => stock.clock.wallTime() < run.deadline && (await checkouts.isOpen(run)),
+        wanted: () => stillOpen(run),
       }).catch((error: unknown) => {
         run.reserveCall = error instanceof StockFault && !error.settled ? 'unknown' : 'settled'
         if (error instanceof LeaseTimeout) {
@@ -39,7 +40,7 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts): Step<Step
         return
       }
       run.reserveCall = 'settled'
-      if (result.answer === 'unwanted') throw new Overtaken('ended, or taken over, while it waited for stock')
+      if (result.answer === 'unwanted') throw new Overtaken('ended, taken over, or past its deadline, before its stock was asked for')
       if (result.status === 409 || result.status === 404) return { status: result.status, detail: result.detail }
       if (result.status === 429) throw new StepFault(`catalog reserve: ${result.detail}`, CATALOG_UNREACHABLE)
       // A bad key or a body that Catalog does not understand: no repeat helps, and it is not the customer's fault.

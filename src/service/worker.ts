@@ -67,6 +67,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     metrics,
     underWay,
     mostWaiting: config.WORKER_CONCURRENCY / 2,
+    budgetMs: config.CHECKOUT_BUDGET_MS,
   })
   const payment = createPaymentProcessor({
     pool,

@@ -52,6 +52,7 @@ export type Mended = { agreed: true; epoch: number; books: Books } | { agreed: f
 
 /** One that was stopped, and lost its lease: what it saw is old, and nothing more of it counts. */
 const overtaken: Mended = { agreed: false, reason: 'somebody else mends it' }
+const leaseLost: Mended = { agreed: false, reason: 'the lease was lost' }
 
 const nothingNew: Finding = { happened: [], unexplainedHold: 0, followedStock: 0, undecided: undefined }
 
@@ -117,13 +118,15 @@ export async function mend(
   }
 
   async function work(): Promise<Mended> {
-    // First of all: whoever had the lease before and wakes up late finds its record refused, and what it saw of the books too.
+    // First of all: whoever had the lease before and wakes up late finds its record refused, and what it saw of the books too. One that
+    // woke up so itself refuses nobody's.
+    if (!(await lease.keep(enough))) return leaseLost
     let epoch = (await ledger.raiseEpoch(productId)) ?? (await meet())
 
     for (let calls = 0; ; ) {
       const wait = Math.max(0, goesOnAt - clock.now())
       if (clock.wallTime() + wait >= deadline) return { agreed: false, reason: 'the time for it is over' }
-      if (!(await lease.keep(enough))) return { agreed: false, reason: 'the lease was lost' }
+      if (!(await lease.keep(enough))) return leaseLost
       if (wait > 0) {
         await clock.sleep(Math.min(1000, wait))
         continue

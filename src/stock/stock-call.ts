@@ -22,9 +22,8 @@ export interface StockCall {
   idempotencyKey: string
   /** Epoch ms: nobody waits for a lease, or mends, beyond it. */
   deadline: number
-  /** Asked under the leases where others came first, or always: false, and nothing is sent. */
+  /** Asked under the leases: false, and nothing is sent. */
   wanted(): Promise<boolean>
-  looks: 'after-others' | 'always'
 }
 
 /** `done`: to be put on record by {@link StockCallDone.record}, which lets the leases go. */
@@ -72,7 +71,7 @@ export async function callStock(parts: StockParts, call: StockCall): Promise<Sto
   let epochs: Epochs
   try {
     await writeDownExpired(parts, lease)
-    if ((call.looks === 'always' || lease.waited || lease.expired.length > 0) && !(await call.wanted())) {
+    if (!(await call.wanted())) {
       lease.letGo()
       return { answer: 'unwanted' }
     }

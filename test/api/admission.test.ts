@@ -1,5 +1,6 @@
 import test from 'ava'
-import { open, token, until } from './desk.ts'
+import { until } from '../support/until.ts'
+import { open, token } from './desk.ts'
 
 const as = (sub: string, more: Record<string, string> = {}) => ({ headers: { authorization: `Bearer ${token({ sub })}`, ...more } })
 

@@ -1,6 +1,7 @@
 import test from 'ava'
 import type { Intended } from '../../src/db/intents.ts'
-import { demoAddress, open, shoes, token, until } from './desk.ts'
+import { until } from '../support/until.ts'
+import { demoAddress, open, shoes, token } from './desk.ts'
 
 const never = () => new Promise<never>(() => {})
 const refused = () => Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:5432'), { code: 'ECONNREFUSED' })

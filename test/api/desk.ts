@@ -190,8 +190,3 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
   t.teardown(() => close(desk.server, { withinMs: 1000 }))
   return desk
 }
-
-/** Waits for something to become true, however long that takes. */
-export async function until(what: () => boolean): Promise<void> {
-  while (!what()) await new Promise((resolve) => setImmediate(resolve))
-}

@@ -1,5 +1,6 @@
 import test from 'ava'
-import { demoAddress, open, token, until } from './desk.ts'
+import { until } from '../support/until.ts'
+import { demoAddress, open, token } from './desk.ts'
 
 const k1 = { 'idempotency-key': 'k1' }
 

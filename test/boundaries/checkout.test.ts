@@ -64,7 +64,7 @@ for (const [boundaries, prepare] of sets) {
 }
 
 async function becomesAnOrder(t: ExecutionContext, place: Place, prepare: (shop: Shop) => unknown): Promise<void> {
-  await scene(t, customersOnly, async (at) => {
+  await scene(t, customersOnly, {}, async (at) => {
     const { shop, product } = at
     const customer = await shop.customer().wants({ product_id: product, qty: 2 })
     prepare(shop)

@@ -36,12 +36,15 @@ export interface Scene {
   another(): Promise<string>
 }
 
-/** Plays a scene in a shop of its own, with all these processes in one that is to die, and later in another one. */
+/**
+ * Plays a scene in a shop of its own, with all these processes in one that is to die, and later in another one.
+ * @param more of the environment of both
+ */
 export function scene(
   t: ExecutionContext,
   roles: readonly Role[],
+  more: Record<string, string>,
   play: (scene: Scene) => Promise<void>,
-  more: Record<string, string> = {},
 ): Promise<void> {
   return turn(async () => {
     const shop = await openShop({ roles: [], env: { ...env, ...more } })
@@ -66,10 +69,7 @@ export function scene(
         return what
       })
       await act()
-      await until(
-        () => isReached,
-        (is) => is,
-      )
+      await until(() => isReached)
     }
 
     await play({

@@ -48,7 +48,7 @@ const freedHold: Boundary[] = [
 
 for (const { title, place } of places(freedHold)) {
   test(`the hold of a checkout that Shipping refused is given back, though the process dies ${title}`, async (t) => {
-    await scene(t, customersOnly, async (at) => {
+    await scene(t, customersOnly, {}, async (at) => {
       const { shop, product } = at
       const customer = await shop.customer().wants({ product_id: product, qty: QTY })
       shop.shipping.fault({ call: 'create', fault: 'refuse', status: 422 })
@@ -90,7 +90,7 @@ for (const [boundaries, fault] of [
 }
 
 async function isMended(t: ExecutionContext, place: Place, prepare: (shop: Shop) => void): Promise<void> {
-  await scene(t, customersOnly, async (at) => {
+  await scene(t, customersOnly, {}, async (at) => {
     const { shop, product } = at
     const customer = await shop.customer().wants({ product_id: product, qty: QTY })
     prepare(shop)
@@ -108,7 +108,7 @@ const newProduct: Boundary[] = [
 
 for (const { title, place } of places(newProduct)) {
   test(`a product that is met for the first time is known with what leaked before, though the process dies ${title}`, async (t) => {
-    await scene(t, customersOnly, async (at) => {
+    await scene(t, customersOnly, {}, async (at) => {
       const { shop } = at
       const product = shop.catalog.product({ stock: STOCK, reserved: 3 })
       const customer = await shop.customer().wants({ product_id: product, qty: QTY })

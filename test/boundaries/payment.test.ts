@@ -59,7 +59,7 @@ for (const { title, place } of places(catalogFails)) {
 }
 
 async function isPaid(t: ExecutionContext, place: Place, prepare: (at: Scene) => unknown): Promise<void> {
-  await scene(t, everything, async (at) => {
+  await scene(t, everything, {}, async (at) => {
     const { shop, product, orderId } = at
     prepare(at)
     await at.diesAt(place, () => shop.pay(orderId))
@@ -88,7 +88,7 @@ const deadLetter: Boundary[] = [
 
 for (const { title, place } of places(deadLetter)) {
   test(`a payment of a wrong amount whose process dies ${title} is one dead letter, which is published`, async (t) => {
-    await scene(t, everything, async (at) => {
+    await scene(t, everything, {}, async (at) => {
       const { shop, product, orderId } = at
       await at.diesAt(place, () => shop.pay(orderId, { amount_cents: 1 }))
       await at.another()

@@ -6,7 +6,7 @@
 import test from 'ava'
 import { until } from '../support/until.ts'
 import { customersOnly, everything } from '../support/shop.ts'
-import { asksOnce, evening, posts, QTY, repeats, scene, type Scene, STOCK } from './dying.ts'
+import { addsJob, asksOnce, evening, posts, QTY, repeats, scene, type Scene, STOCK, takesJob } from './dying.ts'
 
 /** Calls that change something, since the process woke. */
 const changes = ({ wire }: Scene, from: number) => wire.asked.slice(from).filter(({ asks }) => asks.startsWith('POST '))
@@ -16,7 +16,7 @@ for (const [call, path] of [
   ['shipment', '/shipping/v1/shipments'],
 ] as const) {
   test(`a checkout whose process was stopped over its ${call} is another’s when it wakes: nothing it writes counts, and it calls nobody`, async (t) => {
-    await scene(t, customersOnly, async (at) => {
+    await scene(t, customersOnly, {}, async (at) => {
       const { shop, wire, first, product } = at
       const customer = await shop.customer().wants({ product_id: product, qty: QTY })
       let stopped: ReturnType<typeof asksOnce>
@@ -40,19 +40,19 @@ for (const [call, path] of [
   })
 }
 
-test('a checkout that another process has ended by the time the one that was stopped wakes gets no shipment', async (t) => {
-  const endsLongBeforeItsDeadline = { CHECKOUT_BUDGET_MS: '60000' }
-  await scene(
-    t,
-    customersOnly,
-    async (at) => {
+/** So that another process ends the checkout long before its deadline. */
+const longBudget = { CHECKOUT_BUDGET_MS: '60000' }
+
+for (const [moment, path] of [
+  ['before its lease', [addsJob('checkout'), takesJob('checkout')]],
+  ['over its reserve', [posts('/catalog/v1/inventory/reserve')]],
+] as const) {
+  test(`a checkout whose process was stopped ${moment}, and that has ended when it wakes, asks nobody for anything`, async (t) => {
+    await scene(t, customersOnly, longBudget, async (at) => {
       const { shop, wire, first, product } = at
       const customer = await shop.customer().wants({ product_id: product, qty: QTY })
       let stopped: ReturnType<typeof asksOnce>
-      await at.stopsAt(
-        { when: 'after', path: [posts('/catalog/v1/inventory/reserve')] },
-        () => void (stopped = asksOnce(customer, first.url)),
-      )
+      await at.stopsAt({ when: 'after', path }, () => void (stopped = asksOnce(customer, first.url)))
       shop.catalog.fault({ call: 'reserve', fault: 'refuse', detail: 'Not enough stock' })
       await at.another()
       await until(
@@ -61,6 +61,7 @@ test('a checkout that another process has ended by the time the one that was sto
       )
       await evening(t, at, 1)
       const from = wire.asked.length
+      shop.catalog.clearFaults()
 
       process.kill(first.pid, 'SIGCONT')
 
@@ -68,13 +69,12 @@ test('a checkout that another process has ended by the time the one that was sto
       t.is((await stopped!)?.status, 409)
       t.deepEqual(changes(at, from), [])
       await evening(t, at, 1)
-    },
-    endsLongBeforeItsDeadline,
-  )
-})
+    })
+  })
+}
 
 test('a payment whose process was stopped over its commit is another’s when it wakes: nothing it writes counts, and it calls nobody', async (t) => {
-  await scene(t, everything, async (at) => {
+  await scene(t, everything, {}, async (at) => {
     const { shop, wire, first, product, orderId } = at
     await at.stopsAt({ when: 'after', path: [posts('/catalog/v1/inventory/commit')] }, () => shop.pay(orderId))
     await at.another()

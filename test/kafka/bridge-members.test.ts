@@ -85,10 +85,7 @@ for (const [where, dying] of [
         return new Promise(() => {})
       }),
     )
-    await until(
-      () => stands,
-      (yes) => yes,
-    )
+    await until(() => stands)
     await first.stop()
     open()
 
@@ -133,7 +130,7 @@ test.serial('two bridges under load, one replaced again and again: nothing is lo
   const state = { replacing: true }
   const replaced = (async () => {
     for (let round = 0; round < 3; round++) {
-      for (const bridge of bridges) await until(bridge.joined, (joined) => joined)
+      for (const bridge of bridges) await until(bridge.joined)
       await bridges.shift()!.stop()
       bridges.push(open())
     }
@@ -187,7 +184,7 @@ test.serial('a group whose topic is not there yet waits for it, and a stop does 
   t.false(lost.joined())
   await lost.stop()
   const bridge = open()
-  await until(bridge.joined, (joined) => joined)
+  await until(bridge.joined)
   await bridge.stop()
   t.false(bridge.joined())
 })

@@ -27,13 +27,11 @@ test('where the first broker is silent and another one is well, one look in a fe
   t.teardown(() => mute.close())
   await once(mute, 'listening')
   const kafka = kafkaAt(`127.0.0.1:${(mute.address() as AddressInfo).port}`, process.env.KAFKA_BOOTSTRAP!)
-  await until(
-    () =>
-      kafka.reach().then(
-        () => true,
-        () => false,
-      ),
-    (found) => found,
+  await until(() =>
+    kafka.reach().then(
+      () => true,
+      () => false,
+    ),
   )
   t.pass()
 })
@@ -54,10 +52,7 @@ test('a broker that is away, or stands still, is reported within a second or so,
     ['rejected', 'rejected', 'rejected'],
   )
   t.is(sockets.length, 1)
-  await until(
-    () => sockets[0]!.closed,
-    (closed) => closed,
-  )
+  await until(() => sockets[0]!.closed)
   await t.throwsAsync(kafka.reach(), undefined, 'asked anew, not remembered')
   t.is(sockets.length, 2)
 })

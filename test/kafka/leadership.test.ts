@@ -3,7 +3,7 @@ import test from 'ava'
 import { createLeadership } from '../../src/kafka/leadership.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createDatabase } from '../support/database.ts'
-import { until } from './outbox-shop.ts'
+import { until } from '../support/until.ts'
 
 const logger = createLogger('silent')
 

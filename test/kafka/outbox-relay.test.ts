@@ -6,8 +6,9 @@ import { connectPool } from '../../src/db/pool.ts'
 import type { Kafka } from '../../src/kafka/client.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { type Kafka as Broker, startKafka, startPostgres } from '../support/services/index.ts'
-import { isRising, open, sequencesByOrder, until } from './outbox-shop.ts'
 import { makeTopic } from '../support/topic.ts'
+import { until } from '../support/until.ts'
+import { isRising, open, sequencesByOrder } from './outbox-shop.ts'
 
 const orders = (count: number, first = 1) => Array.from({ length: count }, (_, i) => ({ orderId: first + i }))
 

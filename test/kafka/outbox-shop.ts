@@ -1,7 +1,6 @@
 /** An outbox with a database and a topic of its own, and relays that end with the test. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
@@ -12,17 +11,9 @@ import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createDatabase, query } from '../support/database.ts'
 import { type Landed, newTopic, readTopic } from '../support/topic.ts'
+import { until } from '../support/until.ts'
 
 const logger = createLogger(process.env.TEST_LOG_LEVEL ?? 'silent')
-
-/** Waits for a condition, 30 s at most. */
-export async function until(condition: () => unknown): Promise<void> {
-  const giveUpAt = performance.now() + 30_000
-  while (!(await condition())) {
-    if (performance.now() > giveUpAt) throw new Error(`never came true: ${condition}`)
-    await sleep(10)
-  }
-}
 
 /** One event of an order, padded with so many characters. */
 export interface Written {

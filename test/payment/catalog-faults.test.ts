@@ -85,7 +85,11 @@ test('while our key is refused the payment is repeated, with the reason at hand,
   const { alone, order } = await ordered()
   const told = shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
   const eventId = await till.paid(paymentOf(order))
-  t.is((await till.tried(eventId)).last_error, 'catalog commit: Invalid internal key (401)')
+  // On a busy machine, a try may also get no answer in time.
+  await until(
+    () => till.event(eventId),
+    (row) => row.last_error === 'catalog commit: Invalid internal key (401)',
+  )
   t.is(await till.statusOf(order), 'CREATED')
   told.remove()
   t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })

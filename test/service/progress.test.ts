@@ -1,7 +1,7 @@
 /**
  * Parts that are connected and do nothing, each on real servers: what the watchdog sees of them, and that building them anew helps.
- * Its clock is the test's: looks follow each other at once, and are a sixth of the limit apart. Serial are those that change a library
- * under everybody's hands.
+ * Its clock is the test's: looks follow each other at once, and are a sixth of the limit apart. Serial are those that patch a prototype,
+ * which all tests share.
  */
 import { createRequire } from 'node:module'
 import test, { type ExecutionContext } from 'ava'
@@ -23,7 +23,7 @@ import { until } from '../support/until.ts'
 const LIMIT_MS = 6000
 const logger = createLogger('silent')
 
-/** One that has no other process yet than its customers'. */
+/** A shop with `web` alone. */
 async function shopOf(t: ExecutionContext): Promise<Shop> {
   const shop = await openShop({ roles: ['web'], env: patient })
   t.teardown(shop.close)
@@ -278,7 +278,7 @@ test('a relay that holds its lock and hangs in a send is built anew, and one tha
     }
   }
   const leads = () => watched.base.relays!.here.leads()
-  await until(leads, (yes) => yes)
+  await until(leads)
   const unsent = async () => (await shop.query('select from order_service.outbox where sent_at is null')).length
   const write = () =>
     shop.query(`insert into order_service.outbox (event_id, order_id, type, payload) values (gen_random_uuid(), 1, 'order.created', '{}')`)
@@ -304,7 +304,7 @@ test('a relay that holds its lock and hangs in a send is built anew, and one tha
     (count) => count === 3,
   )
   await watched.looks('relay', 7)
-  await until(leads, (yes) => yes)
+  await until(leads)
   await until(
     () => sends,
     (count) => count === 4,
@@ -319,10 +319,7 @@ test('a Kafka that stands still is waited for, by the relay and by the bridge', 
   t.teardown(broker.stop)
   const own = { KAFKA_BOOTSTRAP: broker.bootstrap }
   const [relay, bridge] = [await open(t, shop, 'relay', own), await open(t, shop, 'bridge', own)]
-  await until(
-    () => relay.base.relays!.here.leads(),
-    (leads) => leads,
-  )
+  await until(() => relay.base.relays!.here.leads())
   broker.freeze()
   t.teardown(() => broker.thaw())
   await shop.query(

@@ -136,7 +136,7 @@ test.serial('each of its processes runs on its own, and together they serve', as
   t.deepEqual(await Promise.all([web!, worker!, relay!].map((one) => one.stop())), [0, 0, 0])
 })
 
-test.serial('with PostgreSQL away it lives, says what is missing, and still ends when it is asked to', async (t) => {
+test('with PostgreSQL away it lives, says what is missing, and still ends when it is asked to', async (t) => {
   const nowhere = `postgresql://postgres@127.0.0.1:${await freePort()}/nothing`
   const service = await startProcess(t, [], environment(nowhere))
   await service.logged('PostgreSQL cannot be used yet')
@@ -287,7 +287,7 @@ test('where PostgreSQL comes up later the same process takes orders', async (t) 
   const postgres = await startPostgres({ name: 'test-start', port })
   t.teardown(postgres.stop)
   const missing = () => service.log.some(({ err }) => (err as { code?: string } | undefined)?.code === '3D000')
-  await until(missing, (seen) => seen)
+  await until(missing)
   await query(postgres.dsn, 'create database shop')
   await service.logged('started')
   await serves(t, service)

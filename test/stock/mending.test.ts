@@ -357,14 +357,21 @@ test.serial('a lease that is lost in the middle ends it: nothing more is sent', 
   const id = await counter.product({ drift: 1 })
   counter.shelf.get(id)!.reserved = 3
   await extras(id, { hold: 2 })
-  // One round is a keep before the look and one before the call.
-  t.like(await mended(id, {}, leaseFor(2)), { agreed: false, reason: 'the lease was lost' })
+  // One keep is before the epoch; one round is a keep before the look and one before the call.
+  t.like(await mended(id, {}, leaseFor(3)), { agreed: false, reason: 'the lease was lost' })
   t.deepEqual(counter.asked(id), ['commit 2'])
   t.like(await counter.row(id), { hold: 0, stock: -2 })
 
-  await t.throwsAsync(mended(id, {}, leaseFor(1)), { name: 'NoAnswer' })
+  await t.throwsAsync(mended(id, {}, leaseFor(2)), { name: 'NoAnswer' })
   t.deepEqual(counter.asked(id), ['commit 2'])
   t.deepEqual(await counter.doubts(id), [], 'what was not sent is no doubt')
+})
+
+test.serial('one that begins when its lease is lost refuses nobody’s record', async (t) => {
+  const id = await counter.product()
+  const { epoch } = await counter.row(id)
+  t.like(await mended(id, {}, leaseFor(0)), { agreed: false, reason: 'the lease was lost' })
+  t.is((await counter.row(id)).epoch, epoch)
 })
 
 test.serial('nobody looks before a call without an answer can have acted', async (t) => {

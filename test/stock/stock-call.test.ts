@@ -28,7 +28,6 @@ function reserve(productId: number, budgetMs: number, { expired = [] as Doubtful
     products: [{ productId, qty: 2, epoch: 1 }],
     idempotencyKey: `checkout:${orders}:reserve`,
     deadline: counter.clock.wallTime() + budgetMs,
-    looks: 'after-others' as const,
     wanted: async () => true,
   }
   return { result: callStock(parts, call), told, woken }

@@ -4,18 +4,18 @@ import { once } from 'node:events'
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
-import { Client } from 'pg'
+import { query } from './database.ts'
 import { allOrNone } from './services/all-or-none.ts'
 import { startPostgres, startRedis } from './services/index.ts'
 import { freePort } from './services/ports.ts'
 import { commandLine, start } from './services/processes.ts'
 import { claim } from './services/state.ts'
 import { tally, whatFailed } from './services/tally.ts'
+import { until } from './until.ts'
 
 test('a Redis that is killed answers again on its port after a restart', async (t) => {
   const redis = await startRedis({ name: nameFor(t, 'killed') })
@@ -167,18 +167,4 @@ async function ask(url: string): Promise<string> {
   } finally {
     client.disconnect()
   }
-}
-
-async function query(dsn: string, text: string): Promise<unknown[]> {
-  const client = new Client({ connectionString: dsn })
-  await client.connect()
-  try {
-    return (await client.query(text)).rows
-  } finally {
-    await client.end()
-  }
-}
-
-async function until(holds: () => boolean) {
-  while (!holds()) await sleep(20)
 }

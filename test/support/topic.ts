@@ -14,7 +14,10 @@ const client = (bootstrap: string) => new Kafka({ brokers: bootstrap.split(','),
 /** Topic names are never used twice. */
 export const newTopic = () => `order.events.${randomUUID()}`
 
-/** @param config of the topic, where the broker's own is not meant. @returns when it can be written to and read; a topic that is there stays as it is */
+/**
+ * Resolves when it can be written to and read. A topic that is there stays as it is.
+ * @param config of the topic, where the broker's own is not meant
+ */
 export async function makeTopic(
   bootstrap: string,
   topic: string,

@@ -79,11 +79,11 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   // The database's maker and the cart read the environment.
   process.env.POSTGRES_DSN = servers.postgres.dsn
   process.env.REDIS_URL = servers.redis.url
-  await using opened = new AsyncDisposableStack()
+  await using toClose = new AsyncDisposableStack()
   const database = await createDatabase()
-  opened.defer(database.drop)
+  toClose.defer(database.drop)
   const neighbours = await startNeighbours({ seed })
-  opened.defer(neighbours.stop)
+  toClose.defer(neighbours.stop)
   for (const { id, stock, leaked } of products) neighbours.catalog.product({ id, stock, reserved: leaked })
   const mark = `${seed}-${Date.now().toString(36)}`
   const names = {
@@ -95,20 +95,20 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   const bootstrap = servers.kafka.bootstrap
   await makeTopic(bootstrap, names.topic, { partitions })
   const payers = await openPayers(bootstrap, names.paymentTopic)
-  opened.defer(payers.close)
+  toClose.defer(payers.close)
   const watch = createOpen({ dsn: database.dsn, redisUrl: servers.redis.url, bootstrap, ...names })
-  opened.defer(watch.close)
+  toClose.defer(watch.close)
   const fleet = await startFleet({
     env: { ...env, ...environmentOf(servers, database.dsn, neighbours, names), ...options.env },
     log: join(checkout, '.dev', 'torture-logs', `seed-${seed}.log`),
     nodeArgs: options.nodeArgs ?? [],
     ...(options.members && { members: options.members }),
   })
-  opened.defer(fleet.end)
+  toClose.defer(fleet.end)
   const enough = new AbortController()
   const calm = Promise.withResolvers<void>()
-  // After a strike that failed there are customers yet, who would ask for ever.
-  opened.defer(() => {
+  // First of all: after a strike that failed there are customers yet, who would ask for ever.
+  toClose.defer(() => {
     enough.abort()
     calm.resolve()
   })

@@ -41,6 +41,7 @@ interface Situation {
 }
 
 const inOne: Members = { all: ['web', 'worker', 'bridge', 'relay'] }
+const webApart: Members = { web: ['web'], worker: ['worker', 'bridge', 'relay'] }
 
 let customers = 0
 function errand(changes: Partial<Errand> = {}): Errand {
@@ -77,7 +78,7 @@ async function violationsOf(
 const situations: Situation[] = [
   {
     without: 'rescuer',
-    members: { web: ['web'], worker: ['worker', 'bridge', 'relay'] },
+    members: webApart,
     violates: /^nothing open: still open: checkout /,
     env: { CHECKOUT_BUDGET_MS: '1500' },
     // With it: a second after its deadline, and a lease later for its call.
@@ -109,7 +110,7 @@ const situations: Situation[] = [
   {
     without: 'mending',
     violates: /^stock: product 7: Catalog holds 2, our orders 0/,
-    // Its checkout lasts for its whole budget.
+    // Twice the budget, for all of which its checkout lasts.
     patienceMs: 8000,
     errands: [errand({ impatient: true })],
     // Shipping says nothing, and the checkout is cancelled with its hold on record.
@@ -119,9 +120,9 @@ const situations: Situation[] = [
   },
   {
     without: 'lease',
-    members: { web: ['web'], worker: ['worker', 'bridge', 'relay'] },
+    members: webApart,
     violates: /^stock: product 7: Catalog holds /,
-    // Those who came while the worker was stopped are all served at once: their calls meet at Catalog.
+    // Those who came while the worker was stopped are all served at once: their calls meet at Catalog. The first one makes the product known.
     async strike({ fleet, dsn, shop }) {
       await shop([errand()])
       const worker = fleet.pid('worker')
@@ -179,17 +180,14 @@ const situations: Situation[] = [
   {
     without: 'conditional-completion',
     violates: /^customers: order \d+ of .*: nobody was last told of it/,
+    // Shipping answers after the budget, when the customer has been told that nothing was ordered, and before the call's time-out.
     env: { CHECKOUT_BUDGET_MS: '3000', CALL_TIMEOUT_MS: '6000' },
-    // Shipping answers when the customer has been told that nothing was ordered.
     async strike({ fleet, neighbours, dsn, shop }) {
       neighbours.shipping.fault({ call: 'create', fault: 'slow', ms: 4000 })
       await shop([errand({ impatient: true })])
       // The worker finds out, or makes it an order all the same.
       const orders = () => query(dsn, 'select from public.orders')
-      await until(
-        async () => fleet.said('all', 'checkout step failed') || (await orders()).length > 0,
-        (isOver) => isOver,
-      )
+      await until(async () => fleet.said('all', 'checkout step failed') || (await orders()).length > 0)
     },
   },
   {
@@ -221,10 +219,7 @@ const situations: Situation[] = [
       await shop([errand(), errand(), errand()])
       kafka.freeze()
       process.kill(relay, 'SIGCONT')
-      await until(
-        () => fleet.said('relay', 'messages wait for Kafka'),
-        (said) => said,
-      )
+      await until(() => fleet.said('relay', 'messages wait for Kafka'))
       kafka.thaw()
       await shop([errand()])
     },

@@ -104,7 +104,7 @@ async function stoppedBeforeItsRecord(epochs: boolean) {
   let ends = 0
 
   async function reserve(): Promise<void> {
-    const call = { verb: 'reserve' as const, orderId, attempt: 1, products, idempotencyKey: 'reserve', deadline, looks: 'always' as const }
+    const call = { verb: 'reserve' as const, orderId, attempt: 1, products, idempotencyKey: 'reserve', deadline }
     const result = await callStock(partsOf(worker), { ...call, wanted: async () => true })
     if (result.answer !== 'done') throw new Error(result.answer)
     worker.thawsAt = world.now() + LEASE_MS + 2000

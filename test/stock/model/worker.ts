@@ -15,6 +15,7 @@ import { createShipment } from '../../../src/processors/create-shipment.ts'
 import { judge } from '../../../src/processors/payment-verdict.ts'
 import { reserveStock } from '../../../src/processors/reserve-stock.ts'
 import { runSaga } from '../../../src/processors/saga.ts'
+import { createStillOpen } from '../../../src/processors/still-open.ts'
 import { backoffMs } from '../../../src/queues/checkout.ts'
 import { paymentBackoffMs } from '../../../src/queues/payment.ts'
 import { createMender, type Mender, pauseAfter } from '../../../src/stock/mender.ts'
@@ -80,7 +81,8 @@ export function startWorker(parts: WorkerParts): Worker {
   }
   const stock: StockParts = { ...parts.stock, wakeMender }
   const checkouts: Checkouts = { ...rows, readDelivery: async () => ({ userEmail: 'ada@example.com', address }), remember() {} }
-  const steps = [reserveStock(stock, checkouts), createShipment(shipping, checkouts, stock.clock), complete(checkouts)]
+  const stillOpen = createStillOpen(checkouts, stock.clock)
+  const steps = [reserveStock(stock, checkouts, stillOpen), createShipment(shipping, stillOpen), complete(checkouts)]
   const underWay = new Map<Attempt, number>()
 
   const giveUp = ({ freed }: Ended) => {
@@ -112,14 +114,16 @@ export function startWorker(parts: WorkerParts): Worker {
     const common = {
       orderId,
       deadline,
-      takenAt: world.now(),
       delivery: checkouts.readDelivery(orderId),
       record: undefined,
-      reserveCall: 'unknown' as const,
+      reserveCall: 'settled' as const,
     }
-    if (started <= 1 && tries === 0) return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent' }
+    if (started <= 1 && tries === 0) {
+      return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent', seenOpenAt: deadline - BUDGET_MS }
+    }
+    const seenOpenAt = world.now()
     const resumed = await rows.resume(orderId)
-    return resumed && { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })) }
+    return resumed && { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })), seenOpenAt }
   }
 
   async function afterFault(tries: number, run: CheckoutRun, step: StepName, error: Error): Promise<number | undefined> {
@@ -171,7 +175,6 @@ export function startWorker(parts: WorkerParts): Worker {
       products,
       idempotencyKey: `order:${orderId}:commit:${driven.attempt}`,
       deadline: world.now() + LEASE_PATIENCE_MS,
-      looks: 'always',
       wanted: () => rows.isPayable(driven),
     })
     if (result.answer === 'unwanted') return 250

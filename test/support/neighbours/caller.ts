@@ -1,4 +1,5 @@
 /** The order service's side of a call, as the tests of the neighbours play it. */
+import { until } from '../until.ts'
 import type { Item } from './shelf.ts'
 
 /** What came back; a body that is no JSON stays text. */
@@ -69,13 +70,4 @@ export async function gone(call: (signal: AbortSignal) => Promise<Reply>, hasArr
   await until(hasArrived)
   caller.abort()
   return outcome
-}
-
-/** Looks again and again until it is so. */
-export async function until(isSo: () => boolean, withinMs = 30_000): Promise<void> {
-  const end = Date.now() + withinMs
-  while (!isSo()) {
-    if (Date.now() > end) throw new Error(`It was not so within ${withinMs} ms: ${isSo}`)
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
 }

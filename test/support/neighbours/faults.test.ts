@@ -1,5 +1,6 @@
 import test from 'ava'
-import { ask, type Asking, callStock, gone, noAnswer, until } from './caller.ts'
+import { until } from '../until.ts'
+import { ask, type Asking, callStock, gone, noAnswer } from './caller.ts'
 import { type CatalogFault, startNeighbours } from './index.ts'
 
 /** A Catalog with ten pairs of shoes, and a customer who wants one. */

@@ -1,5 +1,6 @@
 import test from 'ava'
-import { ask, callShipment, gone, noAnswer, until } from './caller.ts'
+import { until } from '../until.ts'
+import { ask, callShipment, gone, noAnswer } from './caller.ts'
 import { type NeighboursOptions, startNeighbours } from './index.ts'
 
 async function open(t: { teardown(end: () => Promise<void>): void }, options: NeighboursOptions = {}) {

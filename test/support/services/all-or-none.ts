@@ -1,8 +1,12 @@
+/** Servers that are of use only together. */
 export interface Stoppable {
   stop(): Promise<void>
 }
 
-/** Waits for all of them. Where one of them does not start, the others are ended: they would keep the process from its end. */
+/**
+ * @returns all of them, once the last has started. Where one does not start, the others are ended, also those that are still starting: they
+ * would keep the process from its end.
+ */
 export async function allOrNone<S extends Record<string, Stoppable>>(
   starting: { [Name in keyof S]: S[Name] | Promise<S[Name]> },
 ): Promise<S & Stoppable> {

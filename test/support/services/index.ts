@@ -2,7 +2,7 @@
  * The servers the order service runs on, as real as in production: PostgreSQL, Redis and Kafka, started from here, on free
  * ports of 127.0.0.1, with their state under `.dev/`. They end with the process that started them, however that ends.
  */
-import { allOrNone } from './all-or-none.ts'
+import { allOrNone, type Stoppable } from './all-or-none.ts'
 import type { Certificates } from './certificates.ts'
 import { type Kafka, runKafka } from './kafka.ts'
 import { type Postgres, runPostgres } from './postgres.ts'
@@ -34,12 +34,12 @@ export async function startServices({ name, fresh = false, quiet: silent = false
   const say = silent ? quiet : toTerminal
   const held = await claim(name)
   const options = { directory: held.directory, fresh, say }
-  const goesOn = { stop: async () => {} }
+  const notOurs = { stop: async () => {} }
   try {
     const { postgres, redis, kafka, stop } = await allOrNone({
-      postgres: POSTGRES_DSN === undefined ? runPostgres(options) : { dsn: POSTGRES_DSN, ...goesOn },
-      redis: REDIS_URL === undefined ? runRedis(options) : { url: REDIS_URL, ...goesOn },
-      kafka: KAFKA_BOOTSTRAP === undefined ? runKafka(options) : { bootstrap: KAFKA_BOOTSTRAP, ...goesOn },
+      postgres: POSTGRES_DSN === undefined ? runPostgres(options) : { dsn: POSTGRES_DSN, ...notOurs },
+      redis: REDIS_URL === undefined ? runRedis(options) : { url: REDIS_URL, ...notOurs },
+      kafka: KAFKA_BOOTSTRAP === undefined ? runKafka(options) : { bootstrap: KAFKA_BOOTSTRAP, ...notOurs },
     })
     return {
       postgresDsn: postgres.dsn,
@@ -70,7 +70,7 @@ export const startKafka = (options: OwnServerOptions & { certificates?: Certific
   own({ sessionTimeoutMs: 2000, ...options }, runKafka)
 
 export type Servers = { postgres: Postgres; redis: Redis; kafka: Kafka }
-export type OwnServers = Servers & { stop(): Promise<void> }
+export type OwnServers = Servers & Stoppable
 
 /** All three for one test alone. */
 export const startServers = (name: string): Promise<OwnServers> =>

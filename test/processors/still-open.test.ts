@@ -1,0 +1,42 @@
+/** Whether a checkout is still an attempt's: PostgreSQL is asked once in a while, and its answer may come late. */
+import test from 'ava'
+import type { CheckoutRun } from '../../src/processors/checkout-run.ts'
+import { createStillOpen } from '../../src/processors/still-open.ts'
+
+const DEADLINE = 8000
+
+/** Asks at these times, of an attempt that was seen open at 0. PostgreSQL takes `answersAfterMs`. */
+async function askedAt(times: readonly number[], { isOpen = true, answersAfterMs = 0 } = {}) {
+  let now = 0
+  let looks = 0
+  const checkouts = {
+    async isOpen() {
+      looks += 1
+      now += answersAfterMs
+      return isOpen
+    },
+  }
+  const stillOpen = createStillOpen(checkouts, { wallTime: () => now })
+  const run = { orderId: 1, attempt: 1, deadline: DEADLINE, seenOpenAt: 0 } as CheckoutRun
+  const answers: boolean[] = []
+  for (const time of times) {
+    now = time
+    answers.push(await stillOpen(run))
+  }
+  return { answers, looks }
+}
+
+test('in the first second after it was seen open PostgreSQL is not asked, and then once for a second', async (t) => {
+  t.deepEqual(await askedAt([0, 999]), { answers: [true, true], looks: 0 })
+  t.deepEqual(await askedAt([1000, 1999]), { answers: [true, true], looks: 1 })
+  t.deepEqual(await askedAt([1000, 2000]), { answers: [true, true], looks: 2 })
+})
+
+test('one that has ended, or is another attempt’s, is not open', async (t) => {
+  t.deepEqual(await askedAt([1000, 1001], { isOpen: false }), { answers: [false, false], looks: 2 })
+})
+
+test('past its deadline it is not open, whoever may say so', async (t) => {
+  t.deepEqual(await askedAt([DEADLINE]), { answers: [false], looks: 0 })
+  t.deepEqual(await askedAt([DEADLINE - 1], { answersAfterMs: 1 }), { answers: [false], looks: 1 })
+})

@@ -15,6 +15,11 @@ export interface Doubt {
   orderId: number | null
 }
 
+/** A mending call that is about to be sent, under the epoch that it was written down with. */
+export interface SentDoubt extends Doubt {
+  epoch: number
+}
+
 /** One product: what our rows hold of it, and what we know Catalog to say beyond that. */
 export interface Books {
   productId: number
@@ -237,7 +242,7 @@ export function createStockLedger(pool: Pool) {
     },
 
     /** Before a mending call is sent it stands among the doubts, under a new epoch. @returns undefined where somebody else mends the product since */
-    async sending(productId: number, epoch: number, verb: StockVerb, qty: number): Promise<(Doubt & { epoch: number }) | undefined> {
+    async sending(productId: number, epoch: number, verb: StockVerb, qty: number): Promise<SentDoubt | undefined> {
       const row = await pool.maybeOne(sql.prepared('sending', sendingRow)`
         with raised as (
           update order_service.products set epoch = epoch + 1, updated_at = now()
@@ -248,15 +253,22 @@ export function createStockLedger(pool: Pool) {
       return row ? { ...doubtOf(row), epoch: row.epoch } : undefined
     },
 
-    /** What came of a mending call. One without an answer stays a doubt; one that was never sent counts as refused. */
-    async answered(productId: number, doubt: Doubt, answer: MendingAnswer, why: MendingReason): Promise<void> {
+    /**
+     * What came of a mending call. One without an answer stays a doubt; one that was never sent counts as refused. So does one that was done
+     * stay a doubt where somebody else mends the product since: he may have counted what he saw of it under the name of another doubt.
+     */
+    async answered(productId: number, doubt: SentDoubt, answer: MendingAnswer, why: MendingReason): Promise<void> {
       const { hold, stock } = answer === 'done' ? effectOf(doubt) : { hold: 0, stock: 0 }
       await pool.query(sql.prepared('answered', nothing)`
         with noted as (
           insert into order_service.mendings (product_id, verb, qty, answer, why)
           values (${productId}, ${doubt.verb}, ${doubt.qty}, ${answer}, ${why})
+        ), mine as materialized (
+          select product_id from order_service.products
+          where product_id = ${productId} and (epoch = ${doubt.epoch} or ${answer} = 'refused') for update
         ), gone as (
-          delete from order_service.doubts where id = ${doubt.id} and ${answer} <> 'unknown' returning product_id
+          delete from order_service.doubts d using mine
+          where d.id = ${doubt.id} and d.product_id = mine.product_id and ${answer} <> 'unknown' returning d.product_id
         )
         update order_service.products p
         set extra_hold = extra_hold + ${hold}::bigint, extra_stock = extra_stock + ${stock}::bigint, updated_at = now()

@@ -6,11 +6,11 @@ import type { Catalog, CatalogBooks } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
 import {
   type Books,
-  type Doubt,
   effectOf,
   type Finding,
   type MendingAnswer,
   type MendingReason,
+  type SentDoubt,
   type StockLedger,
 } from '../db/stock-ledger.ts'
 import type { StockVerb } from '../model.ts'
@@ -177,7 +177,7 @@ export async function mend(
   }
 
   /** @returns `status`: of a refusal */
-  async function send(doubt: Doubt, why: MendingReason): Promise<{ answer: MendingAnswer; status?: number }> {
+  async function send(doubt: SentDoubt, why: MendingReason): Promise<{ answer: MendingAnswer; status?: number }> {
     const { verb, qty } = doubt
     let said: { answer: MendingAnswer; status?: number }
     try {

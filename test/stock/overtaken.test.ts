@@ -64,6 +64,26 @@ test.serial('a call whose answer came while another one understood it as a doubt
   t.like(await counter.row(id), { hold: 2 })
 })
 
+test.serial(
+  'a call whose answer came when another one had counted it under the name of a doubt that looks alike counts once',
+  async (t) => {
+    const id = await counter.product()
+    await counter.ledger.doubt([{ productId: id, qty: 2, verb: 'reserve', orderId: 73, attempt: 1 }])
+    const doubt = (await counter.ledger.sending(id, 1, 'reserve', 2))!
+    await counter.ledger.raiseEpoch(id)
+    const { doubts, epoch } = await counter.ledger.read(id)
+    const alike = doubts.filter(({ orderId }) => orderId === 73)
+    t.true(await counter.ledger.settle(id, epoch, { happened: alike, unexplainedHold: 0, followedStock: 0, undecided: undefined }))
+
+    await counter.ledger.answered(id, doubt, 'done', 'hold-missing')
+    t.like(await counter.row(id), { hold: 2 })
+    t.deepEqual(await counter.doubts(id), [{ call: 'reserve 2', looked: false }], 'as far as is known, it may have happened or not')
+
+    await counter.ledger.answered(id, doubt, 'refused', 'hold-missing')
+    t.deepEqual(await counter.doubts(id), [], 'what was refused has not')
+  },
+)
+
 test.serial('a commit of which only a lease told that Redis has lost is found in our rows, and is no mystery', async (t) => {
   const id = await counter.product({ inStock: 8 })
   await counter.order(id, 2)

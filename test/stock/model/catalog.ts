@@ -34,6 +34,7 @@ export interface PlayedCatalog {
 interface Visit {
   /** When its process made sure of its lease. */
   checkedAt: number
+  sentAt: number
 }
 
 export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs, release }: CatalogTerms): PlayedCatalog {
@@ -43,11 +44,12 @@ export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs, r
   const overwritten = new Set<number>()
   const faulty = () => world.now() < faultsEndMs && chance.happens(faultRate)
 
-  /** Two at one product are no fault of the leases where one of them comes when its own is long over. */
+  /** Two at one product are no fault of the leases where one of them comes when its own is over, or the call counts as over. */
   function enter(productId: number, visit: Visit): void {
     const there = visits.get(productId) ?? new Set()
     visits.set(productId, there.add(visit))
-    const isLate = ({ checkedAt }: Visit) => world.now() - checkedAt > enoughFor(CALL_TIMEOUT_MS)
+    const isLate = ({ checkedAt, sentAt }: Visit) =>
+      world.now() - checkedAt > enoughFor(CALL_TIMEOUT_MS) || world.now() - sentAt > CALL_TIMEOUT_MS
     for (const other of there) {
       if (other === visit) continue
       overwritten.add(productId)
@@ -56,13 +58,12 @@ export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs, r
   }
 
   /** @param answer is told `true` when it is done, `false` where it is refused */
-  function serve(verb: StockVerb, key: string, items: readonly ProductQty[], checkedAt: number, answer: (done: boolean) => void): void {
+  function serve(verb: StockVerb, key: string, items: readonly ProductQty[], visit: Visit, answer: (done: boolean) => void): void {
     const read = items.map(({ productId, qty }) => ({ productId, qty, books: { ...shelf.get(productId)! } }))
     if (verb === 'reserve' && read.some(({ qty, books }) => books.inStock - books.reserved < qty)) {
       world.tell(() => `catalog refuses ${key}`)
       return answer(false)
     }
-    const visit = { checkedAt }
     for (const { productId } of items) enter(productId, visit)
     world.after(chance.between(1, 5), () => {
       for (const { productId, qty, books } of read) {
@@ -114,7 +115,7 @@ export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs, r
           const failed = () => answer(() => reject(new NoAnswer('status 500', { sent: true, settlesAt: world.now() })))
           if (fault === 'error' && chance.happens(0.5)) return failed()
           world.after(fault === 'late' ? chance.between(3000, actLateMs) : chance.between(1, 4), () =>
-            serve(verb, idempotencyKey, items, checkedAt, (done) => {
+            serve(verb, idempotencyKey, items, { checkedAt, sentAt }, (done) => {
               if (fault === 'drop') return
               if (fault === 'error') return failed()
               answer(() => resolve(done ? { answer: 'done' } : { answer: 'refused', status: 409, detail: 'Insufficient stock' }))

@@ -258,7 +258,7 @@ function nextStep(chance: Chance, orders: number, events: number): Step {
       const answer = pieces > 0 ? 'done' : pieces < 0 ? 'refused' : 'unknown'
       if (epochShift === 0 && age === 0)
         await side.ledger.settle(id, doubt.epoch, { happened: [doubt], unexplainedHold: 0, followedStock: 0, undecided: undefined })
-      await side.ledger.answered(id, doubt, answer, pieces > 0 ? 'hold-missing' : 'stock-short')
+      await side.ledger.answered(id, { ...doubt, epoch: doubt.epoch - epochShift }, answer, pieces > 0 ? 'hold-missing' : 'stock-short')
       return { verb: doubt.verb, qty: doubt.qty, epoch: doubt.epoch }
     }),
     ifMet(async (side) => side.ledger.cannotHold(id, await epochOf(side, id))),

@@ -175,7 +175,8 @@ export function playLedger(
     },
     answered(productId, doubt, answer, why) {
       note({ productId, verb: doubt.verb, qty: doubt.qty, answer, why })
-      if (answer === 'unknown' || remove([doubt.id]) === 0 || answer === 'refused') return
+      if (answer === 'unknown' || !(mine(productId, doubt.epoch) || answer === 'refused')) return
+      if (remove([doubt.id]) === 0 || answer === 'refused') return
       add(products.get(productId)!, doubt)
     },
     cannotHold(productId, epoch) {

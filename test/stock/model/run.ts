@@ -1,4 +1,4 @@
-/** Many histories, and what came of them: bin/model [--seeds 40] [--from 0]; one of them told line by line: bin/model --tell SEED [--faults 0.01] */
+/** Many histories, and what came of them: bin/model [--seeds 40] [--from 0]; one of them told line by line: bin/model --tell SEED --only 'kills' */
 import { parseArgs } from 'node:util'
 import { figuresOf } from './figures.ts'
 import { type Knobs, trial } from './trial.ts'
@@ -9,7 +9,6 @@ const { values } = parseArgs({
     from: { type: 'string', default: '0' },
     only: { type: 'string', default: '' },
     tell: { type: 'string' },
-    faults: { type: 'string', default: '0.01' },
   },
 })
 
@@ -27,10 +26,10 @@ const rows: Record<string, Partial<Knobs>> = {
   'no freeze after a flush': { faultRate: 0.2, flushes: 1, betweenOrdersMs: 60, faultsLastMs: 30_000, freeze: false },
 }
 const say = (line: string) => process.stdout.write(`${line}\n`)
+const chosen = Object.entries(rows).filter(([name]) => name.startsWith(values.only))
 
 if (values.tell === undefined) {
-  for (const [name, knobs] of Object.entries(rows)) {
-    if (!name.startsWith(values.only)) continue
+  for (const [name, knobs] of chosen) {
     const { seeds, orders, sold, unfinished, wrongHolds, tooMany, tooFew, unexplained, unlisted, undecided, overlaps, tally } =
       await figuresOf(Number(values.from), Number(values.seeds), knobs)
     const which = (found: number[]) => `${found.length}${found.length > 0 ? ` (${found.slice(0, 5).join(', ')})` : ''}`
@@ -44,6 +43,8 @@ if (values.tell === undefined) {
     )
   }
 } else {
-  const { tally: _, ...end } = await trial(Number(values.tell), { faultRate: Number(values.faults) }, say)
+  const [[name, knobs] = []] = chosen
+  say(`seed ${values.tell} of: ${name}`)
+  const { tally: _, ...end } = await trial(Number(values.tell), { ...knobs }, say)
   say(JSON.stringify(end))
 }

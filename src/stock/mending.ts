@@ -164,8 +164,11 @@ export async function mend(
     if (books.epoch !== epoch) return undefined
     let finding = understand(books, says)
     if (!finding) return { books, says }
-    // A lease that was lost with Redis tells nobody of its call: our rows do.
-    if ((finding.unexplainedHold !== 0 || finding.followedStock < 0) && (await ledger.doubtUnsettled(productId))) {
+    // A lease that was lost with Redis tells nobody of its call: our rows do. Calls that together with pieces of somebody else explain what
+    // is seen may only look like it.
+    const isDoubtful =
+      finding.unexplainedHold !== 0 || finding.followedStock < 0 || (finding.followedStock > 0 && finding.happened.length > 0)
+    if (isDoubtful && (await ledger.doubtUnsettled(productId))) {
       books = await ledger.read(productId)
       finding = understand(books, says) ?? nothingNew
     }

@@ -18,7 +18,7 @@ export interface CheckoutRun extends Attempt {
   /** Epoch ms: as of when the checkout is known to be open, and this attempt its latest. */
   seenOpenAt: number
   recoveryPoint: RecoveryPoint
-  /** Whether each call to reserve that this attempt made was answered, or stands among the doubts. */
+  /** Whether each call to reserve that this attempt made was answered, or stands among the doubts; unknown before it made one. */
   reserveCall: 'settled' | 'unknown'
   /** What became of the calls for a shipment, those of the attempts before included. */
   shipmentCall: ShipmentCall

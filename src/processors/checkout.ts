@@ -130,16 +130,17 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
   async function begin(job: Job, { orderId, products, deadline, tries }: CheckoutTask): Promise<CheckoutRun | undefined> {
     const delivery = checkouts.readDelivery(orderId)
     delivery.catch(() => {}) // read while Catalog is asked; whoever needs it meets its failure
-    const common = { orderId, deadline, delivery, record: undefined, reserveCall: 'settled' as const }
+    const common = { orderId, deadline, delivery, record: undefined }
     if (job.attemptsStarted <= 1 && tries === 0) {
-      // A job may come long after its intent.
-      const seenOpenAt = deadline - budgetMs
-      return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent', seenOpenAt }
+      // A job may be added long after its intent, and taken long after that.
+      const seenOpenAt = Math.min(deadline - budgetMs, job.timestamp)
+      return { ...common, attempt: 1, products, recoveryPoint: 'intent', reserveCall: 'unknown', shipmentCall: 'unsent', seenOpenAt }
     }
     const seenOpenAt = stock.clock.wallTime()
     const resumed = await checkouts.resume(orderId)
     if (!resumed) return undefined
-    return { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })), seenOpenAt }
+    const reserveCall = resumed.recoveryPoint === 'reserve-stock' ? 'settled' : 'unknown'
+    return { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })), reserveCall, seenOpenAt }
   }
 
   /** @param tries failed ones, this one included. @returns whether the checkout is over (or another's), or to be driven again */

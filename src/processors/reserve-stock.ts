@@ -17,7 +17,6 @@ export function reserveStock(stock: StockParts, checkouts: Checkouts, stillOpen:
 
     async do(run) {
       if (run.recoveryPoint === 'reserve-stock') return
-      run.reserveCall = 'unknown'
       const result = await callStock(stock, {
         verb: 'reserve',
         orderId: run.orderId,

@@ -56,8 +56,11 @@ const leaseLost: Mended = { agreed: false, reason: 'the lease was lost' }
 
 const nothingNew: Finding = { happened: [], unexplainedHold: 0, followedStock: 0, undecided: undefined }
 
-/** @returns undefined where Catalog says what we know */
-function understand(books: Books, says: CatalogBooks): Finding | undefined {
+/**
+ * @param isDelivery whether pieces of somebody else seemed to have come, as long as fewer doubts were known
+ * @returns undefined where Catalog says what we know
+ */
+function understand(books: Books, says: CatalogBooks, isDelivery = false): Finding | undefined {
   const hold = says.reserved - books.held - books.drift - books.extraHold
   const stock = says.inStock - books.predictedStock - books.extraStock
   if (hold === 0 && stock === 0) return undefined
@@ -67,7 +70,7 @@ function understand(books: Books, says: CatalogBooks): Finding | undefined {
     happened,
     unexplainedHold: effects.reduce((rest, effect) => rest - effect.hold, hold),
     followedStock: effects.reduce((rest, effect) => rest - effect.stock, stock),
-    undecided: undecided(books.doubts, hold, stock, happened),
+    undecided: undecided(books.doubts, hold, stock, happened, isDelivery),
   }
 }
 
@@ -170,7 +173,7 @@ export async function mend(
       finding.unexplainedHold !== 0 || finding.followedStock < 0 || (finding.followedStock > 0 && finding.happened.length > 0)
     if (isDoubtful && (await ledger.doubtUnsettled(productId))) {
       books = await ledger.read(productId)
-      finding = understand(books, says) ?? nothingNew
+      finding = understand(books, says, finding.followedStock > 0) ?? nothingNew
     }
     if (!(await ledger.settle(productId, epoch, finding))) return undefined
     const { unexplainedHold, followedStock } = finding

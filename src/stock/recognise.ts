@@ -85,11 +85,18 @@ export function recognise(doubts: readonly Doubt[], hold: number, stock: number)
  * delivery some may have gone into calls that left no trace but that. What the other stories that fit would mean, in pieces.
  * Deliveries that no look shows are not thought of: every commit beside a reserve of as many would leave that open.
  * @param taken the story that was taken
+ * @param isDelivery whether pieces seem to have come, though by this story none did
  * @returns undefined where nothing came, or all stories offer as many pieces
  */
-export function undecided(doubts: readonly Doubt[], hold: number, stock: number, taken: readonly Doubt[]): Undecided | undefined {
+export function undecided(
+  doubts: readonly Doubt[],
+  hold: number,
+  stock: number,
+  taken: readonly Doubt[],
+  isDelivery = false,
+): Undecided | undefined {
   const stockTaken = taken.reduce((sum, doubt) => sum + effectOf(doubt).stock, 0)
-  if (stock <= stockTaken && !taken.some(({ verb }) => verb === 'restock')) return undefined
+  if (!isDelivery && stock <= stockTaken && !taken.some(({ verb }) => verb === 'restock')) return undefined
   let sums = new Map([['0 0 0', { hold: 0, stock: 0, lowered: 0, calls: 0 }]])
   for (const doubt of doubts) {
     const grown = new Map(sums)

@@ -117,6 +117,7 @@ test.serial('it is, too, where other calls and a delivery would explain what is 
   t.deepEqual(counter.asked(id), ['restock 1', 'reserve 1'])
   t.like(await counter.row(id), { predicted: 10, hold: 0, stock: 0 })
   t.deepEqual(await seen(id), [])
+  t.like(await counter.undecided(id), { length: 1, 0: { why: 'two-stories', tooMany: 0, tooFew: 2 } }, 'the delivery, if there was one')
 })
 
 test.serial('so is the reserve of an open checkout; what is explained without them asks our rows for nothing', async (t) => {

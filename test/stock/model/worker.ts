@@ -116,14 +116,23 @@ export function startWorker(parts: WorkerParts): Worker {
       deadline,
       delivery: checkouts.readDelivery(orderId),
       record: undefined,
-      reserveCall: 'settled' as const,
     }
     if (started <= 1 && tries === 0) {
-      return { ...common, attempt: 1, products, recoveryPoint: 'intent', shipmentCall: 'unsent', seenOpenAt: deadline - BUDGET_MS }
+      return {
+        ...common,
+        attempt: 1,
+        products,
+        recoveryPoint: 'intent',
+        reserveCall: 'unknown',
+        shipmentCall: 'unsent',
+        seenOpenAt: deadline - BUDGET_MS,
+      }
     }
     const seenOpenAt = world.now()
     const resumed = await rows.resume(orderId)
-    return resumed && { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })), seenOpenAt }
+    if (!resumed) return undefined
+    const reserveCall = resumed.recoveryPoint === 'reserve-stock' ? 'settled' : 'unknown'
+    return { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })), reserveCall, seenOpenAt }
   }
 
   async function afterFault(tries: number, run: CheckoutRun, step: StepName, error: Error): Promise<number | undefined> {

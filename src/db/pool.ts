@@ -1,5 +1,5 @@
 /** The connection to PostgreSQL: slonik with rows checked by zod and values as JavaScript has them. */
-import { defaults } from 'pg'
+import { Client, defaults } from 'pg'
 import { createPool, type DatabasePool, type DatabaseTransactionConnection, type Interceptor, SchemaValidationError } from 'slonik'
 import { z } from 'zod'
 import { readPostgresDsn } from '../config/postgres-dsn.ts'
@@ -43,6 +43,16 @@ export interface PoolTerms {
   statementTimeoutMs?: number
   logger: Logger
 }
+
+/**
+ * slonik's driver reads the types over a client of its own, and listens to no error of it (@slonik/pg-driver 49.10.9): a session that
+ * PostgreSQL ends between two answers would end the process. What waits for an answer is rejected all the same.
+ */
+const { connect } = Client.prototype
+Client.prototype.connect = function (this: Client, ...args: Parameters<typeof connect>) {
+  this.on('error', () => {})
+  return connect.apply(this, args)
+} as typeof connect
 
 /** What runs on a connection of the pool. */
 const verbs = [

@@ -48,6 +48,7 @@ test('after seven seconds of kills, stops, restarts and faulty neighbours the bo
 
   t.log(result.struck, `${result.orders} orders, finished after ${Math.round(result.finishedMs)} ms`)
   t.deepEqual(result.violations, [])
+  t.deepEqual(result.faults, [], 'no process ended by itself')
   t.true(result.orders > 40)
   t.is(result.struck.kill, 7)
 })

@@ -1,10 +1,8 @@
 /** The events of all shops of a test file, on one topic with one consumer: to join a group takes a second. */
-import { randomUUID } from 'node:crypto'
-import { Kafka, logLevel } from 'kafkajs'
 import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
-import { makeTopic } from '../support/topic.ts'
+import { kafkaAt, makeTopic, newTopic } from '../support/topic.ts'
 
-export const topic = `order.events.${randomUUID()}`
+export const topic = newTopic()
 
 export interface Events {
   /** How many events of this kind came for a customer's order. Customers are known by their emails in no other shop. */
@@ -16,7 +14,7 @@ export async function listen(): Promise<Events> {
   quietIdleConnections()
   const bootstrap = process.env.KAFKA_BOOTSTRAP!
   await makeTopic(bootstrap, topic)
-  const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
+  const kafka = kafkaAt(bootstrap)
   const counts = new Map<string, number>()
   const consumer = kafka.consumer({ groupId: topic, maxWaitTimeInMs: 100 })
   await consumer.connect()

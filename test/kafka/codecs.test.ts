@@ -1,15 +1,15 @@
 /** Batches that Kafka itself compressed, read by us, and ours read by it: a topic may have the broker put every batch into another form. */
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
-import { CompressionTypes, Kafka, logLevel, Partitioners } from 'kafkajs'
+import { CompressionTypes, Partitioners } from 'kafkajs'
 import { createKafka } from '../../src/kafka/client.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
-import { makeTopic } from '../support/topic.ts'
+import { kafkaAt, makeTopic } from '../support/topic.ts'
 import { until } from '../support/until.ts'
 
 const bootstrap = process.env.KAFKA_BOOTSTRAP!
 const kafka = createKafka({ brokers: [bootstrap], clientId: 'codecs-test', logger: createLogger('silent') })
-const client = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
+const client = kafkaAt(bootstrap)
 const lines = Array.from({ length: 200 }, (_, i) => `${i} ${'order '.repeat(i)}`)
 
 /** @param form what the broker makes of each batch */

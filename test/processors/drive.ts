@@ -17,7 +17,7 @@ interface Driven {
 }
 
 export async function drive(counter: Counter, { checkouts, shipping, checkout, attemptsStarted = 1 }: Driven): Promise<void> {
-  const process = createCheckoutProcessor({
+  const processJob = createCheckoutProcessor({
     checkouts,
     stock: { ...counter, leases: leasesAtOnce().leases, wakeMender: () => {} },
     shipping,
@@ -37,5 +37,5 @@ export async function drive(counter: Counter, { checkouts, shipping, checkout, a
     updateProgress: async () => {},
     log: async () => 0,
   }
-  await process(job as unknown as Job)
+  await processJob(job as unknown as Job)
 }

@@ -1,8 +1,8 @@
 /** Payment, as the order service knows it: somebody who writes to a topic, whatever it likes. */
-import { Kafka, logLevel, Partitioners, type Producer } from 'kafkajs'
+import { Partitioners, type Producer } from 'kafkajs'
 import { registerCodecs } from '../../src/kafka/codecs.ts'
 import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
-import { makeTopic } from './topic.ts'
+import { kafkaAt, makeTopic } from './topic.ts'
 
 /** As kafkajs takes it; without a partition it goes where its key belongs. */
 export interface PaymentMessage {
@@ -36,7 +36,7 @@ export interface Payments {
 export function openPayments(bootstrap: string, topic: string): Payments {
   registerCodecs()
   quietIdleConnections()
-  const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
+  const kafka = kafkaAt(bootstrap)
   let opening: Promise<Producer> | undefined
 
   async function open(): Promise<Producer> {

@@ -8,8 +8,9 @@ export interface Landed {
   event: Record<string, unknown> & { event_id: string; sequence: number }
 }
 
-// On a busy machine, a connection may take longer than the second that kafkajs gives it.
-const client = (bootstrap: string) => new Kafka({ brokers: bootstrap.split(','), connectionTimeout: 5000, logLevel: logLevel.NOTHING })
+/** A client of kafkajs. On a busy machine, a connection may take longer than the second that it would have by itself. */
+export const kafkaAt = (bootstrap: string) =>
+  new Kafka({ brokers: bootstrap.split(','), connectionTimeout: 5000, logLevel: logLevel.NOTHING })
 
 /** Topic names are never used twice. */
 export const newTopic = () => `order.events.${randomUUID()}`
@@ -23,7 +24,7 @@ export async function makeTopic(
   topic: string,
   { partitions = 1, config = {} }: { partitions?: number; config?: Record<string, string> } = {},
 ): Promise<void> {
-  const admin = client(bootstrap).admin()
+  const admin = kafkaAt(bootstrap).admin()
   await admin.connect()
   try {
     const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }))
@@ -40,7 +41,7 @@ export async function makeTopic(
 
 /** Everything that is on the topic now, each key's messages in their order. */
 export async function readTopic(bootstrap: string, topic: string): Promise<Landed[]> {
-  const kafka = client(bootstrap)
+  const kafka = kafkaAt(bootstrap)
   const admin = kafka.admin()
   await admin.connect()
   const ends = await admin.fetchTopicOffsets(topic).finally(() => admin.disconnect())

@@ -1,10 +1,10 @@
 /** What is not finished yet: rows, messages and jobs that somebody of ours still has to come to. */
 import { Queue } from 'bullmq'
 import { Redis } from 'ioredis'
-import { Kafka, logLevel } from 'kafkajs'
 import { CHECKOUT_QUEUE } from '../../src/queues/checkout.ts'
 import { PAYMENT_QUEUE } from '../../src/queues/payment.ts'
 import { query } from '../support/database.ts'
+import { kafkaAt } from '../support/topic.ts'
 
 const OPEN_ROWS = `
   select 'checkout ' || order_id as what from order_service.checkouts where state = 'OPEN'
@@ -31,8 +31,7 @@ export function createOpen({ dsn, redisUrl, prefix, bootstrap, paymentTopic, gro
   connection.on('error', () => {})
   const queues = [CHECKOUT_QUEUE, PAYMENT_QUEUE].map((name) => new Queue(name, { connection, prefix }))
   for (const queue of queues) queue.on('error', () => {}) // Redis may be away; then nothing can be asked
-  // On a busy machine, a connection may take longer than the second that kafkajs gives it.
-  const kafka = new Kafka({ brokers: [bootstrap], connectionTimeout: 5000, logLevel: logLevel.NOTHING })
+  const kafka = kafkaAt(bootstrap)
 
   async function jobs(): Promise<string[]> {
     const found = await Promise.all(

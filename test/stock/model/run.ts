@@ -43,8 +43,9 @@ if (values.tell === undefined) {
     )
   }
 } else {
-  const [[name, knobs] = []] = chosen
-  say(`seed ${values.tell} of: ${name}`)
-  const { tally: _, ...end } = await trial(Number(values.tell), { ...knobs }, say)
-  say(JSON.stringify(end))
+  for (const [name, knobs] of chosen.slice(0, 1)) {
+    say(`seed ${values.tell} of: ${name}`)
+    const { tally: _, ...end } = await trial(Number(values.tell), knobs, say)
+    say(JSON.stringify(end))
+  }
 }

@@ -8,7 +8,7 @@ import { type Kafka, runKafka } from './kafka.ts'
 import { type Postgres, runPostgres } from './postgres.ts'
 import { type Redis, runRedis } from './redis.ts'
 import { quiet, type Say, toTerminal } from './report.ts'
-import { type Claim, claim } from './state.ts'
+import { claim } from './state.ts'
 
 export type { Kafka, Postgres, Redis }
 
@@ -32,28 +32,16 @@ export type ServicesOptions = {
 export async function startServices({ name, fresh = false, quiet: silent = false }: ServicesOptions): Promise<Services> {
   const { POSTGRES_DSN, REDIS_URL, KAFKA_BOOTSTRAP } = process.env
   const say = silent ? quiet : toTerminal
-  const held = await claim(name)
-  const options = { directory: held.directory, fresh, say }
   const notOurs = { stop: async () => {} }
-  try {
-    const { postgres, redis, kafka, stop } = await allOrNone({
+  const { postgres, redis, kafka, stop } = await inState(name, (directory) => {
+    const options = { directory, fresh, say }
+    return allOrNone({
       postgres: POSTGRES_DSN === undefined ? runPostgres(options) : { dsn: POSTGRES_DSN, ...notOurs },
       redis: REDIS_URL === undefined ? runRedis(options) : { url: REDIS_URL, ...notOurs },
       kafka: KAFKA_BOOTSTRAP === undefined ? runKafka(options) : { bootstrap: KAFKA_BOOTSTRAP, ...notOurs },
     })
-    return {
-      postgresDsn: postgres.dsn,
-      redisUrl: redis.url,
-      kafkaBootstrap: kafka.bootstrap,
-      async stop() {
-        await stop()
-        await held.release()
-      },
-    }
-  } catch (error) {
-    await held.release()
-    throw error
-  }
+  })
+  return { postgresDsn: postgres.dsn, redisUrl: redis.url, kafkaBootstrap: kafka.bootstrap, stop }
 }
 
 /** A server for one test alone, which may kill it. It begins empty; what it leaves is overwritten by the next of that name. */
@@ -78,19 +66,23 @@ export const startServers = (name: string): Promise<OwnServers> =>
 
 type Run<O, S> = (options: O & { directory: string; fresh: boolean; say: Say }) => Promise<S>
 
-async function own<O extends OwnServerOptions, S extends Postgres | Redis | Kafka>(options: O, run: Run<O, S>): Promise<S> {
-  const held: Claim = await claim(options.name)
+const own = <O extends OwnServerOptions, S extends Stoppable>(options: O, run: Run<O, S>): Promise<S> =>
+  inState(options.name, (directory) => run({ ...options, directory, fresh: true, say: quiet }))
+
+/** Runs it in a state directory of this name, which is free again when it has stopped, or did not start. */
+async function inState<S extends Stoppable>(name: string, run: (directory: string) => Promise<S>): Promise<S> {
+  const { directory, release } = await claim(name)
   try {
-    const server = await run({ ...options, directory: held.directory, fresh: true, say: quiet })
+    const server = await run(directory)
     const { stop } = server
     return Object.assign(server, {
       async stop() {
         await stop()
-        await held.release()
+        await release()
       },
     })
   } catch (error) {
-    await held.release()
+    await release()
     throw error
   }
 }

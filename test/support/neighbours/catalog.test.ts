@@ -12,6 +12,8 @@ async function open(
   return { catalog: neighbours.catalog, base: neighbours.catalogBase }
 }
 
+const oneLine = (product_id: number, qty: number) => [{ product_id, qty }]
+
 async function reserveTogether(base: string, productId: number, calls: number, atOnce: number): Promise<number[]> {
   const statuses: number[] = []
   await Promise.all(
@@ -202,6 +204,74 @@ test('a release lowers the hold where there is one', async (t) => {
   const shoes = catalog.product({ stock: 10, reserved: 5 })
   t.is((await callStock(base, 'release', [{ product_id: shoes, qty: 2 }])).status, 200)
   t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 3 })
+  t.is((await callStock(base, 'release', [{ product_id: shoes, qty: -2 }])).status, 422)
+})
+
+test('a reserve with a negative quantity lowers the hold, below zero too, and leaves the stock alone', async (t) => {
+  const { catalog, base } = await open(t)
+  const shoes = catalog.product({ stock: 10, reserved: 4 })
+
+  t.deepEqual(await callStock(base, 'reserve', oneLine(shoes, -2)), { status: 200, body: { status: 'reserved' } })
+  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 2 })
+  t.is((await callStock(base, 'reserve', oneLine(shoes, -3))).status, 200)
+  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: -1 })
+})
+
+test('a negative reserve of an oversold product is refused with 409 unless it ends the overselling', async (t) => {
+  const { catalog, base } = await open(t)
+  const shoes = catalog.product({ stock: 1, reserved: 4 })
+
+  t.is((await callStock(base, 'reserve', oneLine(shoes, -2))).status, 409)
+  t.deepEqual(catalog.books(shoes), { in_stock: 1, reserved: 4 })
+  t.is((await callStock(base, 'reserve', oneLine(shoes, -3))).status, 200)
+  t.deepEqual(catalog.books(shoes), { in_stock: 1, reserved: 1 })
+})
+
+test('a negative reserve is all or none, for one product and for many', async (t) => {
+  const { catalog, base } = await open(t)
+  const [shoes, socks] = [catalog.product({ stock: 10, reserved: 4 }), catalog.product({ stock: 1 })]
+
+  t.is((await callStock(base, 'reserve', [...oneLine(shoes, -2), ...oneLine(socks, 2)])).status, 409)
+  t.is((await callStock(base, 'reserve', [...oneLine(shoes, -2), ...oneLine(999, -2)])).status, 404)
+  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 4 })
+  t.is((await callStock(base, 'reserve', [...oneLine(shoes, -2), ...oneLine(socks, 1), ...oneLine(shoes, 1)])).status, 200)
+  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 3 })
+  t.deepEqual(catalog.books(socks), { in_stock: 1, reserved: 1 })
+})
+
+test('a commit with a negative quantity raises stock and hold, and a restock with one changes nothing', async (t) => {
+  const { catalog, base } = await open(t)
+  const shoes = catalog.product({ stock: 10, reserved: 4 })
+
+  t.deepEqual(await callStock(base, 'restock', oneLine(shoes, -2)), { status: 200, body: { status: 'restocked' } })
+  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 4 })
+  t.false(catalog.journal().at(-1)?.applied)
+  t.deepEqual(await callStock(base, 'commit', oneLine(shoes, -2)), { status: 200, body: { status: 'committed' } })
+  t.deepEqual(catalog.books(shoes), { in_stock: 12, reserved: 6 })
+})
+
+test('a Catalog that checks refuses every negative quantity with 422', async (t) => {
+  const { catalog, base } = await open(t, { negativeReserve: 'refuses' })
+  const shoes = catalog.product({ stock: 10, reserved: 4 })
+
+  for (const verb of ['reserve', 'commit', 'restock']) {
+    const { status, body } = await callStock(base, verb, [...oneLine(shoes, 1), ...oneLine(shoes, -2)])
+    t.is(status, 422, verb)
+    t.like(body, { detail: [{ loc: ['body', 'items', 1, 'qty'], msg: 'Input should be greater than or equal to 1' }] })
+  }
+  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 4 })
+  t.is((await callStock(base, 'reserve', oneLine(shoes, 2))).status, 200)
+})
+
+test('a Catalog that ignores negative quantities answers 200 and changes nothing by them', async (t) => {
+  const { catalog, base } = await open(t, { negativeReserve: 'ignores' })
+  const shoes = catalog.product({ stock: 1, reserved: 4 })
+
+  for (const verb of ['reserve', 'commit', 'restock']) t.is((await callStock(base, verb, oneLine(shoes, -2))).status, 200, verb)
+  t.deepEqual(catalog.books(shoes), { in_stock: 1, reserved: 4 })
+  t.true(catalog.journal().every(({ applied }) => !applied))
+  t.is((await callStock(base, 'restock', [...oneLine(shoes, -2), ...oneLine(shoes, 3)])).status, 200)
+  t.deepEqual(catalog.books(shoes), { in_stock: 4, reserved: 4 })
 })
 
 test('a look shows the product, without a key', async (t) => {

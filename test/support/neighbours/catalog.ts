@@ -109,7 +109,10 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
     if (verb === 'release' && !manners.release) return exchange.answer(refusal(404, 'Not Found'))
     if (req.headers['x-internal-key'] !== internalKey) return exchange.answer(refusal(401, 'Invalid internal key'))
     if (!items)
-      return exchange.answer(unprocessable(['items'], 'Input should be a list of items with integer product_id and qty of 1 or more'))
+      return exchange.answer(unprocessable(['items'], 'Input should be a list of items with integer product_id and qty other than 0'))
+    const negative = items.findIndex(({ qty }) => qty < 0)
+    if (negative >= 0 && (manners.negativeReserve === 'refuses' || verb === 'release'))
+      return exchange.answer(unprocessable(['items', negative, 'qty'], 'Input should be greater than or equal to 1'))
     const onWrite = () => {
       entry.applied = true
     }
@@ -219,7 +222,7 @@ function itemsOf(body: unknown): Item[] | undefined {
 
 function isItem(value: unknown): value is Item {
   const { product_id, qty } = (value ?? {}) as Record<string, unknown>
-  return isInteger(product_id) && isInteger(qty) && qty >= 1
+  return isInteger(product_id) && isInteger(qty) && qty !== 0
 }
 
 function isInteger(value: unknown): value is number {

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { catalogCall, catalogFault } from './catalog.ts'
 import type { Neighbours } from './index.ts'
+import { negativeReserves } from './shelf.ts'
 import { shippingCall, shippingFault } from './shipping.ts'
 
 /** What the control endpoint is a face of. */
@@ -19,7 +20,10 @@ type Route = [name: string, act: (asked: Asked) => unknown]
 
 const integer = z.coerce.number().int()
 const count = z.int().min(0)
-const books = z.strictObject({ in_stock: z.int(), reserved: count })
+const books = z.strictObject({ in_stock: z.int(), reserved: z.int() })
+const catalogManners = z
+  .strictObject({ instant: z.boolean(), exact: z.boolean(), release: z.boolean(), negativeReserve: z.enum(negativeReserves) })
+  .partial()
 const line = z.strictObject({ product_id: z.int(), qty: z.int(), unit_price_cents: z.int().optional(), title: z.string().optional() })
 
 const productId = z.object({ id: integer }).transform(({ id }) => id)
@@ -55,11 +59,7 @@ export function routes({ catalogBase, shippingBase, authBase, catalog, shipping,
     ['POST /catalog/count-from', ({ body }) => catalog.countFrom(z.strictObject({ id: z.int().min(1) }).parse(body).id)],
     ['GET /catalog/products/:id/books', ({ named }) => ({ inventory: catalog.books(productId.parse(named)) })],
     ['PUT /catalog/products/:id/books', ({ named, body }) => catalog.setInventory(productId.parse(named), books.nullable().parse(body))],
-    [
-      'POST /catalog/behave',
-      ({ body }) =>
-        catalog.behave(z.strictObject({ instant: z.boolean(), exact: z.boolean(), release: z.boolean() }).partial().parse(body)),
-    ],
+    ['POST /catalog/behave', ({ body }) => catalog.behave(catalogManners.parse(body))],
     [
       'GET /catalog/journal',
       ({ query }) => catalog.journal(z.strictObject({ call: catalogCall, productId: integer }).partial().parse(query)),

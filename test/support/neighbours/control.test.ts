@@ -34,6 +34,22 @@ test.serial('products and books', async (t) => {
   t.deepEqual(await control('POST /catalog/products', { stock: 1 }), { id: 5_000 })
 })
 
+test.serial('Catalog is told what to do with negative quantities', async (t) => {
+  const id = catalog.product({ stock: 10, reserved: 4 })
+  const reserve = async () => (await callStock(catalogBase, 'reserve', [{ product_id: id, qty: -3 }])).status
+
+  await control('POST /catalog/behave', { negativeReserve: 'refuses' })
+  t.is(await reserve(), 422)
+  await control('POST /catalog/behave', { negativeReserve: 'ignores' })
+  t.is(await reserve(), 200)
+  t.is(catalog.books(id)?.reserved, 4)
+  await control('POST /catalog/behave', { negativeReserve: 'takes' })
+  t.is(await reserve(), 200)
+  t.is(catalog.books(id)?.reserved, 1)
+  t.deepEqual(await control(`PUT /catalog/products/${id}/books`, { in_stock: 10, reserved: -1 }), {})
+  t.is(await control('POST /catalog/behave', { negativeReserve: 'shrugs' }), 422)
+})
+
 test.serial('faults are told and taken back', async (t) => {
   const id = catalog.product({ stock: 10 })
   const reserve = async () => (await callStock(catalogBase, 'reserve', [{ product_id: id, qty: 1 }])).status

@@ -7,6 +7,7 @@ import { type Cart, openCart } from './cart.ts'
 import { type Catalog, openCatalog } from './catalog.ts'
 import { Chance } from './chance.ts'
 import { openControl } from './control.ts'
+import type { NegativeReserve } from './shelf.ts'
 import { openShipping, type Shipping } from './shipping.ts'
 
 export type { Auth } from './auth.ts'
@@ -26,6 +27,8 @@ export interface NeighboursOptions {
   exact?: boolean
   /** Catalog has a `POST …/release`. */
   release?: boolean
+  /** What Catalog does with a negative quantity; `takes` by default, as today's does. */
+  negativeReserve?: NegativeReserve
   /** The id of the first product. */
   firstProductId?: number
   /** How long calls take and how Shipping breaks follows from this number. */
@@ -55,11 +58,11 @@ export interface Neighbours {
 /** Starts all neighbours; with defaults as bad as the real ones. */
 export async function startNeighbours(options: NeighboursOptions = {}): Promise<Neighbours> {
   const { internalKey = 'devkey', jwtSecret = 'devsecret', redisUrl = process.env.REDIS_URL } = options
-  const { instant = false, exact = false, release = false, ports = {} } = options
+  const { instant = false, exact = false, release = false, negativeReserve = 'takes', ports = {} } = options
   const journal = options.journal ?? (instant ? 1_000 : 100_000)
   const chance = new Chance(options.seed)
 
-  const catalog = await openCatalog({ internalKey, instant, exact, release, chance, journal, port: ports.catalog })
+  const catalog = await openCatalog({ internalKey, instant, exact, release, negativeReserve, chance, journal, port: ports.catalog })
   const shipping = await openShipping({ instant, chance, journal, orders: instant ? 20_000 : 1_000_000, port: ports.shipping })
   const auth = await openAuth({ jwtSecret, port: ports.auth })
   const cart = openCart(redisUrl, catalog.describe)

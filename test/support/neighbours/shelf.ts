@@ -8,9 +8,20 @@ import type { Waits } from './waits.ts'
 export const verbs = ['reserve', 'commit', 'restock', 'release'] as const
 export type Verb = (typeof verbs)[number]
 
+/**
+ * What Catalog does with a negative quantity:
+ * - `takes`: as today's Catalog, which does not look at the sign: a `reserve` of -2 lowers `reserved` by 2, below 0 too. The check for stock
+ *   stays what it is, so a product oversold by more than 2 answers 409. A `restock` adds `max(0, qty)`, which is nothing
+ * - `refuses`: answers 422, as a Catalog that checks would
+ * - `ignores`: answers 200, and changes nothing by that line
+ */
+export const negativeReserves = ['takes', 'refuses', 'ignores'] as const
+export type NegativeReserve = (typeof negativeReserves)[number]
+
 /** A product's books. */
 export interface Books {
   in_stock: number
+  /** Below 0 where negative reserves took away more than was held. */
   reserved: number
 }
 
@@ -34,6 +45,8 @@ export interface Manners {
   instant: boolean
   /** Calls on one product wait for each other, and a repeated `Idempotency-Key` is answered as the first time. Otherwise neither. */
   exact: boolean
+  /** Counts for the negative quantities of all verbs, though only `reserve` has a use for them. */
+  negativeReserve: NegativeReserve
 }
 
 const done: Record<Verb, Answer> = {
@@ -92,6 +105,7 @@ export class Shelf {
       const product = this.products.get(product_id)
       const books = product && (changed.get(product) ?? product.inventory)
       if (!product || !books) return refusal(404, `Inventory missing for product_id ${product_id}`)
+      if (this.#leavesOut(verb, qty)) continue
       if (verb === 'reserve' && books.in_stock - books.reserved < qty)
         return refusal(409, `Insufficient stock for product_id ${product_id}`)
       changed.set(product, effects[verb](books, qty))
@@ -99,10 +113,15 @@ export class Shelf {
     return changed
   }
 
+  /** Catalog restocks `max(0, qty)`. */
+  #leavesOut(verb: Verb, qty: number): boolean {
+    return qty < 0 && (verb === 'restock' || this.#manners.negativeReserve === 'ignores')
+  }
+
   #write(verb: Verb, changed: Map<Product, Books> | Answer, onWrite: () => void): Answer {
     if (!(changed instanceof Map)) return changed
     for (const [product, books] of changed) product.inventory = books
-    onWrite()
+    if (changed.size > 0) onWrite()
     return done[verb]
   }
 

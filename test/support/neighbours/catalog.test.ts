@@ -306,6 +306,33 @@ test('down it refuses, and is back at the same port with its books', async (t) =
   t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 2 })
 })
 
+test('at the real pace stock calls and lookups share the same servers', async (t) => {
+  const { catalog, base } = await open(t, { real: true })
+  const shoes = Array.from({ length: 16 }, () => catalog.product({ stock: 10 }))
+
+  const since = performance.now()
+  const answers = await Promise.all(
+    shoes.flatMap((id) => [callStock(base, 'reserve', oneLine(id, 1)), ask(`${base}/catalog/v1/products/${id}`)]),
+  )
+
+  t.true(performance.now() - since > 50, '32 calls at no more than 360 a second')
+  t.true(answers.every(({ status }) => status === 200))
+  t.true(shoes.every((id) => catalog.books(id)?.reserved === 1))
+})
+
+test('at the real pace reserves that overlap on one product are lost, unless Catalog is exact', async (t) => {
+  const { catalog, base } = await open(t, { real: true })
+  const [shoes, socks] = [catalog.product({ stock: 1_000 }), catalog.product({ stock: 1_000 })]
+
+  await reserveTogether(base, shoes, 64, 16)
+  catalog.behave({ exact: true })
+  await reserveTogether(base, socks, 64, 16)
+
+  const held = catalog.books(shoes)?.reserved ?? 0
+  t.true(held > 0 && held < 60, `held ${held} of 64`)
+  t.deepEqual(catalog.books(socks), { in_stock: 1_000, reserved: 64 })
+})
+
 test('manners change while it runs, and the past can be forgotten', async (t) => {
   const { catalog, base } = await open(t)
   const shoes = catalog.product({ stock: 1_000 })

@@ -1,6 +1,7 @@
 /** The Catalog that the order service calls: stock over HTTP, as the wire contract has it, races and all. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { z } from 'zod'
+import { Capacity, catalogThroughput } from './capacity.ts'
 import { carryOut } from './carry-out.ts'
 import type { Chance } from './chance.ts'
 import { openDoor } from './door.ts'
@@ -88,7 +89,8 @@ const stockPaths = new Map<string, Verb>(verbs.map((verb) => [`/catalog/v1/inven
 export async function openCatalog({ internalKey, chance, journal: limit, port, ...initial }: CatalogOptions): Promise<Catalog> {
   const manners: CatalogManners = { ...initial }
   const waits = new Waits()
-  const shelf = new Shelf(manners, chance, waits)
+  const capacity = new Capacity(catalogThroughput, chance, waits)
+  const shelf = new Shelf(manners, chance, waits, capacity)
   const faults = new Faults<CatalogFault>()
   const journal = new Journal<CatalogEntry>(limit)
   const inFlight = new InFlight<number>()
@@ -128,7 +130,10 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
       const product = shelf.products.get(id)
       return product ? json(200, product) : refusal(404, 'Product not found')
     }
-    strike(exchange, entry, [id], () => (manners.instant ? read() : waits.pause(chance.between(1, 2)).then(read)))
+    strike(exchange, entry, [id], () => {
+      if (manners.instant) return read()
+      return manners.real ? capacity.serve(read, (answer) => answer) : waits.pause(chance.between(1, 2)).then(read)
+    })
   }
 
   function entered(call: CatalogCall, items: readonly Item[], req: IncomingMessage): CatalogEntry {

@@ -21,9 +21,14 @@ type Route = [name: string, act: (asked: Asked) => unknown]
 const integer = z.coerce.number().int()
 const count = z.int().min(0)
 const books = z.strictObject({ in_stock: z.int(), reserved: z.int() })
-const catalogManners = z
-  .strictObject({ instant: z.boolean(), exact: z.boolean(), release: z.boolean(), negativeReserve: z.enum(negativeReserves) })
-  .partial()
+const catalogManners = z.strictObject({
+  instant: z.boolean(),
+  real: z.boolean(),
+  exact: z.boolean(),
+  release: z.boolean(),
+  negativeReserve: z.enum(negativeReserves),
+})
+const shippingManners = catalogManners.pick({ instant: true, real: true })
 const line = z.strictObject({ product_id: z.int(), qty: z.int(), unit_price_cents: z.int().optional(), title: z.string().optional() })
 
 const productId = z.object({ id: integer }).transform(({ id }) => id)
@@ -59,7 +64,7 @@ export function routes({ catalogBase, shippingBase, authBase, catalog, shipping,
     ['POST /catalog/count-from', ({ body }) => catalog.countFrom(z.strictObject({ id: z.int().min(1) }).parse(body).id)],
     ['GET /catalog/products/:id/books', ({ named }) => ({ inventory: catalog.books(productId.parse(named)) })],
     ['PUT /catalog/products/:id/books', ({ named, body }) => catalog.setInventory(productId.parse(named), books.nullable().parse(body))],
-    ['POST /catalog/behave', ({ body }) => catalog.behave(catalogManners.parse(body))],
+    ['POST /catalog/behave', ({ body }) => catalog.behave(catalogManners.partial().parse(body))],
     [
       'GET /catalog/journal',
       ({ query }) => catalog.journal(z.strictObject({ call: catalogCall, productId: integer }).partial().parse(query)),
@@ -75,7 +80,7 @@ export function routes({ catalogBase, shippingBase, authBase, catalog, shipping,
     ...shared('catalog', catalog, (body) => catalog.fault(catalogFault.parse(body))),
 
     ['GET /shipping/shipments', ({ query }) => shipping.shipments(z.strictObject({ orderId: integer.optional() }).parse(query).orderId)],
-    ['POST /shipping/behave', ({ body }) => shipping.behave(z.strictObject({ instant: z.boolean() }).parse(body))],
+    ['POST /shipping/behave', ({ body }) => shipping.behave(shippingManners.partial().parse(body))],
     [
       'GET /shipping/journal',
       ({ query }) => shipping.journal(z.strictObject({ call: shippingCall, orderId: integer, email: z.string() }).partial().parse(query)),

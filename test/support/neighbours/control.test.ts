@@ -91,6 +91,8 @@ test.serial('neighbours go down and come up, and change their manners', async (t
     await control(`POST /${name}/up`)
     t.is((await ask(`${base}/`)).status, 404)
   }
+  for (const name of ['catalog', 'shipping']) t.deepEqual(await control(`POST /${name}/behave`, { real: true }), {})
+  t.is((await callShipment(shippingBase)).status, 201)
   t.deepEqual(await control('POST /catalog/behave', { release: true, instant: true }), {})
   t.deepEqual(await control('POST /shipping/behave', { instant: true }), {})
   const id = catalog.product({ stock: 10, reserved: 1 })

@@ -23,6 +23,8 @@ export interface NeighboursOptions {
   redisUrl?: string
   /** Nobody waits, and so nothing overlaps: for benchmarks. Journals and shipments are kept short. */
   instant?: boolean
+  /** Catalog and Shipping take as long as the real ones and serve no more calls a second: for benchmarks. With `instant` it has no effect. */
+  real?: boolean
   /** Catalog locks its rows and honours `Idempotency-Key`. */
   exact?: boolean
   /** Catalog has a `POST …/release`. */
@@ -58,12 +60,12 @@ export interface Neighbours {
 /** Starts all neighbours; with defaults as bad as the real ones. */
 export async function startNeighbours(options: NeighboursOptions = {}): Promise<Neighbours> {
   const { internalKey = 'devkey', jwtSecret = 'devsecret', redisUrl = process.env.REDIS_URL } = options
-  const { instant = false, exact = false, release = false, negativeReserve = 'takes', ports = {} } = options
+  const { instant = false, real = false, exact = false, release = false, negativeReserve = 'takes', ports = {} } = options
   const journal = options.journal ?? (instant ? 1_000 : 100_000)
   const chance = new Chance(options.seed)
 
-  const catalog = await openCatalog({ internalKey, instant, exact, release, negativeReserve, chance, journal, port: ports.catalog })
-  const shipping = await openShipping({ instant, chance, journal, orders: instant ? 20_000 : 1_000_000, port: ports.shipping })
+  const catalog = await openCatalog({ internalKey, instant, real, exact, release, negativeReserve, chance, journal, port: ports.catalog })
+  const shipping = await openShipping({ instant, real, chance, journal, orders: instant ? 20_000 : 1_000_000, port: ports.shipping })
   const auth = await openAuth({ jwtSecret, port: ports.auth })
   const cart = openCart(redisUrl, catalog.describe)
   if (options.firstProductId !== undefined) catalog.countFrom(options.firstProductId)

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { ask, callStock } from './caller.ts'
+import { ask, callShipment, callStock } from './caller.ts'
 
 const main = fileURLToPath(new URL('main.ts', import.meta.url))
 
@@ -49,13 +49,27 @@ for (const [name, end] of endings) {
   })
 }
 
-test('a port that is no number is refused in so many words', async (t) => {
-  const child = spawn(process.execPath, [main, '--catalog-port=abc'], { stdio: ['ignore', 'ignore', 'pipe'] })
-  let stderr = ''
-  child.stderr.on('data', (chunk: Buffer) => {
-    stderr += chunk.toString()
-  })
-  const [code] = (await once(child, 'close')) as [number]
-  t.is(code, 1)
-  t.regex(stderr, /--catalog-port is not a whole number: "abc"/)
+test('with --real the neighbours work at the pace of the real ones', async (t) => {
+  const { bases } = await start(t, '--real', '--first-product-id=900')
+  await ask(`${bases.control}/catalog/products`, { body: { stock: 10 } })
+  t.is((await callStock(bases.catalog ?? '', 'reserve', [{ product_id: 900, qty: 1 }])).status, 200)
+  t.is((await callShipment(bases.shipping ?? '')).status, 201)
 })
+
+const refusals: [string[], RegExp][] = [
+  [['--catalog-port=abc'], /--catalog-port is not a whole number: "abc"/],
+  [['--instant', '--real'], /--instant and --real exclude each other/],
+]
+
+for (const [options, reason] of refusals) {
+  test(`${options.join(' ')} is refused in so many words`, async (t) => {
+    const child = spawn(process.execPath, [main, ...options], { stdio: ['ignore', 'ignore', 'pipe'] })
+    let stderr = ''
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk.toString()
+    })
+    const [code] = (await once(child, 'close')) as [number]
+    t.is(code, 1)
+    t.regex(stderr, reason)
+  })
+}

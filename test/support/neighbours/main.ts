@@ -11,6 +11,7 @@ const flag = { type: 'boolean', default: false } as const
 const { values } = parseArgs({
   options: {
     instant: flag,
+    real: flag,
     exact: flag,
     release: flag,
     seed: number,
@@ -23,8 +24,11 @@ const { values } = parseArgs({
   },
 })
 
+if (values.instant && values.real) throw new TypeError('--instant and --real exclude each other; write one of them')
+
 const neighbours = await startNeighbours({
   instant: values.instant,
+  real: values.real,
   exact: values.exact,
   release: values.release,
   internalKey: process.env.SVC_INTERNAL_KEY,

@@ -1,4 +1,5 @@
 /** Catalog's books: what is in stock and what is held, and the ways in which calls change them. */
+import type { Capacity } from './capacity.ts'
 import type { Chance } from './chance.ts'
 import { type Answer, json, refusal } from './exchange.ts'
 import { Latest } from './latest.ts'
@@ -43,6 +44,8 @@ export interface Product {
 export interface Manners {
   /** Nothing is waited for, so nothing can come in between. */
   instant: boolean
+  /** Calls take as long as at the real one, and more of them at a time longer ({@link Capacity}). Otherwise 1 to 4 ms, however many. */
+  real: boolean
   /** Calls on one product wait for each other, and a repeated `Idempotency-Key` is answered as the first time. Otherwise neither. */
   exact: boolean
   /** Counts for the negative quantities of all verbs, though only `reserve` has a use for them. */
@@ -72,14 +75,16 @@ export class Shelf {
   readonly #manners: Manners
   readonly #chance: Chance
   readonly #waits: Waits
+  readonly #capacity: Capacity
   /** For each product the end of the last call that took its lock; Catalog's row lock, where it is exact. */
   readonly #locks = new Map<number, Promise<unknown>>()
   readonly #answers = new Latest<string, Answer>(rememberedKeys)
 
-  constructor(manners: Manners, chance: Chance, waits: Waits) {
+  constructor(manners: Manners, chance: Chance, waits: Waits, capacity: Capacity) {
     this.#manners = manners
     this.#chance = chance
     this.#waits = waits
+    this.#capacity = capacity
   }
 
   /** Changes the books by these lines, all or none. `onWrite` tells that they were changed. */
@@ -88,14 +93,19 @@ export class Shelf {
     const atOnce = () => this.#write(verb, this.#changed(verb, items), onWrite)
     const once = () => (exact && key !== undefined ? this.#once(`${verb} ${key}`, atOnce) : atOnce())
     if (instant) return once()
-    if (exact) return this.#underLock(items, () => this.#moment().then(once))
+    if (exact) return this.#underLock(items, () => this.#during(() => undefined, once))
     // Catalog of today: what it read before it waited is what it writes after, over whatever others wrote in between.
-    const read = this.#changed(verb, items)
-    return this.#moment().then(() => this.#write(verb, read, onWrite))
+    return this.#during(
+      () => this.#changed(verb, items),
+      (read) => this.#write(verb, read, onWrite),
+    )
   }
 
-  #moment(): Promise<void> {
-    return this.#waits.pause(this.#chance.between(1, 4))
+  /** Takes the time of a call: `begin` runs when it begins, `end` with its result when it is over. */
+  #during<Begun>(begin: () => Begun, end: (begun: Begun) => Answer): Promise<Answer> {
+    if (this.#manners.real) return this.#capacity.serve(begin, end)
+    const begun = begin()
+    return this.#waits.pause(this.#chance.between(1, 4)).then(() => end(begun))
   }
 
   /** The books as they would be, or the refusal of the first line that cannot be had. */

@@ -96,6 +96,16 @@ test('sixteen at a time it bears', async (t) => {
   t.false(shipping.broke())
 })
 
+test('sixteen at a time it bears at the real pace too', async (t) => {
+  const { shipping, base, list } = await open(t, { real: true })
+  const since = performance.now()
+  const answers = await Promise.all(Array.from({ length: 16 }, (_, n) => callShipment(base, { order_id: n })))
+  t.true(performance.now() - since > 35, '16 calls at 240 a second')
+  t.true(answers.every(({ status }) => status === 201))
+  t.is(((await list('?order_id=1')).body as unknown[]).length, 1)
+  t.false(shipping.broke())
+})
+
 test('above a hundred at a time it breaks: 500s, resets and hangs, until fewer than fifty are left', async (t) => {
   const { shipping, base } = await open(t)
   shipping.fault({ fault: 'hang', times: 101 })

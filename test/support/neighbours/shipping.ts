@@ -1,6 +1,7 @@
 /** The Shipping that the order service calls: strict about what it takes, forgetful of what it has, and broken by more than it can bear. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { z } from 'zod'
+import { Capacity, shippingThroughput } from './capacity.ts'
 import { carryOut } from './carry-out.ts'
 import type { Chance } from './chance.ts'
 import { openDoor } from './door.ts'
@@ -30,6 +31,8 @@ export interface ShippingEntry extends Entry {
 export interface ShippingManners {
   /** Nothing is waited for. */
   instant: boolean
+  /** Several calls are served at a time, and each takes the longer ({@link Capacity}). Otherwise one after the other. Either way about 240/s. */
+  real: boolean
 }
 
 export interface ShippingOptions extends ShippingManners {
@@ -87,6 +90,7 @@ const path = '/shipping/v1/shipments'
 export async function openShipping({ chance, journal: limit, orders, port, ...initial }: ShippingOptions): Promise<Shipping> {
   const manners: ShippingManners = { ...initial }
   const waits = new Waits()
+  const capacity = new Capacity(shippingThroughput, chance, waits)
   const faults = new Faults<ShippingFault>()
   const journal = new Journal<ShippingEntry>(limit)
   const inFlight = new InFlight<never>()
@@ -167,7 +171,11 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
           (email === undefined || email === entry.email),
       ) ?? (broken ? chance.oneOf(breakages) : undefined)
     if (fault) entry.fault = fault.fault
-    carryOut(exchange, () => (manners.instant ? answer() : turn().then(answer)), waits, fault)
+    carryOut(exchange, () => (manners.instant ? answer() : inTime(answer)), waits, fault)
+  }
+
+  function inTime(answer: () => Answer): Promise<Answer> {
+    return manners.real ? capacity.serve(() => undefined, answer) : turn().then(answer)
   }
 
   /** Calls are served one after the other, in 3 to 5 ms each: the 240 a second of the real one, which is why many at once pile up. */

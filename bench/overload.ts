@@ -4,33 +4,23 @@
  * prints what customers got and how soon, how memory went, and how the service does right after.
  */
 import { readFileSync } from 'node:fs'
-import { Agent, request } from 'node:http'
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
-import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Redis } from 'ioredis'
 import { createDatabase } from '../test/support/database.ts'
-import { openAuth } from '../test/support/neighbours/auth.ts'
-import { openCart } from '../test/support/neighbours/cart.ts'
-import { freePort } from '../test/support/services/ports.ts'
-import { demoAddress } from '../test/support/shop.ts'
 import { until } from '../test/support/until.ts'
-import { endChildren, startChild } from './children.ts'
+import { endChildren } from './children.ts'
+import { type Answer, addCustomers, cartOf, openClient } from './customers.ts'
+import { addProducts, environment, startDownstreams, startServer } from './shop.ts'
 
 const { values: options } = parseArgs({ options: { minutes: { type: 'string', default: '10' }, times: { type: 'string', default: '4' } } })
 const CUSTOMERS = 4096
-const PRODUCTS = 4096
 const TICK_MS = 10
 const SAMPLE_MS = 5000
 /** So many at a time are what the service sustains: more only wait longer. */
 const AT_ONCE = 64
 const MEASURE_S = 15
-
-interface Answered {
-  status: number
-  ms: number
-}
 
 const database = await createDatabase()
 const redis = new Redis(process.env.REDIS_URL!)
@@ -39,67 +29,16 @@ const rssMb = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/
 const redisMb = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]) / 1024 ** 2
 
 try {
-  const neighbours = startChild(['test/support/neighbours/main.ts'])
-  const { value: line } = await createInterface({ input: neighbours.stdout! })[Symbol.asyncIterator]().next()
-  const bases = JSON.parse(String(line)) as { catalog: string; shipping: string; control: string }
-  const auth = await openAuth({ jwtSecret: 'devsecret' })
-  const emails = Array.from({ length: CUSTOMERS }, (_, i) => `bench-${i}@example.com`)
-  const tokens = emails.map((sub) => auth.token({ sub }))
-  await auth.stop()
-  const cart = openCart(process.env.REDIS_URL, () => undefined)
-  for (let id = 1; id <= PRODUCTS; id += 1) {
-    await fetch(`${bases.control}/catalog/products`, { method: 'POST', body: JSON.stringify({ id, stock: 1_000_000_000 }) })
-  }
-  await cart.fillAll(
-    emails.map((email, i) => ({ email, lines: [{ product_id: 1 + i, qty: 1, unit_price_cents: 1299, title: 'Air Zoom' }] })),
+  const downstreams = await startDownstreams()
+  await addProducts(downstreams, CUSTOMERS)
+  const tokens = await addCustomers(
+    'bench',
+    Array.from({ length: CUSTOMERS }, (_, i) => cartOf(1 + i)),
   )
-  await cart.stop()
-
-  const port = await freePort()
-  const service = startChild(['src/main.ts'], {
-    POSTGRES_DSN: database.dsn,
-    CATALOG_BASE: bases.catalog,
-    SHIPPING_BASE: bases.shipping,
-    TOPIC_ORDER_EVENTS: `bench.overload.${process.pid}`,
-    TOPIC_PAYMENT_EVENTS: `bench.overload.payments.${process.pid}`,
-    KAFKA_GROUP: `bench.overload.${process.pid}`,
-    REDIS_PREFIX: `{bench-${process.pid}}`,
-    HOST: '127.0.0.1',
-    PORT: String(port),
-    LOG_LEVEL: 'error',
-  })
-  service.stdout!.pipe(process.stderr)
-  const url = `http://127.0.0.1:${port}`
-  await until(
-    () =>
-      fetch(`${url}/order/ready`).then(
-        ({ status }) => status,
-        () => 503,
-      ),
-    (status) => status === 200,
-  )
-
-  // Not undici's pool: in a rush, requests wait seconds in there before they have a connection.
-  const agent = new Agent({ keepAlive: true })
-  const body = JSON.stringify(demoAddress)
+  const service = await startServer(['src/main.ts'], { ...environment(database.dsn, downstreams), LOG_LEVEL: 'error' })
+  const client = openClient(service.url)
   let next = 0
-  function checkout(): Promise<Answered> {
-    next = (next + 1) % CUSTOMERS
-    const began = performance.now()
-    const headers = {
-      authorization: `Bearer ${tokens[next]}`,
-      'content-type': 'application/json',
-      'content-length': Buffer.byteLength(body),
-    }
-    return new Promise((resolve) => {
-      const answered = (status: number) => resolve({ status, ms: performance.now() - began })
-      request(`${url}/order/v1/orders/checkout`, { method: 'POST', agent, headers }, (response) => {
-        response.resume().on('close', () => answered(response.statusCode!))
-      })
-        .on('error', () => answered(0))
-        .end(body)
-    })
-  }
+  const checkout = () => client.checkout(tokens[(next = (next + 1) % CUSTOMERS)]!)
 
   /** As many at a time as the service sustains. @returns checkouts a second */
   async function sustained(seconds: number): Promise<number> {
@@ -120,7 +59,7 @@ try {
   // A list of half a million answers would stop this process for its own garbage, and customers with it.
   const answered = new Map<number, RecordableHistogram>()
   let answers = 0
-  const note = ({ status, ms }: Answered) => {
+  const note = ({ status, ms }: Answer) => {
     answers += 1
     const times = answered.get(status) ?? createHistogram()
     answered.set(status, times)
@@ -137,7 +76,7 @@ try {
     for (; sent < (offered * elapsed) / 1000; sent += 1) void checkout().then(note)
     if (elapsed - sampledAt >= SAMPLE_MS) {
       sampledAt = elapsed
-      under.push(redisMb().then((mb) => memory.push({ at: elapsed, rss: rssMb(service.pid!), redis: mb })))
+      under.push(redisMb().then((mb) => memory.push({ at: elapsed, rss: rssMb(service.pid), redis: mb })))
     }
     await sleep(TICK_MS)
   }
@@ -169,7 +108,7 @@ try {
     console.log(`${name} MB, means of each sixth: ${sixths.map((some) => mean(some.map((one) => one[name])).toFixed(0)).join(' ')}`)
   }
   console.log(`full speed (90 % of before) again after ${recoveredS.toFixed(1)} s`)
-  agent.destroy()
+  client.close()
 } finally {
   redis.disconnect()
   await endChildren()

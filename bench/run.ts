@@ -1,149 +1,239 @@
 /**
- * The service beside the handler that does everything itself (`inline.ts`), each in one process, on the same PostgreSQL, Redis and
- * stub neighbours that answer at once. Runs alternate, and medians are printed: `bin/bench [--rounds 3] [--seconds 8]`.
+ * The service beside the handler that does everything itself (`inline.ts`), each in one process, with a database of its own on the same
+ * PostgreSQL, and the same Redis and stubs of Catalog and Shipping. Runs take turns; medians are printed, and then the ratios:
+ *
+ *     bin/bench [--downstreams instant|real] [--carts spread|hot|mix] [--connections 1,64] [--rounds 3] [--seconds 8]
+ *
+ * `spread`: each customer buys products of his own. `hot`: everybody buys one product. `mix`: of five customers one does. With `hot`
+ * and `mix` both sell spread carts too, in the same turns. Inline loses holds of a hot product where Catalog takes its time.
  */
 import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { parseArgs, promisify } from 'node:util'
 import { createDatabase, query } from '../test/support/database.ts'
-import { openAuth } from '../test/support/neighbours/auth.ts'
-import { openCart } from '../test/support/neighbours/cart.ts'
-import { freePort } from '../test/support/services/ports.ts'
 import { demoAddress } from '../test/support/shop.ts'
 import { until } from '../test/support/until.ts'
-import { endChildren, startChild } from './children.ts'
+import { endChildren } from './children.ts'
+import { type Counter, openCounter } from './counts.ts'
 import { type Cpu, openCpu } from './cpu.ts'
+import { addCustomers, cartOf } from './customers.ts'
+import { addProducts, downstreamKinds, environment, numbers, oneOf, type Server, startDownstreams, startServer } from './shop.ts'
+import { median, ratioLine } from './statistics.ts'
 
 const { values: options } = parseArgs({
   options: {
+    downstreams: { type: 'string', default: 'instant' },
+    carts: { type: 'string', default: 'spread' },
+    connections: { type: 'string', default: '1,64' },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '8' },
-    connections: { type: 'string', default: '1,64' },
   },
 })
-const CUSTOMERS = 512
-const PRODUCTS = 1000
+const kind = oneOf('downstreams', options.downstreams, downstreamKinds)
+const carts = oneOf('carts', options.carts, ['spread', 'hot', 'mix'])
+const crowds = numbers('connections', options.connections)
+const [rounds, seconds] = [...numbers('rounds', options.rounds), ...numbers('seconds', options.seconds)] as [number, number]
+if (carts === 'mix' && Math.min(...crowds) < 5) throw new TypeError('--carts mix needs 5 connections or more, for one of five is apart')
 
+const CUSTOMERS = 512
+/** All buy the first one, or two each of the others, which no two customers share. */
+const PRODUCTS = 1 + 2 * CUSTOMERS
+const WARM_UP_S = 10
+/** What a run has left behind is over by then: a checkout has 8 s. */
+const CALM_WITHIN_MS = 20_000
+
+/** What wrk saw of a group of customers. */
 interface Figures {
   requests: number
   seconds: number
   p50Ms: number
   p99Ms: number
-  maxMs: number
   notOk: number
   broken: number
 }
 
-/** A process of the service, or of its twin. */
-interface Server {
-  url: string
-  pid: number
+/** So many at a time of the customers whose tokens are in this file. */
+interface Group {
+  tokens: string
+  connections: number
 }
+
+/** A run; CPU time in us, what PostgreSQL did and commands of Redis are of a checkout. */
+interface Run {
+  perSecond: number
+  /** Answers that were no orders, of a hundred. */
+  refused: number
+  groups: Figures[]
+  cpu: Cpu
+  postgres: number
+  redis: number
+}
+
+/** A server with the database that it alone uses. */
+interface Seller extends Server {
+  dsn: string
+  counter: Counter
+}
+
+type Selling = 'spread' | 'hot' | 'mix'
+type Name = 'inline' | 'ours'
+const names: readonly Name[] = ['inline', 'ours']
+const sellings: readonly Selling[] = carts === 'spread' ? ['spread'] : ['spread', carts]
 
 const run = promisify(execFile)
 const directory = mkdtempSync(join(tmpdir(), 'order-bench-'))
-const database = await createDatabase()
-const cpu = await openCpu({ dsn: database.dsn, redisUrl: process.env.REDIS_URL! })
+const databases = { inline: await createDatabase(), ours: await createDatabase() }
+const cpu = await openCpu({ dsn: databases.ours.dsn, redisUrl: process.env.REDIS_URL! })
+const counters: Counter[] = []
 
-async function startServer(script: string): Promise<Server> {
-  const port = await freePort()
-  const url = `http://127.0.0.1:${port}`
-  const child = startChild([script], { ...environment, PORT: String(port) })
-  child.stdout!.resume()
-  const answers = async () =>
-    fetch(`${url}/order/ready`).then(
-      (response) => response.status !== 503,
-      () => false,
-    )
-  await until(answers, (ready) => ready)
-  return { url, pid: child.pid! }
+/** Customers of a kind, with their tokens in a file. @returns its path */
+async function addGroup(name: string, from: number, to: number, productsOf: (customer: number) => number[]): Promise<string> {
+  const tokens = await addCustomers(
+    `bench-${name}`,
+    Array.from({ length: to - from }, (_, i) => cartOf(...productsOf(from + i))),
+  )
+  const path = join(directory, name)
+  writeFileSync(path, tokens.join('\n'))
+  return path
 }
 
-/** @returns what wrk saw, and the CPU time that each process spent meanwhile, in us a checkout */
-async function wrk({ url, pid }: Server, connections: number, seconds: number): Promise<Figures & { cpu: Cpu }> {
+/** Who buys what in a kind of run, the unrelated customers first. */
+async function addGroups(): Promise<(selling: Selling, connections: number) => Group[]> {
+  const hot = () => [1]
+  // Beside hot carts, which have one line, ordinary ones have one too: nothing but the product differs.
+  const own = (i: number) => (carts === 'hot' ? [2 + i] : [2 + 2 * i, 3 + 2 * i])
+  const split = carts === 'mix' ? Math.round(CUSTOMERS * 0.8) : CUSTOMERS
+  const unrelated = await addGroup('spread', 0, split, own)
+  const fifth = await addGroup('spread-fifth', split, CUSTOMERS, own)
+  const buyers = await addGroup('hot', 0, carts === 'mix' ? CUSTOMERS - split : CUSTOMERS, hot)
+  return (selling, connections) => {
+    if (carts !== 'mix') return [{ tokens: selling === 'hot' ? buyers : unrelated, connections }]
+    const apart = Math.round(connections / 5)
+    return [
+      { tokens: unrelated, connections: connections - apart },
+      { tokens: selling === 'mix' ? buyers : fifth, connections: apart },
+    ]
+  }
+}
+
+async function startSeller(script: string, dsn: string, env: Record<string, string>): Promise<Seller> {
+  const counter = await openCounter({ dsn, redisUrl: process.env.REDIS_URL! })
+  counters.push(counter)
+  return { ...(await startServer([script], { ...env, POSTGRES_DSN: dsn })), dsn, counter }
+}
+
+async function wrk(url: string, { tokens, connections }: Group, lastsS: number): Promise<Figures> {
   const from = String(Math.floor(Math.random() * CUSTOMERS))
-  const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '15s', '-s', 'bench/checkout.lua', url]
-  const before = cpu(pid)
-  const { stdout } = await run('wrk', [...args, '--', tokens, JSON.stringify(demoAddress), from])
-  const figures = JSON.parse(stdout.trim().split('\n').at(-1)!) as Figures
-  if (figures.notOk > 0 || figures.broken > 0) throw new Error(`not every checkout succeeded: ${JSON.stringify(figures)}`)
-  const after = cpu(pid)
-  const spent = (name: keyof Cpu) => (after[name] - before[name]) / figures.requests
-  return { ...figures, cpu: { node: spent('node'), postgres: spent('postgres'), redis: spent('redis') } }
+  const args = ['-t1', `-c${connections}`, `-d${lastsS}s`, '--timeout', '15s', '-s', 'bench/checkout.lua', url]
+  const { stdout } = await run('wrk', [...args, '--', tokens, JSON.stringify(demoAddress), from], { timeout: (lastsS + 60) * 1000 })
+  return JSON.parse(stdout.trim().split('\n').at(-1)!) as Figures
 }
 
-const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!
-
-const neighbours = startChild(['test/support/neighbours/main.ts', '--instant'])
-const { value: line } = await createInterface({ input: neighbours.stdout! })[Symbol.asyncIterator]().next()
-const bases = JSON.parse(String(line)) as { catalog: string; shipping: string; control: string }
-const environment = {
-  POSTGRES_DSN: database.dsn,
-  CATALOG_BASE: bases.catalog,
-  SHIPPING_BASE: bases.shipping,
-  TOPIC_ORDER_EVENTS: `bench.${process.pid}`,
-  REDIS_PREFIX: `{bench-${process.pid}}`,
-  HOST: '127.0.0.1',
+/** All groups shop side by side. @returns once what they have left behind is over */
+async function sell({ url, pid, dsn, counter }: Seller, groups: readonly Group[], lastsS: number): Promise<Run> {
+  const before = { cpu: cpu(pid), counts: await counter.read() }
+  const figures = await Promise.all(groups.map((group) => wrk(url, group, lastsS)))
+  const after = { cpu: cpu(pid), counts: await counter.read() }
+  const total = (of: (one: Figures) => number) => figures.reduce((sum, one) => sum + of(one), 0)
+  const orders = total(({ requests, notOk }) => requests - notOk)
+  const spent = (name: keyof Cpu) => (after.cpu[name] - before.cpu[name]) / orders
+  const open = () => query<{ n: number }>(dsn, "select count(*)::int as n from order_service.checkouts where state = 'OPEN'")
+  await until(open, ([left]) => left!.n === 0, CALM_WITHIN_MS)
+  return {
+    perSecond: total((one) => (one.requests - one.notOk) / one.seconds),
+    refused: (total(({ notOk, broken }) => notOk + broken) / total(({ requests, broken }) => requests + broken)) * 100,
+    groups: figures,
+    cpu: { node: spent('node'), postgres: spent('postgres'), redis: spent('redis') },
+    postgres: (after.counts.postgres - before.counts.postgres) / orders,
+    redis: (after.counts.redis - before.counts.redis) / orders,
+  }
 }
-const tokens = join(directory, 'tokens')
+
+const latencies = (runs: readonly Run[], group: number) =>
+  `p50 ${median(runs.map(({ groups }) => groups[group]!.p50Ms)).toFixed(2)} ms  p99 ${median(runs.map(({ groups }) => groups[group]!.p99Ms)).toFixed(2)} ms`
+
+function row(connections: number, selling: Selling, name: Name, runs: readonly Run[], { unit }: Counter): string {
+  const of = (pick: (one: Run) => number, digits: number) => median(runs.map(pick)).toFixed(digits)
+  const refused = Math.max(...runs.map((one) => one.refused))
+  return [
+    `${String(connections).padStart(4)} connections  ${selling.padEnd(6)}  ${name.padEnd(6)}`,
+    `${of((one) => one.perSecond, 0).padStart(6)}/s`,
+    selling === 'mix' ? `${latencies(runs, 0)} (buyers of the hot product ${latencies(runs, 1)})` : latencies(runs, 0),
+    `CPU us a checkout: node ${of((one) => one.cpu.node, 0)} postgres ${of((one) => one.cpu.postgres, 0)} redis ${of((one) => one.cpu.redis, 0)}`,
+    `${unit} of PostgreSQL ${of((one) => one.postgres, 2)}  commands of Redis ${of((one) => one.redis, 1)}`,
+    ...(refused > 0 ? [`up to ${refused.toFixed(1)} % REFUSED`] : []),
+  ].join('  ')
+}
+
+/** The runs of each round, by what is sold and by whom. */
+type Series = Record<Selling, Record<Name, Run[]>>
+
+function ratios(connections: number, series: Series): string[] {
+  const lines: string[] = []
+  const at = (selling?: Selling) => [`at ${connections}`, kind, ...(selling ? [selling] : [])].join(', ')
+  const rate = (one: Run) => one.perSecond
+  const p50 = (one: Run) => one.groups[0]!.p50Ms
+  const p99 = (one: Run) => one.groups[0]!.p99Ms
+  const unrelated = carts === 'mix' ? ' of unrelated customers' : ''
+  for (const selling of sellings) {
+    const { ours, inline } = series[selling]
+    lines.push(
+      ratioLine(`ours/inline throughput ${at(selling)}`, ours.map(rate), inline.map(rate)),
+      ratioLine(`ours/inline p50${unrelated} ${at(selling)}`, ours.map(p50), inline.map(p50)),
+      ratioLine(`ours/inline p99${unrelated} ${at(selling)}`, ours.map(p99), inline.map(p99)),
+    )
+  }
+  if (carts === 'spread') return lines
+  for (const name of names) {
+    const { spread, [carts]: other } = series
+    lines.push(ratioLine(`${carts}/spread throughput ${at()}, ${name}`, other[name].map(rate), spread[name].map(rate)))
+    if (carts === 'mix') lines.push(ratioLine(`mix/spread p99${unrelated} ${at()}, ${name}`, other[name].map(p99), spread[name].map(p99)))
+  }
+  return lines
+}
 
 try {
-  const auth = await openAuth({ jwtSecret: 'devsecret' })
-  const emails = Array.from({ length: CUSTOMERS }, (_, i) => `bench-${i}@example.com`)
-  writeFileSync(tokens, emails.map((sub) => auth.token({ sub })).join('\n'))
-  await auth.stop()
-  const cart = openCart(process.env.REDIS_URL, () => undefined)
-  const ids: number[] = []
-  for (let i = 0; i < PRODUCTS; i += 1) {
-    const response = await fetch(`${bases.control}/catalog/products`, { method: 'POST', body: JSON.stringify({ stock: 1_000_000_000 }) })
-    ids.push(((await response.json()) as { id: number }).id)
+  const downstreams = await startDownstreams(kind)
+  await addProducts(downstreams, PRODUCTS)
+  const groups = await addGroups()
+  const env = environment(databases.ours.dsn, downstreams)
+  const sellers: Record<Name, Seller> = {
+    ours: await startSeller('src/main.ts', databases.ours.dsn, env),
+    inline: await startSeller('bench/inline.ts', databases.inline.dsn, env),
   }
-  // Two lines a cart, of products that 512 customers rarely share.
-  await cart.fillAll(
-    emails.map((email, i) => ({
-      email,
-      lines: [i * 2, i * 2 + 1].map((n) => ({ product_id: ids[n % PRODUCTS]!, qty: 1, unit_price_cents: 1299, title: 'Air Zoom' })),
-    })),
-  )
-  await cart.stop()
 
-  const ours = await startServer('src/main.ts')
-  const inline = await startServer('bench/inline.ts')
   process.stderr.write('warming up\n')
-  // Both get the same. The service has more code to be compiled: in its first 5 s it is at a tenth of its speed, in the next at half.
-  for (const server of [ours, inline, ours, inline]) await wrk(server, 32, 10)
-
-  for (const connections of options.connections.split(',').map(Number)) {
-    const figures = { ours: [] as Awaited<ReturnType<typeof wrk>>[], inline: [] as Awaited<ReturnType<typeof wrk>>[] }
-    for (let round = 0; round < Number(options.rounds); round += 1) {
-      figures.inline.push(await wrk(inline, connections, Number(options.seconds)))
-      figures.ours.push(await wrk(ours, connections, Number(options.seconds)))
+  // All get the same. The service has more code to be compiled: in its first 5 s it is at a tenth of its speed, in the next at half.
+  for (let twice = 0; twice < 2; twice += 1) {
+    for (const selling of sellings) {
+      for (const name of names) await sell(sellers[name], groups(selling, 32), WARM_UP_S / sellings.length)
     }
-    const of = (name: 'ours' | 'inline', pick: (one: Figures & { cpu: Cpu }) => number) => median(figures[name].map(pick))
-    const rate = (name: 'ours' | 'inline') => of(name, (one) => one.requests / one.seconds)
-    const cpuOf = (name: 'ours' | 'inline') =>
-      (['node', 'postgres', 'redis'] as const).map((process) => `${process} ${of(name, (one) => one.cpu[process]).toFixed(0)}`).join(' ')
-    const row = (name: 'ours' | 'inline') =>
-      `${String(connections).padStart(4)} connections  ${name.padEnd(6)}  ${rate(name).toFixed(0).padStart(6)}/s` +
-      `  p50 ${of(name, (one) => one.p50Ms).toFixed(2)} ms  p99 ${of(name, (one) => one.p99Ms).toFixed(2)} ms  CPU us a checkout: ${cpuOf(name)}`
-    console.log(row('inline'))
-    console.log(row('ours'))
-    console.log(
-      `${' '.repeat(18)}ours/inline: throughput ${(rate('ours') / rate('inline')).toFixed(2)},` +
-        ` p50 ${(of('ours', (one) => one.p50Ms) / of('inline', (one) => one.p50Ms)).toFixed(2)},` +
-        ` p99 ${(of('ours', (one) => one.p99Ms) / of('inline', (one) => one.p99Ms)).toFixed(2)}`,
-    )
   }
-  const [{ orders, checkouts }] = (await query(
-    database.dsn,
-    'select (select count(*) from public.orders) as orders, (select count(*) from order_service.checkouts) as checkouts',
-  )) as [{ orders: string; checkouts: string }]
-  console.log(`${orders} orders stand, ${checkouts} of them by way of the queue`)
+
+  const lines: string[] = []
+  for (const connections of crowds) {
+    const nothing = () => ({ inline: [], ours: [] })
+    const series: Series = { spread: nothing(), hot: nothing(), mix: nothing() }
+    for (let round = 0; round < rounds; round += 1) {
+      for (const selling of sellings) {
+        for (const name of names) series[selling][name].push(await sell(sellers[name], groups(selling, connections), seconds))
+      }
+    }
+    for (const selling of sellings) {
+      for (const name of names) console.log(row(connections, selling, name, series[selling][name], sellers[name].counter))
+    }
+    lines.push(...ratios(connections, series))
+  }
+  for (const name of names) {
+    const [all] = await query<{ n: number }>(sellers[name].dsn, 'select count(*)::int as n from public.orders')
+    console.log(`${all!.n} orders stand of ${name}`)
+  }
+  console.log(lines.join('\n'))
 } finally {
   await endChildren()
-  await database.drop()
+  await Promise.all(counters.map((counter) => counter.close()))
+  await Promise.all(Object.values(databases).map((database) => database.drop()))
   rmSync(directory, { recursive: true })
 }

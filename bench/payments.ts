@@ -1,57 +1,61 @@
 /**
  * Payments from their topic to PAID, everything in one process, beside what BullMQ does alone: jobs added in hundreds and an empty
- * processor, with the same concurrency on the same Redis. Runs alternate, and medians are printed: `bin/bench-payments [--rounds 3] [--payments 5000]`.
+ * processor, with the same concurrency on the same Redis. Runs take turns; medians are printed, and then the ratios:
+ *
+ *     bin/bench-payments [--products 5000] [--payments 5000] [--rounds 3] [--downstreams instant|real] [--beside]
+ *
+ * `--products 5000,1` measures payments of 5,000 products and of one. `--beside`: how long checkouts of other products take meanwhile.
  */
-import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
 import { createDatabase, query } from '../test/support/database.ts'
 import { openPayments, paymentOf } from '../test/support/payments.ts'
-import { freePort } from '../test/support/services/ports.ts'
 import { until } from '../test/support/until.ts'
-import { endChildren, startChild } from './children.ts'
+import { endChildren } from './children.ts'
+import { type Answer, addCustomers, cartOf, openClient } from './customers.ts'
+import { addProducts, downstreamKinds, environment, numbers, oneOf, paymentTopic, startDownstreams, startServer } from './shop.ts'
+import { median, percentile, ratioLine } from './statistics.ts'
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '3' }, payments: { type: 'string', default: '5000' } },
+  options: {
+    products: { type: 'string', default: '5000' },
+    payments: { type: 'string', default: '5000' },
+    rounds: { type: 'string', default: '3' },
+    downstreams: { type: 'string', default: 'instant' },
+    beside: { type: 'boolean', default: false },
+  },
 })
-const rounds = Number(options.rounds)
-const payments = Number(options.payments)
-const PRODUCTS = 5000
+const kind = oneOf('downstreams', options.downstreams, downstreamKinds)
+const productCounts = numbers('products', options.products)
+const [payments, rounds] = [...numbers('payments', options.payments), ...numbers('rounds', options.rounds)] as [number, number]
 const CONCURRENCY = 512
 const AT_ONCE = 100
+const PAID_WITHIN_MS = 120_000
+/** Others who shop beside the payments: so many, each with a product of his own, one every few ms whether the others have their answers or not. */
+const OTHERS = 256
+const OTHERS_EVERY_MS = 20
+/** How long their usual times are taken, without payments. */
+const USUAL_MS = 4000
 
-const database = await createDatabase()
-const topic = `bench.payments.${process.pid}`
+/** The service is at half its speed in its first seconds. */
+const WARM_UP_MS = 8000
 
-async function startService(catalogBase: string): Promise<void> {
-  const port = String(await freePort())
-  const env = {
-    POSTGRES_DSN: database.dsn,
-    CATALOG_BASE: catalogBase,
-    TOPIC_ORDER_EVENTS: `bench.orders.${process.pid}`,
-    TOPIC_PAYMENT_EVENTS: topic,
-    TOPIC_PAYMENT_EVENTS_DLQ: `${topic}.dlq`,
-    KAFKA_GROUP: topic,
-    REDIS_PREFIX: `{bench-${process.pid}}`,
-    WORKER_CONCURRENCY: String(CONCURRENCY),
-    HOST: '127.0.0.1',
-    PORT: port,
-    LOG_LEVEL: 'warn',
-  }
-  startChild(['src/main.ts'], env).stdout!.pipe(process.stderr)
-  await until(
-    () =>
-      fetch(`http://127.0.0.1:${port}/order/ready`).then(
-        async (response) => ((await response.json()) as { parts: { bridge?: { state: string } } }).parts.bridge?.state,
-        () => 'away',
-      ),
-    (state) => state === 'ok',
-  )
+/** The first order of as many as there are payments in a run. */
+interface Lot {
+  first: number
+  count: number
 }
 
-/** Orders of one piece each, of products that are known. @returns the first id */
-async function prepareOrders(): Promise<number> {
+const most = Math.max(...productCounts)
+const database = await createDatabase()
+
+/**
+ * Orders of one unit each, of the products from 1 on in turn. All are made before the service first comes, as the predecessor's would be,
+ * with their holds at Catalog: it meets each product once, and finds nothing to put right.
+ */
+async function addOrders(count: number, products: number): Promise<Lot> {
   const [row] = await query<{ first: number }>(
     database.dsn,
     `with made as (
@@ -60,27 +64,38 @@ async function prepareOrders(): Promise<number> {
        insert into public.order_items (order_id, product_id, qty, unit_price_cents, title_snapshot)
        select id, 1 + id % $2, 1, 1000, 'Air Zoom' from made)
      select min(id) as first from made`,
-    [payments, PRODUCTS],
+    [count, products],
   )
-  return row!.first
+  return { first: row!.first, count }
 }
 
-const announcer = openPayments(process.env.KAFKA_BOOTSTRAP!, topic)
+/** How many units of each product are in orders. */
+async function unitsOrdered(): Promise<Map<number, number>> {
+  const rows = await query<{ id: number; units: number }>(
+    database.dsn,
+    'select product_id as id, sum(qty)::int as units from public.order_items group by product_id',
+  )
+  return new Map(rows.map(({ id, units }) => [id, units]))
+}
 
 /** @returns payments a second */
-async function pay(): Promise<number> {
-  const first = await prepareOrders()
-  const messages = Array.from({ length: payments }, (_, i) =>
+async function pay({ first, count }: Lot): Promise<number> {
+  const messages = Array.from({ length: count }, (_, i) =>
     paymentOf(first + i, { amount_cents: 1000, currency: 'USD', provider: 'bench', payment_id: `pi_${first + i}` }),
   )
   const began = performance.now()
   await announcer.publish(messages)
   await until(
-    () => query<{ n: number }>(database.dsn, `select count(*)::int as n from public.orders where status = 'CREATED'`),
-    ([row]) => row!.n === 0,
-    120_000,
+    () =>
+      query<{ unpaid: number }>(
+        database.dsn,
+        `select count(*)::int as unpaid from public.orders where status = 'CREATED' and id >= $1 and id < $1 + $2`,
+        [first, count],
+      ),
+    ([row]) => row!.unpaid === 0,
+    PAID_WITHIN_MS,
   )
-  return payments / ((performance.now() - began) / 1000)
+  return count / ((performance.now() - began) / 1000)
 }
 
 /** @returns jobs a second */
@@ -114,33 +129,82 @@ async function bare(): Promise<number> {
   return rate
 }
 
-const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+/** Has the others shop for as long as something takes. @returns what came of it, and their p95 in ms */
+async function beside<Result>(
+  checkout: () => Promise<Answer>,
+  something: () => Promise<Result>,
+): Promise<{ result: Result; p95Ms: number }> {
+  const answers: Promise<Answer>[] = []
+  const clock = setInterval(() => answers.push(checkout()), OTHERS_EVERY_MS)
+  const result = await something().finally(() => clearInterval(clock))
+  const all = await Promise.all(answers)
+  const refused = all.filter(({ status }) => status !== 200)
+  if (refused.length > 0) console.log(`${refused.length} of ${all.length} checkouts were refused: ${refused[0]!.detail}`)
+  return {
+    result,
+    p95Ms: percentile(
+      all.map(({ ms }) => ms),
+      95,
+    ),
+  }
+}
+
+const announcer = openPayments(process.env.KAFKA_BOOTSTRAP!, paymentTopic)
 
 try {
-  const neighbours = startChild(['test/support/neighbours/main.ts', '--instant'])
-  const { value: line } = await createInterface({ input: neighbours.stdout! })[Symbol.asyncIterator]().next()
-  const bases = JSON.parse(String(line)) as { catalog: string; control: string }
-  for (let id = 1; id <= PRODUCTS; id += 1) {
-    await fetch(`${bases.control}/catalog/products`, { method: 'POST', body: JSON.stringify({ id, stock: 1_000_000_000 }) })
+  // Of each product one, so that the service has met them all.
+  const first = await addOrders(most, most)
+  const lots = productCounts.map(() => [] as Lot[])
+  for (let round = 0; round < rounds; round += 1) {
+    for (const [i, products] of productCounts.entries()) lots[i]!.push(await addOrders(payments, products))
   }
-  await query(
-    database.dsn,
-    'insert into order_service.products (product_id, drift, predicted_stock) select id, 0, 1000000000 from generate_series(1, $1) id',
-    [PRODUCTS],
+  await query(database.dsn, 'analyze public.orders, public.order_items')
+  const downstreams = await startDownstreams(kind)
+  const units = await unitsOrdered()
+  await addProducts(downstreams, most + OTHERS, (id) => units.get(id) ?? 0)
+  const tokens = await addCustomers(
+    'bench',
+    Array.from({ length: OTHERS }, (_, i) => cartOf(most + 1 + i)),
   )
-  await startService(bases.catalog)
+  const env = { ...environment(database.dsn, downstreams), WORKER_CONCURRENCY: String(CONCURRENCY), LOG_LEVEL: 'warn' }
+  const client = openClient((await startServer(['src/main.ts'], env)).url)
+  let next = 0
+  const checkout = () => client.checkout(tokens[(next = (next + 1) % OTHERS)]!)
+
   process.stderr.write('warming up\n')
-  await pay()
-  await bare()
-  const rates = { bare: [] as number[], payments: [] as number[] }
+  await beside(checkout, () => Promise.all([pay(first), bare(), sleep(WARM_UP_MS)]))
+
+  const rates = { bare: [] as number[], payments: productCounts.map(() => [] as number[]) }
+  const p95 = { usual: [] as number[], payments: productCounts.map(() => [] as number[]) }
   for (let round = 0; round < rounds; round += 1) {
     rates.bare.push(await bare())
-    rates.payments.push(await pay())
+    if (options.beside) p95.usual.push((await beside(checkout, () => sleep(USUAL_MS))).p95Ms)
+    for (const i of productCounts.keys()) {
+      const run = () => pay(lots[i]![round]!)
+      const { result, p95Ms } = options.beside ? await beside(checkout, run) : { result: await run(), p95Ms: Number.NaN }
+      rates.payments[i]!.push(result)
+      p95.payments[i]!.push(p95Ms)
+    }
   }
-  for (const [name, all] of Object.entries(rates)) {
-    console.log(`${name.padEnd(8)} ${median(all).toFixed(0).padStart(6)}/s   (${all.map((rate) => rate.toFixed(0)).join(', ')})`)
+  client.close()
+
+  const named = (products: number) => (products === 1 ? 'one product' : `${products} products`)
+  const show = (name: string, all: number[], unit: string) =>
+    console.log(`${name.padEnd(40)} ${median(all).toFixed(0).padStart(6)} ${unit}   (${all.map((one) => one.toFixed(0)).join(', ')})`)
+  show('BullMQ alone', rates.bare, 'jobs/s')
+  for (const [i, products] of productCounts.entries()) show(`payments of ${named(products)}`, rates.payments[i]!, 'payments/s')
+  if (options.beside) {
+    show('p95 of checkouts, usual', p95.usual, 'ms')
+    for (const [i, products] of productCounts.entries()) show(`p95 beside payments of ${named(products)}`, p95.payments[i]!, 'ms')
   }
-  console.log(`payments/bare ${(median(rates.payments) / median(rates.bare)).toFixed(2)}`)
+  for (const [i, products] of productCounts.entries()) {
+    console.log(ratioLine(`payments of ${named(products)}/BullMQ alone`, rates.payments[i]!, rates.bare))
+    if (options.beside)
+      console.log(ratioLine(`p95 of other checkouts beside payments of ${named(products)}/usual`, p95.payments[i]!, p95.usual))
+  }
+  for (const [i, products] of productCounts.entries()) {
+    if (i > 0) console.log(ratioLine(`payments ${named(products)}/${named(productCounts[0]!)}`, rates.payments[i]!, rates.payments[0]!))
+  }
 } finally {
   await announcer.close()
   await endChildren()

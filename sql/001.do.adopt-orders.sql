@@ -21,5 +21,5 @@ create table if not exists public.order_items (
 );
 create index if not exists ix_order_items_order_id on public.order_items (order_id);
 
--- What we hold of one product is summed from here when its books at Catalog are mended.
+-- An operator's check sums what orders hold of a product, and lists who holds it.
 create index if not exists order_items_by_product on public.order_items (product_id);

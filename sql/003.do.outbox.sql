@@ -14,3 +14,6 @@ create table order_service.outbox (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
 
 create index outbox_unsent on order_service.outbox (id) where sent_at is null and set_aside_at is null;
+create index outbox_sent on order_service.outbox (sent_at) where sent_at is not null;
+-- Counted at each scrape: few at any time.
+create index outbox_set_aside on order_service.outbox (id) where set_aside_at is not null;

@@ -1,11 +1,3 @@
--- A doubt locked its product's row against the statements that change it, and with such locks on an older version of a row PostgreSQL lets two
--- statements that lock their rows in one order wait for each other all the same. Doubts are written by a join with products, which lose no row.
-alter table order_service.doubts drop constraint doubts_product_id_fkey;
-
--- Drawn for every driving of a payment event: no two events of one order ever have the same number, so that each of their calls is
--- a doubt of its own (doubts_one_a_call).
-create sequence order_service.payment_attempts as integer;
-
 -- The inbox: each payment event that could be read, once. What is true of it stands here; its job is a wake-up.
 create table order_service.payment_events (
   id bigint generated always as identity primary key,
@@ -19,29 +11,32 @@ create table order_service.payment_events (
   details jsonb not null default '{}',                 -- {reason, code} of a failed payment
   state text not null default 'WAITING' check (state in ('WAITING', 'APPLIED', 'DEAD')),
   result text check (result in ('paid', 'already-paid', 'noted')),
-  attempt integer not null default nextval('order_service.payment_attempts'),
-  commit_call text not null default 'unknown' check (commit_call in ('settled', 'unknown')),
+  attempt integer not null default 1,                  -- fencing number: a write of an older attempt is refused
+  call_id bigint,                                      -- the call to Catalog that it is in, or was in last (products.call_id)
   last_error text,
   topic text not null,
   partition integer not null,
   kafka_offset bigint not null,
   key bytea,
-  value bytea not null,
+  value bytea,                                         -- null: pruned
   headers text not null,                               -- JSON [[name, value in base64]]
   sent_at timestamptz not null,                        -- the message's own time
   received_at timestamptz not null default clock_timestamp(),
   waiting_since timestamptz not null default clock_timestamp(),  -- received, or replayed: the grace counts from here
   touched_at timestamptz not null default clock_timestamp(),     -- a job last looked at it
-  constraint what_was_applied_has_a_result check ((state = 'APPLIED') = (result is not null))
+  pruned_at timestamptz,                               -- the bytes of what was applied are pruned (docs/upkeep.md)
+  constraint what_was_applied_has_a_result check ((state = 'APPLIED') = (result is not null)),
+  constraint only_what_is_over_is_pruned check (pruned_at is null or state <> 'WAITING'),
+  constraint bytes_go_with_their_pruning check ((value is null) = (pruned_at is not null))
 ) with (fillfactor = 80, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
-
-comment on column order_service.payment_events.commit_call is
-  'what the attempts before left of their calls to commit: settled (each was answered, or its doubt is on record) or unknown';
 
 create index payment_events_waiting on order_service.payment_events (id) where state = 'WAITING';
 create index payment_events_by_order on order_service.payment_events (order_id);
--- The books are counted from it.
-create index payment_events_by_state on order_service.payment_events (state);
+-- Of a call without an answer: who was in it.
+create index payment_events_by_call on order_service.payment_events (call_id) where state = 'WAITING';
+-- An index on the state of all events ever applied would be read for each payment until the table is analyzed.
+create index payment_events_dead on order_service.payment_events (id) where state = 'DEAD';
+create index payment_events_to_prune on order_service.payment_events (received_at) where state = 'APPLIED' and pruned_at is null;
 
 -- Messages that a person has to look at: those that could not be read, and events that could not be applied.
 create table order_service.dead_letters (
@@ -64,9 +59,12 @@ create table order_service.dead_letters (
   last_at timestamptz not null default clock_timestamp(),
   published_at timestamptz,                            -- on the topic for dead letters; null: yet to be
   publish_refused text,                                -- no broker takes it as it is
+  pruned_at timestamptz,
+  constraint what_waits_for_a_person_is_whole check (pruned_at is null or state <> 'WAITING'),
   constraint who_discards_says_why check ((state = 'DISCARDED') = (note is not null))
 );
 create unique index dead_letters_unread on order_service.dead_letters (topic, partition, kafka_offset, bytes_hash) where event_id is null;
+create index dead_letters_to_prune on order_service.dead_letters (last_at) where state <> 'WAITING' and pruned_at is null;
 create index dead_letters_waiting on order_service.dead_letters (id) where state = 'WAITING';
 create index dead_letters_unpublished on order_service.dead_letters (id) where published_at is null and publish_refused is null;
 
@@ -76,6 +74,7 @@ create table order_service.bridge_books (
   topic text not null,
   partition integer not null,
   consumed bigint not null default 0,
+  received bigint not null default 0,                  -- rows of payment_events: nobody counts all that were ever applied
   duplicate bigint not null default 0,
   passed_by bigint not null default 0,
   primary key (topic, partition)

@@ -90,7 +90,7 @@ const environment = z.object({
   RETENTION_OUTBOX_DAYS: days.default(7),
   RETENTION_CHECKOUT_DAYS: days.default(30),
   RETENTION_INBOX_DAYS: days.default(90),
-  RETENTION_MENDINGS_DAYS: days.default(90),
+  RETENTION_RECONCILIATIONS_DAYS: days.default(90),
   // The longest pause of a part that works is 15 s: three tries of a send.
   WATCHDOG_MS: positive.default(30000),
 })

@@ -65,7 +65,7 @@ export const checkoutStates = {
   OPEN: { means: 'under way: stock or shipment are being asked for', next: ['CREATED', 'REJECTED', 'CANCELLED'] },
   CREATED: { means: 'an order stands, with its hold, its shipment and its event', next: [] },
   REJECTED: { means: 'refused by Catalog before anything was done', next: [] },
-  CANCELLED: { means: 'given up; a hold that it had is the mender’s to give back', next: [] },
+  CANCELLED: { means: 'given up; the reconciler gives back a hold that it had', next: [] },
 } as const satisfies Record<string, { means: string; next: readonly string[] }>
 
 /** The last step that is on record. The shipment is not among them: the completing transaction follows it at once, and a repeat looks at Shipping anyway. */

@@ -8,11 +8,11 @@
 import { parseArgs } from 'node:util'
 import { type Command, type Group, openTools, postgresFault, Unavailable, UsageError } from './admin/command.ts'
 import { deadLetters } from './admin/dead-letters.ts'
-import { ledger } from './admin/ledger.ts'
+import { inventory } from './admin/inventory.ts'
 import { safe } from './admin/shown.ts'
 import { ConfigError, readAdminConfig, readCatalogConfig } from './config.ts'
 
-const commands: Record<string, Group | Command> = { 'dead-letters': deadLetters, ledger }
+const commands: Record<string, Group | Command> = { 'dead-letters': deadLetters, inventory }
 const isCommand = (one: Group | Command): one is Command => typeof one.prepare === 'function'
 /** `EX_USAGE`, `EX_UNAVAILABLE` and `EX_CONFIG` of sysexits.h. */
 const EXIT = { usage: 64, unavailable: 69, config: 78 }

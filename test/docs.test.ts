@@ -66,7 +66,7 @@ test('the table of dead letters has every fault, with what the command says of i
   t.deepEqual(rows, Object.entries(deadLetterFaults))
 })
 
-for (const part of ['checkout', 'payment', 'mending']) {
+for (const part of ['checkout', 'payment', 'reconciliation']) {
   test(`the table of the boundaries of ${part} has those at which a test has a process die, and no other`, (t) => {
     const [section = ''] = read('docs/rescue.md')
       .split(/^#+ /m)

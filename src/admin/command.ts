@@ -53,7 +53,7 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
   }
   return {
     pool: once(async () => {
-      const pool = await connectPool(config.POSTGRES_DSN, { size: 2, logger }).catch((error: unknown) => {
+      const pool = await connectPool(config.POSTGRES_DSN, { size: 2, statementTimeoutMs: 60_000, logger }).catch((error: unknown) => {
         throw postgresAway(error)
       })
       closers.push(() => pool.end())
@@ -70,7 +70,7 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
       await ready(redis).catch(() => {
         throw new Unavailable('Redis cannot be reached; is REDIS_URL right?')
       })
-      const queue = createPaymentQueue(redis, config.REDIS_PREFIX)
+      const queue = createPaymentQueue(redis, config.REDIS_PREFIX, { wallTime: Date.now })
       closers.push(() => queue.close())
       return queue
     }),

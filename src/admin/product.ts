@@ -1,130 +1,155 @@
-/** How a product of the ledger is shown: as a row of a list, whole, or as JSON. */
-import type { CatalogBooks } from '../clients/catalog.ts'
-import type { LedgerEntry, Mending, OpenDoubt, UndecidedPieces } from '../db/ledger-view.ts'
+/** How a product of the inventory is shown: as a row of a list, whole, or as JSON. */
+import type { CatalogInventory } from '../clients/catalog.ts'
+import type { Ambiguity, InventoryEntry, OpenCall, Reconciliation } from '../db/inventory-view.ts'
+import { missingHolds } from '../stock/explain.ts'
+import type { CatalogSays } from './read-catalog.ts'
 import { shownTime, table } from './shown.ts'
 
-/** What Catalog says of a product, or why it did not say anything. */
-export type CatalogSays = CatalogBooks | { noAnswer: string }
-
 export interface Product {
-  entry: LedgerEntry
-  /** undefined: it was not asked */
+  entry: InventoryEntry
+  /** undefined: Catalog was not read */
   says: CatalogSays | undefined
-  undecided: readonly UndecidedPieces[]
+  /** The latest first. */
+  ambiguities: readonly Ambiguity[]
+  /** Orders that hold the product, where it is oversold. */
   holders: readonly { orderId: number; qty: number; createdAt: Date }[]
   /** The latest first. */
-  mendings: readonly Mending[]
+  reconciliations: readonly Reconciliation[]
 }
 
-/** What Catalog should say, as far as we know: extras that are still to be mended are in it, doubts are not. */
-const expected = ({ held, drift, extraHold, predictedStock, extraStock }: LedgerEntry) => ({
-  inStock: predictedStock + extraStock,
-  reserved: held + drift + extraHold,
-})
+/**
+ * What Catalog should say: corrections that are still to be made are in it, calls without an answer are not.
+ * @returns undefined where Catalog has not been read yet
+ */
+function expected(entry: InventoryEntry): CatalogInventory | undefined {
+  const { held, foreignHolds, holdCorrection, expectedStock, stockCorrection } = entry
+  if (expectedStock === null) return undefined
+  return { inStock: expectedStock + stockCorrection, reserved: held + foreignHolds + holdCorrection }
+}
 
-function difference({ entry, says }: Product): CatalogBooks | undefined {
-  if (!says || 'noAnswer' in says) return undefined
+/** What Catalog says beyond what it should. */
+function difference({ entry, says }: Product): CatalogInventory | undefined {
   const known = expected(entry)
+  if (!known || !says || 'noAnswer' in says) return undefined
   return { inStock: says.inStock - known.inStock, reserved: says.reserved - known.reserved }
 }
 
-const signed = (pieces: number) => (pieces > 0 ? `+${pieces}` : String(pieces))
+const signed = (units: number) => (units > 0 ? `+${units}` : String(units))
 const upTo = ({ tooMany, tooFew }: { tooMany: number; tooFew: number }) =>
   [tooMany > 0 ? `up to ${tooMany} too many` : '', tooFew > 0 ? `up to ${tooFew} too few` : ''].filter(Boolean).join(', ') || 'none'
+const shownInventory = ({ reserved, inStock }: CatalogInventory) => `reserved ${reserved}, in_stock ${inStock}`
+
+/** Units that our orders hold and Catalog does not. Before Catalog was read, nothing is known of it. */
+export const oversoldUnits = (entry: InventoryEntry): number => (entry.expectedStock === null ? 0 : missingHolds(entry))
+
+function stateOf(entry: InventoryEntry): string {
+  const states = []
+  const oversold = oversoldUnits(entry)
+  if (oversold > 0) states.push(`oversold by ${oversold}`)
+  if (entry.expectedStock === null) states.push('Catalog not read yet')
+  if (entry.reconcilingSince) states.push(`reconciling since ${shownTime(entry.reconcilingSince)}`)
+  return states.join(', ') || 'ok'
+}
 
 export const rowHeading = [
   'PRODUCT',
   'HELD',
-  'PREDICTED',
-  'DRIFT',
-  'EXTRA_HOLD',
-  'EXTRA_STOCK',
-  'DOUBTS',
+  'EXPECTED_STOCK',
+  'FOREIGN_HOLDS',
+  'HOLD_CORRECTION',
+  'STOCK_CORRECTION',
+  'CALL',
+  'UNANSWERED',
   'OLDEST',
-  'UNDECIDED',
+  'AMBIGUOUS',
   'CATALOG',
   'STATE',
 ]
+
 /** Its line in the list. */
 export function row(product: Product): string[] {
   const { entry } = product
-  const differs = difference(product)
-  const oldest = entry.doubts.reduce<Date | undefined>((first, { since }) => (first && first < since ? first : since), undefined)
+  const [oldest] = entry.unanswered
   return [
     String(entry.productId),
     String(entry.held),
-    String(entry.predictedStock),
-    String(entry.drift),
-    signed(entry.extraHold),
-    signed(entry.extraStock),
-    String(entry.doubts.length),
-    oldest ? shownTime(oldest) : '-',
-    String(Math.max(entry.undecided.tooMany, entry.undecided.tooFew)),
-    differs
-      ? differs.inStock === 0 && differs.reserved === 0
-        ? 'agrees'
-        : `${signed(differs.reserved)} held, ${signed(differs.inStock)} in stock`
-      : '-',
+    String(entry.expectedStock ?? '-'),
+    String(entry.foreignHolds),
+    signed(entry.holdCorrection),
+    signed(entry.stockCorrection),
+    entry.call ? `${entry.call.verb} ${entry.call.qty}` : '-',
+    String(entry.unanswered.length),
+    oldest ? shownTime(oldest.since) : '-',
+    String(Math.max(entry.ambiguous.tooMany, entry.ambiguous.tooFew)),
+    besideCatalog(product),
     stateOf(entry),
   ]
 }
 
-function stateOf({ unsellable, mendingSince }: LedgerEntry): string {
-  if (unsellable) return 'sold twice'
-  return mendingSince ? `being mended since ${shownTime(mendingSince)}` : 'fine'
+function besideCatalog(product: Product): string {
+  const { says } = product
+  if (!says) return '-'
+  if ('noAnswer' in says) return 'no answer'
+  const differs = difference(product)
+  if (!differs) return shownInventory(says)
+  if (differs.inStock === 0 && differs.reserved === 0) return 'agrees'
+  return `${signed(differs.reserved)} reserved, ${signed(differs.inStock)} in_stock`
 }
-
-const shownDoubt = ({ verb, qty, orderId }: Pick<OpenDoubt, 'verb' | 'qty' | 'orderId'>) =>
-  `${verb} ${qty} ${orderId === null ? 'by mending' : `for order ${orderId}`}`
 
 /** All about it, line by line. */
 export function shown(product: Product): string {
-  const { entry, says, undecided, holders, mendings } = product
-  const differs = difference(product)
-  const rows: [string, string][] = [
+  const { entry, ambiguities, holders, reconciliations } = product
+  const known = expected(entry)
+  return table([
     ['product', String(entry.productId)],
     ['state', stateOf(entry)],
-    ['we hold', String(entry.held)],
-    ['drift', String(entry.drift)],
-    ['predicted stock', String(entry.predictedStock)],
-    ['extras', `${signed(entry.extraHold)} held, ${signed(entry.extraStock)} in stock`],
-    ['Catalog should say', `reserved ${expected(entry).reserved}, in_stock ${expected(entry).inStock}`],
-  ]
-  if (says && 'noAnswer' in says) rows.push(['Catalog says', says.noAnswer])
-  if (differs) {
-    const { inStock, reserved } = says as CatalogBooks
-    rows.push(['Catalog says', `reserved ${reserved} (${signed(differs.reserved)}), in_stock ${inStock} (${signed(differs.inStock)})`])
-  }
-  rows.push(['undecided', upTo(entry.undecided)])
-  for (const doubt of entry.doubts) {
-    const looked = doubt.lookedAt ? `not found at ${shownTime(doubt.lookedAt)}` : 'nobody has looked since'
-    rows.push(['doubt', `${shownDoubt(doubt)}, since ${shownTime(doubt.since)}, ${looked}`])
-  }
-  for (const { at, why, tooMany, tooFew, taken, doubts } of undecided) {
-    const story =
-      why === 'sold'
-        ? 'restocked too many, and sold before they could be taken back'
-        : `taken to have happened: ${taken.map(shownDoubt).join(', ') || 'nothing'}; of: ${doubts.map(shownDoubt).join(', ')}`
-    rows.push(['undecided', `${shownTime(at)} ${upTo({ tooMany, tooFew })}; ${story}`])
-  }
-  for (const { orderId, qty, createdAt } of holders) rows.push(['held for', `order ${orderId}, ${qty}, since ${shownTime(createdAt)}`])
-  for (const { at, verb, qty, answer, why, orderId } of mendings) {
-    const reason = why ?? (orderId === null ? '' : `order ${orderId}`)
-    rows.push(['mended', `${shownTime(at)} ${verb} ${qty} ${answer} ${reason}`.trimEnd()])
-  }
-  return table(rows)
+    ['held', String(entry.held)],
+    ['expected stock', String(entry.expectedStock ?? 'unknown')],
+    ['foreign holds', String(entry.foreignHolds)],
+    ['hold correction', signed(entry.holdCorrection)],
+    ['stock correction', signed(entry.stockCorrection)],
+    ['Catalog should say', known ? shownInventory(known) : 'unknown'],
+    ...catalogLines(product),
+    ['call under way', entry.call ? shownCall(entry.call) : 'none'],
+    ...entry.unanswered.map((call) => ['unanswered call', shownUnanswered(call)]),
+    ['ambiguous', upTo(entry.ambiguous)],
+    ...ambiguities.map((one) => ['ambiguous', `${shownTime(one.at)} ${upTo(one)}: ${one.explanation}`]),
+    ...holders.map(({ orderId, qty, createdAt }) => ['held for', `order ${orderId}: ${qty}, since ${shownTime(createdAt)}`]),
+    ...reconciliations.map((one) => ['history', shownReconciliation(one)]),
+  ])
 }
+
+function catalogLines(product: Product): string[][] {
+  const { says } = product
+  if (!says) return []
+  if ('noAnswer' in says) return [['Catalog says', says.noAnswer]]
+  const differs = difference(product)
+  if (!differs) return [['Catalog says', shownInventory(says)]]
+  const { reserved, inStock } = says
+  return [['Catalog says', `reserved ${reserved} (${signed(differs.reserved)}), in_stock ${inStock} (${signed(differs.inStock)})`]]
+}
+
+const shownCall = ({ callId, verb, qty, expiresAt }: NonNullable<InventoryEntry['call']>) =>
+  `${verb} ${qty} (call ${callId}), its lease ends ${shownTime(expiresAt)}`
+
+const shownUnanswered = ({ callId, verb, qty, since, checkedAt }: OpenCall) =>
+  `${verb} ${qty} (call ${callId}), since ${shownTime(since)}, ${
+    checkedAt ? `had not happened at ${shownTime(checkedAt)}` : 'Catalog not read since'
+  }`
+
+const shownReconciliation = ({ at, verb, qty, result, reason }: Reconciliation) =>
+  `${shownTime(at)} ${verb} ${qty} ${result} ${reason ?? ''}`.trimEnd()
 
 /** As `--json` prints it. */
 export function forJson(product: Product) {
-  const { entry, says, undecided, holders, mendings } = product
-  const { undecided: pieces, ...rest } = entry
+  const { entry, says, ambiguities, holders, reconciliations } = product
   return {
-    ...rest,
-    expected: expected(entry),
+    ...entry,
+    oversold: oversoldUnits(entry),
+    expected: expected(entry) ?? null,
     ...(says === undefined ? {} : { catalog: says, difference: difference(product) ?? null }),
-    undecided: { ...pieces, stories: undecided },
+    ambiguities,
     holders,
-    mendings,
+    reconciliations,
   }
 }

@@ -3,6 +3,7 @@
  * or shipment; whoever flips the checkout's state in PostgreSQL decides, and here one only asks, or cancels when the time is over.
  */
 import type { Context, Middleware } from 'koa'
+import type { Clock } from '../clock.ts'
 import type { Carts } from '../clients/cart.ts'
 import type { Claim, Intents } from '../db/intents.ts'
 import { PoolExhausted } from '../db/places.ts'
@@ -21,11 +22,12 @@ export interface CheckoutParts {
   checkouts: {
     /** undefined while the checkout is OPEN */
     readOutcome(orderId: number): Promise<Outcome | undefined>
-    /** OPEN -> CANCELLED, or what it has become meanwhile. Whoever passes this in also wakes the mender for the products it freed. */
+    /** OPEN -> CANCELLED, or what it has become meanwhile. Whoever passes this in also wakes the reconciler for the products it freed. */
     cancel(orderId: number, rejection: Rejection): Promise<Outcome>
   }
   queue: Pick<CheckoutQueue, 'add'>
   replies: Pick<Replies, 'channel' | 'expect'>
+  clock: Pick<Clock, 'wallTime'>
 }
 
 /** How a wait ended. `unknown`: PostgreSQL cannot be asked, and what it holds may yet become an order. */
@@ -35,7 +37,7 @@ type Ending = Outcome | 'unknown'
 const LOOK_EVERY_MS = 1000
 /** Who joins a checkout of another process gets no reply: looks at once, then more and more seldom. */
 const joinerPauseMs = (looks: number) => Math.min(100 * 1.25 ** looks, 250)
-/** What a joiner grants beyond the deadline, by a clock that is not the one that set it, before it cancels. */
+/** What a joiner grants beyond the deadline before it cancels: whoever waits for the checkout does that first. */
 const JOINER_GRACE_MS = 1000
 /** How long PostgreSQL may take to say what became of a checkout whose time is over. */
 const LAST_ANSWER_MS = 2000
@@ -59,12 +61,12 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
 
   /** Adds the job and waits. The reply is expected before the job is there, since it can be quicker than the answer of Redis. */
   async function drive(started: Extract<Awaited<ReturnType<Intents['intend']>>, { claim: 'new' }>, began: number): Promise<Ending> {
-    const { orderId, products, deadlineAt } = started
+    const { orderId, products, lease, deadlineAt } = started
     const { queue, replies, checkouts } = parts()
     const { outcome: reply, forget } = replies.expect(orderId)
     try {
       try {
-        await queue.add({ orderId, products, deadline: deadlineAt.getTime(), replyTo: replies.channel })
+        await queue.add({ orderId, products, lease: lease ?? null, deadline: deadlineAt.getTime(), replyTo: replies.channel })
       } catch {
         return await cancelled(orderId, NOT_QUEUED) // it may have been added all the same, and done
       }
@@ -85,7 +87,7 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
     const outcome = await untilEnded({
       look: () => parts().checkouts.readOutcome(orderId),
       pauseMs: joinerPauseMs,
-      forMs: Math.min(budgetMs, Math.max(0, deadlineAt.getTime() - Date.now()) + JOINER_GRACE_MS),
+      forMs: Math.min(budgetMs, Math.max(0, deadlineAt.getTime() - parts().clock.wallTime()) + JOINER_GRACE_MS),
     })
     return outcome ?? (await cancelled(orderId, TIME_IS_OVER))
   }

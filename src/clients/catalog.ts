@@ -14,58 +14,87 @@ export interface StockChange {
   mayGo?: () => Promise<boolean>
 }
 
-/** Pieces of a product; `reserved` is part of what is in stock. */
-export interface CatalogBooks {
+/** Units of a product; `reserved` is part of what is in stock. */
+export interface CatalogInventory {
   inStock: number
   reserved: number
 }
 
 export interface Catalog {
-  /** Whether a release may be asked for. Today's Catalog has none; it says so with a 404 or 405, which counts for ten minutes. */
-  mayRelease(): boolean
+  /**
+   * Whether holds can be given back in one call: by a `release`, or by a `reserve` of less than nothing, which today's Catalog takes
+   * (wire contract). A Catalog that refuses both is not asked again for ten minutes.
+   */
+  canRelease(): boolean
+  /** A 200 to a reserve of less than nothing changed nothing: it is done without for ten minutes. */
+  ignoredRelease(): void
   /** All items or none. @throws NoAnswer also on a 5xx, which Catalog may have sent after it acted */
   change(change: StockChange): Promise<StockAnswer>
-  /** What Catalog's books say; a product that it does not know, or has no inventory of, has nothing. @throws NoAnswer */
-  look(productId: number): Promise<CatalogBooks>
+  /** Catalog's inventory of a product; one that it does not know, or has no inventory of, has nothing. @throws NoAnswer */
+  read(productId: number): Promise<CatalogInventory>
 }
 
-/** For so long a Catalog is not asked again for the release that it did not have: a newer one may have come meanwhile. */
-const NO_RELEASE_LASTS_MS = 10 * 60_000
+/** For so long a Catalog is not asked again for what it did not have: a newer one may have come meanwhile. */
+const MISSING_LASTS_MS = 10 * 60_000
 
 const productBody = z.object({ inventory: z.object({ in_stock: z.int(), reserved: z.int() }).nullish() })
 
 /** @param now ms, from any beginning */
 export function createCatalog(neighbour: Neighbour, now = () => performance.now()): Catalog {
   let noReleaseUntil = -Infinity
+  let noNegativeUntil = -Infinity
+
+  async function send(path: StockVerb, { items, idempotencyKey, mayGo }: StockChange, sign = 1): Promise<StockAnswer> {
+    const name = sign < 0 ? 'release' : path
+    const answer = await neighbour.call({
+      name,
+      method: 'POST',
+      path: `/catalog/v1/inventory/${path}`,
+      body: { items: items.map(({ productId, qty }) => ({ product_id: productId, qty: sign * qty })) },
+      idempotencyKey,
+      mayGo,
+    })
+    if (answer.status >= 200 && answer.status < 300) return { answer: 'done' }
+    if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status))
+      return { answer: 'refused', status: answer.status, detail: detailOf(answer) }
+    throw unclear(name, answer)
+  }
+
+  /** A release that Catalog does not have changed nothing: the other way is tried at once. */
+  async function release(change: StockChange): Promise<StockAnswer> {
+    if (now() >= noReleaseUntil) {
+      const released = await send('release', change)
+      if (released.answer === 'done' || !isMissing(released.status)) return released
+      noReleaseUntil = now() + MISSING_LASTS_MS
+      if (now() < noNegativeUntil) return released
+    }
+    const reserved = await send('reserve', change, -1)
+    if (reserved.answer === 'refused' && REFUSES_NEGATIVES.has(reserved.status)) noNegativeUntil = now() + MISSING_LASTS_MS
+    return reserved
+  }
+
   return {
-    mayRelease: () => now() >= noReleaseUntil,
-
-    async change({ verb, items, idempotencyKey, mayGo }) {
-      const answer = await neighbour.call({
-        name: verb,
-        method: 'POST',
-        path: `/catalog/v1/inventory/${verb}`,
-        body: { items: items.map(({ productId, qty }) => ({ product_id: productId, qty })) },
-        idempotencyKey,
-        mayGo,
-      })
-      if (answer.status >= 200 && answer.status < 300) return { answer: 'done' }
-      if (verb === 'release' && (answer.status === 404 || answer.status === 405)) noReleaseUntil = now() + NO_RELEASE_LASTS_MS
-      if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status))
-        return { answer: 'refused', status: answer.status, detail: detailOf(answer) }
-      throw unclear(verb, answer)
+    canRelease: () => now() >= noReleaseUntil || now() >= noNegativeUntil,
+    ignoredRelease() {
+      if (now() < noReleaseUntil) noNegativeUntil = now() + MISSING_LASTS_MS
     },
+    change: (change) => (change.verb === 'release' ? release(change) : send(change.verb, change)),
 
-    async look(productId) {
-      const answer = await neighbour.call({ name: 'look', method: 'GET', path: `/catalog/v1/products/${productId}` })
+    async read(productId) {
+      const answer = await neighbour.call({ name: 'read', method: 'GET', path: `/catalog/v1/products/${productId}` })
       if (answer.status === 404) return { inStock: 0, reserved: 0 }
       const product = answer.status === 200 ? productBody.safeParse(answer.body) : undefined
-      if (!product?.success) throw unclear('look', answer)
+      if (!product?.success) throw unclear('read', answer)
       const { in_stock: inStock, reserved } = product.data.inventory ?? { in_stock: 0, reserved: 0 }
       return { inStock, reserved }
     },
   }
 }
+
+/** What a Catalog says that checks quantities; a 404 or 409 is about the product. */
+const REFUSES_NEGATIVES = new Set([400, 405, 422])
+
+const isMissing = (status: number) => status === 404 || status === 405
 
 function unclear(call: string, answer: Answer): NoAnswer {
   const settlesAt = saidByGateway.has(answer.status) ? answer.settlesAt : performance.now()

@@ -9,10 +9,9 @@ import { v7 as uuidv7 } from 'uuid'
 import { z } from 'zod'
 import type { Address, Outcome, ProductQty, RecoveryPoint, Rejection, StepName } from '../model.ts'
 import { productsOf } from '../model.ts'
-import { nothing, type Pool } from './pool.ts'
-
-/** Products with the epochs that they had when a call was made about them. */
-export type Epochs = readonly { productId: number; epoch: number }[]
+import { nothing, type Pool, type Transaction } from './pool.ts'
+import { cleared, int4s, recordCalls } from './stock-calls.ts'
+import { LOCKED } from './locked.ts'
 
 /** One driving of a checkout: its writes hold only while nobody has begun another one. */
 export interface Attempt {
@@ -30,16 +29,15 @@ export interface Resumed extends Attempt {
   products: ProductQty[]
 }
 
-/** What an attempt that failed in good order knows of its own calls. `reserveCall: 'settled'`: each was answered, or stands among the doubts. */
+/** What an attempt that failed in good order leaves. */
 export interface Fault {
   step: StepName
   error: string
   ms: number
-  reserveCall: 'settled' | 'unknown'
   shipmentCall: ShipmentCall
 }
 
-/** How a checkout ended, and the products of which it gave up a hold: the mender's from now on. */
+/** How a checkout ended, and the products of which it gave up a hold, or may have: the reconciler's from now on. */
 export interface Ended {
   outcome: Outcome
   /** Whether this is what ended it. */
@@ -61,12 +59,22 @@ export interface Ending extends Rejection {
   state: 'REJECTED' | 'CANCELLED'
 }
 
-export interface Reserved extends Attempt {
-  hold: Epochs
+/** A call to reserve that Catalog carried out, with those who were in it. */
+export interface Reserved {
+  callId: number
+  productIds: readonly number[]
+  members: readonly { orderId: number; products: readonly ProductQty[] }[]
 }
 
+/** What a record did: the orders that have their hold, and products whose part somebody has to take over, since their rows are locked. */
+export interface ReserveRecorded {
+  orderIds: number[]
+  missedProducts: number[]
+}
+
+/** @param hold the call of a reserve that is not on record yet: it is put there along with the order */
 export interface Completion extends Attempt {
-  hold: Epochs | undefined
+  hold: { callId: number; products: readonly ProductQty[] } | undefined
 }
 
 const outcomeRow = z.object({
@@ -76,7 +84,7 @@ const outcomeRow = z.object({
   currency: z.string(),
   outcome: z.object({ status: z.int(), detail: z.string() }).nullable(),
 })
-const endedRow = outcomeRow.extend({ freed: z.array(z.int()).nullable() })
+const endedRow = outcomeRow.extend({ freed: z.array(z.int()).nullable(), is_locked: z.boolean() })
 const address = z.object({
   address_line1: z.string(),
   address_line2: z.string(),
@@ -91,8 +99,15 @@ const resumedRow = z.object({
   shipment_call: z.enum(['unsent', 'answered', 'unknown']),
   lines: z.array(z.object({ product_id: z.int(), qty: z.int(), unit_price_cents: z.int(), title_snapshot: z.string() })),
 })
-const orderId = z.object({ order_id: z.int() })
+const reservedRow = z.object({ is_locked: z.boolean(), order_ids: z.array(z.int()), missed_products: z.array(z.int()) })
 const createdRow = z.object({ order_id: z.int(), attempt: z.int(), total_cents: z.int(), currency: z.string() })
+const completedRow = createdRow.partial().extend({
+  order_id: z.int(),
+  attempt: z.int().nullable(),
+  total_cents: z.int().nullable(),
+  currency: z.string().nullable(),
+  is_locked: z.boolean(),
+})
 
 const createdOf = (row: Omit<z.infer<typeof createdRow>, 'attempt'>): Created => ({
   state: 'CREATED',
@@ -142,26 +157,20 @@ export async function readDeliveries(pool: Pool, batch: { orderId: number }[]): 
   return inOrder(batch, rows, ({ user_email: userEmail, address: to }) => ({ userEmail, address: to }))
 }
 
-export async function resume(pool: Pool, id: number): Promise<Resumed | undefined> {
+/** @returns LOCKED where somebody has its row; undefined where it is no longer OPEN */
+export async function resume(pool: Pool, id: number): Promise<Resumed | typeof LOCKED | undefined> {
   const row = await pool.maybeOne(sql.prepared('resume', resumedRow)`
     with was as materialized (
-      select order_id, attempt, recovery_point, reserve_call, shipment_call, lines
-      from order_service.checkouts where order_id = ${id} and state = 'OPEN' for update
-    ), doubted as (
-      insert into order_service.doubts (product_id, verb, qty, order_id, attempt)
-      select p.product_id, 'reserve', sum(l.qty), was.order_id, was.attempt
-      from was cross join lateral jsonb_to_recordset(was.lines) as l (product_id int, qty int)
-      join order_service.products p using (product_id)  -- one without a row was never asked for
-      where was.recovery_point = 'intent' and was.reserve_call = 'unknown'
-      group by p.product_id, was.order_id, was.attempt
-      order by p.product_id  -- two that write down one call do not wait for each other
-      on conflict do nothing
+      select order_id, shipment_call from order_service.checkouts where order_id = ${id} and state = 'OPEN' for update skip locked
     )
-    update order_service.checkouts c
-    set attempt = c.attempt + 1, reserve_call = 'unknown', shipment_call = 'unknown', updated_at = now()
+    update order_service.checkouts c set attempt = c.attempt + 1, shipment_call = 'unknown', updated_at = now()
     from was where c.order_id = was.order_id
     returning c.attempt, c.recovery_point, was.shipment_call, c.lines`)
-  if (!row) return undefined
+  if (!row) {
+    const isOpenStill = await pool.exists(sql.prepared('is-still-open', nothing)`
+      select from order_service.checkouts where order_id = ${id} and state = 'OPEN'`)
+    return isOpenStill ? LOCKED : undefined
+  }
   return {
     orderId: id,
     attempt: row.attempt,
@@ -171,65 +180,91 @@ export async function resume(pool: Pool, id: number): Promise<Resumed | undefine
   }
 }
 
-/** @returns undefined where the hold may not count */
-export async function recordReserved(pool: Pool, batch: Reserved[]): Promise<(true | undefined)[]> {
-  const wanted = batch.flatMap(({ orderId: order_id, attempt, hold }) =>
-    hold.map(({ productId: product_id, epoch }) => ({ order_id, attempt, product_id, epoch })),
+/**
+ * Puts holds on record: each checkout that is open and still in this call has its hold, whichever attempt drives it. The units of one
+ * that was cancelled meanwhile are Catalog's to get back.
+ * @param isPatient nothing is recorded while somebody has one of the checkouts' rows
+ * @returns LOCKED where one is locked and `isPatient`
+ */
+export async function recordReserved(
+  db: Pool | Transaction,
+  calls: readonly Reserved[],
+  isPatient: boolean,
+): Promise<ReserveRecorded | typeof LOCKED> {
+  const parts = JSON.stringify(
+    calls.flatMap(({ callId: call_id, productIds }) => productIds.map((product_id) => ({ call_id, product_id }))),
   )
-  const rows = await pool.any(sql.prepared('record-reserved', orderId)`
-    with wanted as materialized (
-      select * from jsonb_to_recordset(${JSON.stringify(wanted)}::jsonb) as t (order_id int, attempt int, product_id int, epoch int)
+  const items = JSON.stringify(
+    calls.flatMap(({ callId: call_id, members }) =>
+      members.flatMap(({ orderId: order_id, products }) =>
+        products.map(({ productId: product_id, qty }) => ({ call_id, order_id, product_id, qty })),
+      ),
+    ),
+  )
+  const orderIds = calls.flatMap(({ members }) => members.map((member) => member.orderId))
+  const row = await db.one(sql.prepared('record-reserved', reservedRow)`
+    with item as materialized (
+      select * from jsonb_to_recordset(${items}::jsonb) as t (call_id bigint, order_id int, product_id int, qty bigint)
     ), lock as materialized (
-      select order_id, state, attempt from order_service.checkouts
-      where order_id = any(${idsOf(batch)}) order by order_id for update
-    ), stock as materialized (  -- against whoever raises an epoch at this moment
-      select product_id, epoch from order_service.products
-      where (select count(*) from lock) > 0 and product_id = any(array(select product_id from wanted))
-      order by product_id for share
-    ), counted as (
-      select w.order_id from wanted w left join lock l using (order_id) left join stock s using (product_id)
-      group by w.order_id
-      having bool_and(coalesce(l.state = 'OPEN' and l.attempt = w.attempt and s.epoch = w.epoch, false))
-    )
-    update order_service.checkouts
-    set recovery_point = 'reserve-stock', reserve_call = 'settled', updated_at = now()
-    where order_id = any(array(select order_id from counted))
-    returning order_id`)
-  return inOrder(batch, rows, () => true as const)
+      select order_id, state, recovery_point, call_id from order_service.checkouts
+      where order_id = any(${int4s(orderIds)}) order by order_id for no key update skip locked
+    ), part as materialized (
+      select * from jsonb_to_recordset(${parts}::jsonb) as t (call_id bigint, product_id int)
+      where not ${isPatient} or (select count(*) from lock) = ${orderIds.length}::int
+    ), granted as (
+      update order_service.checkouts set recovery_point = 'reserve-stock', updated_at = now()
+      where order_id = any(array(select l.order_id from lock l join item using (order_id, call_id) join part using (call_id, product_id)
+        where l.state = 'OPEN' and l.recovery_point = 'intent'))
+      returning order_id
+    ), share as materialized (
+      select i.call_id, i.product_id, sum(i.qty)::bigint as held, 0::bigint as expected_stock
+      from item i join granted using (order_id) group by i.call_id, i.product_id
+    ), ${recordCalls(calls.flatMap((call) => call.productIds))}
+    select not exists (select from part) as is_locked, array(select order_id from granted) as order_ids,
+      array(select product_id from late) as missed_products`)
+  return row.is_locked ? LOCKED : { orderIds: row.order_ids, missedProducts: row.missed_products }
 }
 
-/** The order's row before the outbox id: events of one order get rising ids. @param notify whether the relay is in another process */
-export async function completeAll(pool: Pool, batch: Completion[], notify: boolean): Promise<(Created | undefined)[]> {
+/**
+ * The order's row before the outbox id: events of one order get rising ids. A hold that is not on record yet counts only where each of
+ * its products still has the call.
+ * @param notify whether the relay is in another process
+ * @returns for each LOCKED where somebody has a row of it; undefined where it did not become CREATED, or its hold cannot be recorded so
+ */
+export async function completeAll(pool: Pool, batch: Completion[], notify: boolean): Promise<(Created | typeof LOCKED | undefined)[]> {
   const input = JSON.stringify(
     batch.map(({ orderId: order_id, attempt, hold }) => ({ order_id, attempt, event_id: uuidv7(), holds: hold !== undefined })),
   )
-  const holds = batch.flatMap(({ orderId: order_id, hold = [] }) =>
-    hold.map(({ productId: product_id, epoch }) => ({ order_id, product_id, epoch })),
+  const holds = batch.flatMap(({ orderId: order_id, hold }) =>
+    (hold?.products ?? []).map(({ productId: product_id, qty }) => ({ order_id, call_id: hold!.callId, product_id, qty })),
   )
-  const rows = await pool.any(sql.prepared('complete', createdRow)`
+  const rows = await pool.any(sql.prepared('complete', completedRow)`
     with inp as materialized (
       select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, event_id uuid, holds boolean)
     ), hold as materialized (
-      select * from jsonb_to_recordset(${JSON.stringify(holds)}::jsonb) as t (order_id int, product_id int, epoch int)
+      select * from jsonb_to_recordset(${JSON.stringify(holds)}::jsonb) as t (order_id int, call_id bigint, product_id int, qty bigint)
     ), lock as materialized (
-      select order_id, state, attempt, recovery_point, deadline_at from order_service.checkouts
-      where order_id = any(${idsOf(batch)}) order by order_id for update
-    ), stock as materialized (  -- against whoever raises an epoch at this moment
-      select product_id, epoch from order_service.products
-      where (select count(*) from lock) > 0 and product_id = any(array(select product_id from hold))
-      order by product_id for share
-    ), mended as (
-      select h.order_id from hold h left join stock s using (product_id) where s.epoch is distinct from h.epoch
+      select order_id, state, attempt, recovery_point, call_id, deadline_at from order_service.checkouts
+      where order_id = any(${idsOf(batch)}) order by order_id for update skip locked
+    ), stock as materialized (
+      select product_id, call_id from order_service.products
+      where (select count(*) from lock) > 0 and product_id = any(${int4s([...new Set(holds.map((hold) => hold.product_id))])})
+      order by product_id for no key update skip locked
+    ), unrecordable as (
+      select h.order_id from hold h left join stock s using (product_id) where s.call_id is distinct from h.call_id
     ), won as (
       update order_service.checkouts
-      set state = 'CREATED', recovery_point = 'reserve-stock', reserve_call = 'settled', updated_at = now(),
+      set state = 'CREATED', recovery_point = 'reserve-stock', updated_at = now(),
         -- A double click joins an open checkout; the same cart after it is another order.
         idempotency_key = case when starts_with(idempotency_key, 'cart ') then null else idempotency_key end
       where order_id = any(array(
         select order_id from lock l join inp i using (order_id)
         where l.state = 'OPEN' and l.attempt = i.attempt and l.deadline_at > clock_timestamp()
-          and (l.recovery_point = 'reserve-stock' or i.holds) and order_id not in (select order_id from mended)))
+          and (l.recovery_point = 'reserve-stock' or i.holds) and order_id not in (select order_id from unrecordable)))
       returning order_id, attempt, user_email, total_cents, currency, lines
+    ), held as (
+      update order_service.products p set held = p.held + h.qty, ${cleared}, updated_at = now()
+      from hold h join won using (order_id) where p.product_id = h.product_id and p.call_id = h.call_id
     ), orders as (
       insert into public.orders (id, user_email, status, total_cents, currency)
       select order_id, user_email, 'CREATED', total_cents, currency from won
@@ -247,12 +282,24 @@ export async function completeAll(pool: Pool, batch: Completion[], notify: boole
       -- An attempt that was taken over may be in one batch with the one that did.
       from won join (select distinct on (order_id, attempt) order_id, attempt, event_id from inp) i using (order_id, attempt)
     )
-    select order_id, attempt, total_cents, currency, case when ${notify}::bool then pg_notify('order_outbox', '') end from won`)
-  const won = inOrder(batch, rows, (row) => row)
-  return batch.map(({ attempt }, i) => (won[i]?.attempt === attempt ? createdOf(won[i]) : undefined))
+    select order_id, null as attempt, null as total_cents, null as currency, true as is_locked, null as notified from inp
+    where order_id not in (select order_id from lock)
+    union all
+    select order_id, attempt, total_cents, currency, false, case when ${notify}::bool then pg_notify('order_outbox', '')::text end from won`)
+  const found = inOrder(batch, rows, (row) => row)
+  return batch.map(({ attempt }, i) => {
+    const row = found[i]
+    if (row?.is_locked) return LOCKED
+    return row?.attempt === attempt ? createdOf(row as z.infer<typeof createdRow>) : undefined
+  })
 }
 
-export async function endAll(pool: Pool, batch: Ending[]): Promise<(Ended | undefined)[]> {
+/**
+ * To cancel concerns the checkout alone and waits for no product: what it held is left to the reconciler in `product_changes`. So is a
+ * call that it may be in: whoever ends what another one drives does not know what becomes of it.
+ * @returns for each LOCKED where somebody has its row; undefined where it is not this attempt's to end
+ */
+export async function endAll(pool: Pool, batch: Ending[]): Promise<(Ended | typeof LOCKED | undefined)[]> {
   const input = JSON.stringify(
     batch.map(({ orderId: order_id, attempt, state, status, detail }) => ({ order_id, attempt, state, outcome: { status, detail } })),
   )
@@ -261,42 +308,38 @@ export async function endAll(pool: Pool, batch: Ending[]): Promise<(Ended | unde
       select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, state text, outcome jsonb)
     ), lock as materialized (
       select order_id, state, attempt from order_service.checkouts
-      where order_id = any(${idsOf(batch)}) order by order_id for update
+      where order_id = any(${idsOf(batch)}) order by order_id for update skip locked
     ), ending as materialized (
-      select i.order_id, i.attempt, i.state, i.outcome from inp i join lock l using (order_id)
+      select i.order_id, i.state, i.outcome from inp i join lock l using (order_id)
       where l.state = 'OPEN' and (i.attempt is null or l.attempt = i.attempt)
     ), ended as (
       update order_service.checkouts c
-      set state = i.state, outcome = i.outcome, idempotency_key = null, updated_at = now(),
-        -- Whoever ends what another one drives does not know that one's calls: their attempt notes them, or the rescuer doubts them.
-        reserve_call = case when i.attempt is null then c.reserve_call else 'settled' end
+      set state = i.state, outcome = i.outcome, idempotency_key = null, updated_at = now()
       from ending i
       where c.order_id = i.order_id and c.order_id = any(${idsOf(batch)})
-      returning c.order_id, c.state, c.total_cents, c.currency, c.outcome, c.lines, c.recovery_point
+      returning c.order_id, c.state, c.total_cents, c.currency, c.outcome, c.lines, c.recovery_point, c.call_id
     ), freed as (
-      select e.order_id, l.product_id, sum(l.qty) as qty
+      insert into order_service.product_changes (product_id, held)
+      select l.product_id, case e.recovery_point when 'reserve-stock' then -sum(l.qty) else 0 end
       from ended e cross join lateral jsonb_to_recordset(e.lines) as l (product_id int, qty int)
-      where e.recovery_point = 'reserve-stock' group by e.order_id, l.product_id
-    ), stock as materialized (
-      select product_id from order_service.products
-      where product_id = any(array(select product_id from freed)) order by product_id for update
-    ), extra as (
-      update order_service.products p
-      set extra_hold = extra_hold + (select sum(f.qty) from freed f where f.product_id = p.product_id), updated_at = now()
-      where product_id = any(array(select product_id from stock))
+      where e.recovery_point = 'reserve-stock'
+        or exists (select from order_service.products p where p.product_id = l.product_id and p.call_id = e.call_id)
+      group by e.order_id, e.recovery_point, l.product_id
+      returning product_id
     )
-    select order_id, state, total_cents, currency, outcome,
-      (select jsonb_agg(f.product_id) from freed f where f.order_id = ended.order_id) as freed
-    from ended`)
-  return inOrder(batch, rows, (row) => ({ outcome: outcomeOf(row)!, won: true, freed: row.freed ?? [] }))
+    select order_id, state, total_cents, currency, outcome, false as is_locked, array(select product_id from freed) as freed from ended
+    union all
+    select order_id, 'OPEN', 0, '', null, true, null from inp where order_id not in (select order_id from lock)`)
+  return inOrder(batch, rows, (row) => (row.is_locked ? LOCKED : { outcome: outcomeOf(row)!, won: true, freed: row.freed ?? [] }))
 }
 
-export async function leave(pool: Pool, { orderId: id, attempt }: Attempt, fault: Fault): Promise<void> {
+/** Notes how an attempt failed, for operators and for the one after it. */
+export async function recordFailure(pool: Pool, { orderId: id, attempt }: Attempt, fault: Fault): Promise<void> {
   const entry = JSON.stringify({ attempt, step: fault.step, ms: Math.round(fault.ms), error: fault.error, at: new Date().toISOString() })
-  await pool.query(sql.prepared('leave', nothing)`
+  await pool.query(sql.prepared('record-failure', nothing)`
     update order_service.checkouts
-    set reserve_call = case when recovery_point = 'intent' then ${fault.reserveCall}::text else reserve_call end,
-      shipment_call = ${fault.shipmentCall}::text, last_error = ${fault.error}::text,
-      history = history || ${entry}::jsonb, updated_at = now()
-    where order_id = ${id} and attempt = ${attempt} and state in ('OPEN', 'CANCELLED')`)
+    set shipment_call = ${fault.shipmentCall}::text, last_error = ${fault.error}::text, history = history || ${entry}::jsonb, updated_at = now()
+    where order_id = any(array(
+      select order_id from order_service.checkouts
+      where order_id = ${id} and attempt = ${attempt} and state in ('OPEN', 'CANCELLED') for update skip locked))`)
 }

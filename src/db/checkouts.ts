@@ -1,6 +1,7 @@
 /** What becomes of a checkout: the statements of checkout-statements.ts, with those of one kind that come together sent as one. */
 import { batcher } from '../batcher.ts'
-import type { Outcome, Rejection } from '../model.ts'
+import type { Clock } from '../clock.ts'
+import type { Outcome, ProductQty, Rejection } from '../model.ts'
 import {
   type Attempt,
   type Completion,
@@ -10,19 +11,21 @@ import {
   type Ended,
   type Ending,
   endAll,
-  type Epochs,
   type Fault,
   isOpen,
-  leave,
   readDeliveries,
   readOutcome,
+  recordFailure,
   recordReserved,
   type Reserved,
+  type ReserveRecorded,
   type Resumed,
   resume,
 } from './checkout-statements.ts'
+import { LOCKED, untilUnlocked } from './locked.ts'
 import type { RelayHere } from './outbox.ts'
 import { alone, type Pool } from './pool.ts'
+import { patiently } from './stock-records.ts'
 
 /** Deliveries that other processes' workers asked for stay in memory until so many newer ones have come. */
 const MOST_REMEMBERED = 4096
@@ -36,32 +39,29 @@ export interface Checkouts {
   readDelivery(orderId: number): Promise<Delivery>
   /** Keeps in memory what this process has just written, for its own worker: saves a read of every checkout. */
   remember(orderId: number, delivery: Delivery): void
-  /**
-   * Takes the next attempt number. A reserve that the attempt before may have sent is written down as a doubt in the same statement.
-   * @returns undefined where the checkout is no longer OPEN
-   */
+  /** Takes the next attempt number. @returns undefined where the checkout is no longer OPEN. @throws RowLocked */
   resume(orderId: number): Promise<Resumed | undefined>
-  /** Puts the hold on record. @returns false where it may not count: ended, taken over, or a product mended since its epoch was read */
-  recordReserved(attempt: Attempt, hold: Epochs): Promise<boolean>
+  /** Puts the holds of a call that Catalog carried out on record, for those of its checkouts that are open and still in it. */
+  recordReserved(call: Reserved): Promise<ReserveRecorded>
   /**
    * OPEN -> CREATED with order, items and event, or nothing.
-   * @param hold the products of a hold that is not on record yet: it is put there along with the order
-   * @returns undefined where it was cancelled, taken over or is past its deadline, or where the hold may not count
+   * @param hold of a call whose hold is not on record yet: it is put there along with the order
+   * @returns undefined where it was cancelled, taken over or is past its deadline, or where its hold cannot be recorded this way
+   * @throws RowLocked
    */
-  complete(attempt: Attempt, hold?: Epochs): Promise<Created | undefined>
-  /** OPEN -> REJECTED or CANCELLED by the attempt that drives it, which knows of no call without an answer. @returns undefined where it is not its own to end */
+  complete(attempt: Attempt, hold?: { callId: number; products: readonly ProductQty[] }): Promise<Created | undefined>
+  /** OPEN -> REJECTED or CANCELLED by the attempt that drives it. @returns undefined where it is not its own to end. @throws RowLocked */
   end(attempt: Attempt, state: 'REJECTED' | 'CANCELLED', rejection: Rejection): Promise<Ended | undefined>
-  /** OPEN -> CANCELLED by anyone else, or what it has become meanwhile. */
+  /** OPEN -> CANCELLED by anyone else, or what it has become meanwhile. @throws RowLocked */
   cancel(orderId: number, rejection: Rejection): Promise<Ended>
   /** Notes what a failed attempt left, also where the checkout has been cancelled meanwhile. */
-  leave(attempt: Attempt, fault: Fault): Promise<void>
+  recordFailure(attempt: Attempt, fault: Fault): Promise<void>
 }
 
-export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
+export function createCheckouts(pool: Pool, clock: Clock, relay?: RelayHere): Checkouts {
   const batched = <In, Out>(run: (batch: In[]) => Promise<Out[]>, options: Parameters<typeof batcher>[1] = {}) =>
     batcher((batch: In[]) => alone(batch, run), options)
-  // Others wait for the product until a hold that is recorded by itself is on record.
-  const record = batched((batch: Reserved[]) => recordReserved(pool, batch), { paceMs: 0 })
+  const recordReserve = patiently(clock, (batch: readonly Reserved[], isPatient) => recordReserved(pool, batch, isPatient))
   const complete = batched(async (batch: Completion[]) => {
     const notify = !relay?.leads()
     const created = await completeAll(pool, batch, notify)
@@ -70,6 +70,7 @@ export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
   })
   const end = batched((batch: Ending[]) => endAll(pool, batch))
   const read = batched((batch: { orderId: number }[]) => readDeliveries(pool, batch))
+  const unlocked = <T>(orderId: number, run: () => Promise<T | typeof LOCKED>) => untilUnlocked(clock, `checkout ${orderId}`, run)
 
   const remembered = new Map<number, Delivery>()
 
@@ -89,17 +90,17 @@ export function createCheckouts(pool: Pool, relay?: RelayHere): Checkouts {
       if (!delivery) throw new Error(`checkout ${orderId} does not exist`)
       return delivery
     },
-    resume: (orderId) => resume(pool, orderId),
-    recordReserved: async (attempt, hold) => (await record({ ...attempt, hold })) !== undefined,
-    complete: (attempt, hold) => complete({ ...attempt, hold }),
-    end: (attempt, state, rejection) => end({ ...attempt, state, ...rejection }),
+    resume: (orderId) => unlocked(orderId, () => resume(pool, orderId)),
+    recordReserved: recordReserve,
+    complete: (attempt, hold) => unlocked(attempt.orderId, () => complete({ ...attempt, hold })),
+    end: (attempt, state, rejection) => unlocked(attempt.orderId, () => end({ ...attempt, state, ...rejection })),
     async cancel(orderId, rejection) {
-      const cancelled = await end({ orderId, attempt: undefined, state: 'CANCELLED', ...rejection })
+      const cancelled = await unlocked(orderId, () => end({ orderId, attempt: undefined, state: 'CANCELLED', ...rejection }))
       if (cancelled) return cancelled
       const outcome = await readOutcome(pool, orderId)
       if (!outcome) throw new Error(`checkout ${orderId} does not exist`)
       return { outcome, won: false, freed: [] }
     },
-    leave: (attempt, fault) => leave(pool, attempt, fault),
+    recordFailure: (attempt, fault) => recordFailure(pool, attempt, fault),
   }
 }

@@ -101,7 +101,7 @@ export async function replayEvent(pool: Pool, { id, eventId }: { id: number; eve
       update order_service.dead_letters set state = 'REPLAYED', last_at = clock_timestamp() where id = ${id} and state = 'WAITING' returning event_id
     )
     update order_service.payment_events e
-    set state = 'WAITING', attempt = nextval('order_service.payment_attempts'), last_error = null, waiting_since = clock_timestamp(),
+    set state = 'WAITING', attempt = attempt + 1, last_error = null, waiting_since = clock_timestamp(),
       touched_at = clock_timestamp()
     from letter where e.id = letter.event_id and e.id = ${eventId} and e.state = 'DEAD'`)
   return rowCount > 0
@@ -149,10 +149,16 @@ export async function unpublishedLetters(pool: Pool, limit: number): Promise<Dea
   return rows.map(letterOf)
 }
 
-/** Kafka has acknowledged these. */
-export async function markPublished(pool: Pool, ids: readonly number[]): Promise<void> {
-  await pool.query(sql.prepared('mark-published', nothing)`
-    update order_service.dead_letters set published_at = now() where id = any(${sql.array([...ids], 'int8')}) and published_at is null`)
+/** Kafka has acknowledged these. @returns those whose rows somebody keeps locked: to be said again */
+export async function markPublished(pool: Pool, ids: readonly number[]): Promise<number[]> {
+  const rows = await pool.any(sql.prepared('mark-published', z.object({ id: z.int() }))`
+    with free as materialized (
+      select id from order_service.dead_letters where id = any(${sql.array([...ids], 'int8')}) order by id for no key update skip locked
+    ), marked as (
+      update order_service.dead_letters set published_at = now() where id = any(array(select id from free)) and published_at is null
+    )
+    select id from unnest(${sql.array([...ids], 'int8')}) as t (id) where id not in (select id from free)`)
+  return rows.map(({ id }) => id)
 }
 
 /** No broker takes this letter as it is (too large); the table keeps it. */

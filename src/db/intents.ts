@@ -4,15 +4,9 @@ import { z } from 'zod'
 import { batcher } from '../batcher.ts'
 import type { Intent, ProductQty } from '../model.ts'
 import { productsOf } from '../model.ts'
-import { alone, type Pool } from './pool.ts'
-
-/**
- * A product of a new checkout with its epoch when the intent was written; null where somebody has to look first (never met, or
- * waiting to be mended).
- */
-export interface ProductAtIntent extends ProductQty {
-  epoch: number | null
-}
+import type { CallIds } from './call-ids.ts'
+import { alone, isRefusal, type Pool } from './pool.ts'
+import { releaseCalls } from './stock-calls.ts'
 
 /** The live checkout that has a customer's key. */
 export interface Claim {
@@ -24,7 +18,23 @@ export interface Claim {
   deadlineAt: Date
 }
 
-export type Intended = { claim: 'new'; orderId: number; deadlineAt: Date; products: ProductAtIntent[] } | ({ claim: 'taken' } & Claim)
+/** The leases of all products of a new checkout, for its call to reserve. */
+export interface Lease {
+  callId: number
+  /** Epoch ms, by PostgreSQL's clock. */
+  expiresAt: number
+}
+
+export interface NewIntent {
+  claim: 'new'
+  orderId: number
+  deadlineAt: Date
+  products: ProductQty[]
+  /** undefined: somebody has one of its products, or it is new to us; the checkout waits for it in a worker */
+  lease: Lease | undefined
+}
+
+export type Intended = NewIntent | ({ claim: 'taken' } & Claim)
 
 const claimFields = {
   order_id: z.int(),
@@ -41,9 +51,7 @@ const intentRow = z.union([
   z.object({ outcome: z.literal('raced') }),
 ])
 
-/** The first row brings, for the whole batch, the epochs of those products that nobody has to look at first. */
-const firstRow = z.object({ epochs: z.record(z.string(), z.int()).nullable() })
-const insertedRow = intentRow.and(firstRow) // made once: it takes longer than to read a row with it
+const insertedRow = intentRow.and(z.object({ lease_expires_at: z.date().nullable() })) // made once: it takes longer than to read a row with it
 
 const claimOf = (row: z.infer<typeof claimRow>): Claim => ({
   orderId: row.order_id,
@@ -61,9 +69,16 @@ export interface Intents {
   findClaim(userEmail: string, idempotencyKey: string): Promise<Claim | undefined>
 }
 
-/** @param pool intents that come together are written in one statement */
-export function createIntents(pool: Pool): Intents {
-  const insert = batcher((batch: Intent[]) => alone(batch, (rows) => insertIntents(pool, rows)))
+interface Asked extends Intent {
+  callId: number
+}
+
+/**
+ * @param leaseMs how long a call's leases last
+ * @returns verbs; intents that come together are written in one statement
+ */
+export function createIntents(pool: Pool, { callIds, leaseMs }: { callIds: CallIds; leaseMs: number }): Intents {
+  const insert = batcher((batch: Asked[]) => alone(batch, (rows) => insertIntents(pool, rows, leaseMs)))
 
   const findClaim: Intents['findClaim'] = async (userEmail, idempotencyKey) => {
     const row = await pool.maybeOne(sql.prepared('find-claim', claimRow)`
@@ -76,11 +91,19 @@ export function createIntents(pool: Pool): Intents {
   return {
     findClaim,
     async intend(intent) {
+      const callId = await callIds()
+      const products = productsOf(intent.lines)
       for (;;) {
-        const row = await insert(intent)
+        // Nobody knows whether a statement without an answer was carried out; its call was never sent, and nobody has to wait for it.
+        const row = await insert({ ...intent, callId }).catch((error: unknown) => {
+          if (!isRefusal(error))
+            void releaseCalls(pool, [{ callId, productIds: products.map(({ productId }) => productId) }]).catch(() => {})
+          throw error
+        })
         if (row.outcome === 'inserted') {
-          const products = productsOf(intent.lines).map((product) => ({ ...product, epoch: row.epochs[product.productId] ?? null }))
-          return { claim: 'new', orderId: row.order_id, deadlineAt: row.deadline_at, products }
+          const expiresAt = row.lease_expires_at?.getTime()
+          const lease = expiresAt === undefined ? undefined : { callId, expiresAt }
+          return { claim: 'new', orderId: row.order_id, deadlineAt: row.deadline_at, products, lease }
         }
         if (row.outcome !== 'raced') return { claim: 'taken', ...claimOf(row) }
         // Another transaction took the key after this statement's snapshot: its row shows itself to the next one, unless it has ended by then.
@@ -91,25 +114,35 @@ export function createIntents(pool: Pool): Intents {
   }
 }
 
-/** Rows are inserted in the order of their keys, so that two batches cannot wait for each other. */
-async function insertIntents(pool: Pool, batch: Intent[]) {
-  const productIds = [...new Set(batch.flatMap((intent) => intent.lines.map((line) => line.product_id)))]
+/**
+ * Rows are inserted in the order of their keys, so that two batches cannot wait for each other. A checkout takes the leases of all its
+ * products with its row, where they are free, and otherwise none; of two in a batch that share a product the first may ask.
+ */
+async function insertIntents(pool: Pool, batch: Asked[], leaseMs: number): Promise<z.infer<typeof insertedRow>[]> {
+  const asked = new Set<number>()
   const input = JSON.stringify(
-    batch.map((intent, ord) => ({
-      ord,
-      user_email: intent.userEmail,
-      idempotency_key: intent.idempotencyKey,
-      request_hash: intent.requestHash,
-      lines: intent.lines,
-      address: intent.address,
-      total_cents: intent.totalCents,
-      budget_ms: intent.budgetMs,
-    })),
+    batch.map((intent, ord) => {
+      const productIds = intent.lines.map((line) => line.product_id)
+      const asks = productIds.every((id) => !asked.has(id))
+      for (const id of productIds) asked.add(id)
+      return {
+        ord,
+        user_email: intent.userEmail,
+        idempotency_key: intent.idempotencyKey,
+        request_hash: intent.requestHash,
+        lines: intent.lines,
+        address: intent.address,
+        total_cents: intent.totalCents,
+        budget_ms: intent.budgetMs,
+        call_id: intent.callId,
+        asks,
+      }
+    }),
   )
   const rows = await pool.any(sql.prepared('intend', insertedRow)`
     with inp as materialized (
-      select * from jsonb_to_recordset(${input}::jsonb) as t (
-        ord int, user_email text, idempotency_key text, request_hash text, lines jsonb, address jsonb, total_cents bigint, budget_ms int)
+      select * from jsonb_to_recordset(${input}::jsonb) as t (ord int, user_email text, idempotency_key text, request_hash text, lines jsonb,
+        address jsonb, total_cents bigint, budget_ms int, call_id bigint, asks boolean)
     ), old as (
       select i.ord, c.* from inp i cross join lateral (
         select order_id, state, request_hash, total_cents, currency, deadline_at from order_service.checkouts c
@@ -120,16 +153,31 @@ async function insertIntents(pool: Pool, batch: Intent[]) {
       order by user_email, idempotency_key, ord
     ), num as materialized (
       select f.*, nextval('public.orders_id_seq')::int as order_id from (select * from fresh order by ord) f
-    ), ins as (
-      insert into order_service.checkouts (order_id, user_email, idempotency_key, request_hash, lines, address, total_cents, deadline_at)
-      select order_id, user_email, idempotency_key, request_hash, lines, address, total_cents, clock_timestamp() + budget_ms * interval '1 ms'
+    ), ins as materialized (
+      insert into order_service.checkouts
+        (order_id, user_email, idempotency_key, request_hash, lines, address, total_cents, deadline_at, call_id)
+      select order_id, user_email, idempotency_key, request_hash, lines, address, total_cents,
+        clock_timestamp() + budget_ms * interval '1 ms', call_id
       from num order by user_email, idempotency_key
       on conflict (user_email, idempotency_key) do nothing
-      returning order_id, user_email, idempotency_key, request_hash, state, total_cents, currency, deadline_at
-    ), ready as (
-      select p.product_id, p.epoch from order_service.products p
-      where p.product_id = any(${sql.array(productIds, 'int4')}) and p.extra_hold = 0 and p.extra_stock = 0
-        and not exists (select from order_service.doubts d where d.product_id = p.product_id and d.looked_at is null)
+      returning order_id, user_email, idempotency_key, request_hash, state, total_cents, currency, deadline_at, call_id, lines
+    ), want as materialized (  -- of a key that somebody had before no product is taken
+      select ins.call_id, l.product_id, sum(l.qty) as qty
+      from ins join inp using (call_id) cross join lateral jsonb_to_recordset(ins.lines) as l (product_id int, qty int)
+      where inp.asks group by ins.call_id, l.product_id
+    ), free as materialized (
+      select product_id from order_service.products
+      where product_id = any(array(select product_id from want)) and call_id is null and expected_stock is not null
+        and (wanted_by is null or wanted_until < clock_timestamp())
+      order by product_id for no key update skip locked
+    ), got as materialized (
+      select call_id, clock_timestamp() + ${leaseMs}::float8 * interval '1 ms' as expires_at
+      from want left join free using (product_id) group by call_id having bool_and(free.product_id is not null)
+    ), leased as (
+      update order_service.products p
+      set call_id = w.call_id, call_verb = 'reserve', call_qty = w.qty, call_expires_at = got.expires_at, updated_at = now()
+      from want w join got using (call_id)
+      where p.product_id = w.product_id and p.product_id = any(array(select product_id from free))
     )
     select
       case when o.order_id is not null then 'existing' when s.order_id is null then 'raced'
@@ -137,12 +185,12 @@ async function insertIntents(pool: Pool, batch: Intent[]) {
       coalesce(o.order_id, s.order_id) as order_id, coalesce(o.state, s.state) as state,
       coalesce(o.request_hash, s.request_hash) as request_hash, coalesce(o.total_cents, s.total_cents) as total_cents,
       coalesce(o.currency, s.currency) as currency, coalesce(o.deadline_at, s.deadline_at) as deadline_at,
-      case when i.ord = 0 then (select jsonb_object_agg(product_id, epoch) from ready) end as epochs
+      got.expires_at as lease_expires_at
     from inp i
     left join old o on o.ord = i.ord
     left join ins s on s.user_email = i.user_email and s.idempotency_key = i.idempotency_key
     left join num n on n.order_id = s.order_id
+    left join got on got.call_id = i.call_id
     order by i.ord`)
-  const epochs = rows[0]?.epochs ?? {}
-  return rows.map((row) => ({ ...row, epochs }))
+  return [...rows]
 }

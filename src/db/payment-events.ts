@@ -2,6 +2,8 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { type DeadLetterFault, type PaymentResult, type PaymentState, paymentStates } from '../model.ts'
+import type { Clock } from '../clock.ts'
+import { LOCKED, untilUnlocked } from './locked.ts'
 import { nothing, type Pool } from './pool.ts'
 
 /** An event that a job has to drive. `attempt` is null where one may have been begun before: the job takes a new number then. */
@@ -17,58 +19,62 @@ export interface PaymentAttempt {
   attempt: number
 }
 
-/**
- * Takes the next attempt number. A commit that the attempt before may have sent is written down as a doubt in the same statement.
- * @returns undefined where the event no longer waits
- */
-export async function resumePayment(pool: Pool, eventId: number): Promise<number | undefined> {
-  const row = await pool.maybeOne(sql.prepared('resume-payment', z.object({ attempt: z.int() }))`
-    with was as materialized (
-      select id, order_id, attempt, commit_call from order_service.payment_events
-      where id = ${eventId} and state = 'WAITING' for update
-    ), doubted as (
-      insert into order_service.doubts (product_id, verb, qty, order_id, attempt)
-      select p.product_id, 'commit', sum(i.qty), was.order_id, was.attempt
-      from was join public.order_items i on i.order_id = was.order_id
-      join order_service.products p using (product_id)  -- one without a row was never asked for
-      where was.commit_call = 'unknown'
-      group by p.product_id, was.order_id, was.attempt
-      order by p.product_id  -- two that write down one call do not wait for each other
-      on conflict do nothing
+/** What an attempt says of the event that it drives. */
+export interface PaymentEvents {
+  /** Takes the next attempt number. @returns undefined where the event no longer waits. @throws RowLocked */
+  resume(eventId: number): Promise<number | undefined>
+  /** Notes how an attempt ended that did not bring the event to an end. A row that somebody has locked goes without the note. */
+  recordFailure(attempt: PaymentAttempt, error: string): Promise<void>
+  /** WAITING -> APPLIED without an effect on the order. */
+  recordApplied(attempt: PaymentAttempt, result: PaymentResult): Promise<void>
+  /** WAITING -> DEAD, with a dead letter for people. @returns false where the event is another attempt's, or no longer waits */
+  deadLetter(attempt: PaymentAttempt, fault: DeadLetterFault, reason: string): Promise<boolean>
+}
+
+export function createPaymentEvents(pool: Pool, clock: Clock): PaymentEvents {
+  return {
+    resume: (eventId) => untilUnlocked(clock, `payment event ${eventId}`, () => resumePayment(pool, eventId)),
+    recordFailure: (attempt, error) => recordPaymentFailure(pool, attempt, error),
+    recordApplied: (attempt, result) => recordApplied(pool, attempt, result),
+    deadLetter: (attempt, fault, reason) => deadLetter(pool, attempt, fault, reason),
+  }
+}
+
+/** @returns LOCKED where somebody has its row; undefined where the event no longer waits */
+async function resumePayment(pool: Pool, eventId: number): Promise<number | typeof LOCKED | undefined> {
+  const row = await pool.maybeOne(sql.prepared('resume-payment', z.object({ attempt: z.int().nullable() }))`
+    with waits as materialized (
+      select id from order_service.payment_events where id = ${eventId} and state = 'WAITING'
+    ), was as materialized (
+      select id from order_service.payment_events where id = ${eventId} and state = 'WAITING' for update skip locked
+    ), resumed as (
+      update order_service.payment_events e set attempt = e.attempt + 1, touched_at = clock_timestamp()
+      from was where e.id = was.id returning e.attempt
     )
-    update order_service.payment_events e
-    set attempt = nextval('order_service.payment_attempts'), commit_call = 'unknown', touched_at = clock_timestamp()
-    from was where e.id = was.id
-    returning e.attempt`)
-  return row?.attempt
+    select (select attempt from resumed) as attempt from waits`)
+  return row ? (row.attempt ?? LOCKED) : undefined
 }
 
-/** Notes what an attempt left that did not come to an end. `settled`: each of its calls was answered, or stands among the doubts. */
-export async function leavePayment(
-  pool: Pool,
-  { eventId, attempt }: PaymentAttempt,
-  { error, commitCall }: { error: string; commitCall: 'settled' | 'unknown' },
-): Promise<void> {
-  await pool.query(sql.prepared('leave-payment', nothing)`
-    update order_service.payment_events
-    set commit_call = ${commitCall}, last_error = ${error}, touched_at = clock_timestamp()
-    where id = ${eventId} and attempt = ${attempt} and state = 'WAITING'`)
+async function recordPaymentFailure(pool: Pool, { eventId, attempt }: PaymentAttempt, error: string): Promise<void> {
+  await pool.query(sql.prepared('record-payment-failure', nothing)`
+    update order_service.payment_events set last_error = ${error}, touched_at = clock_timestamp()
+    where id = any(array(
+      select id from order_service.payment_events
+      where id = ${eventId} and attempt = ${attempt} and state = 'WAITING' for update skip locked))`)
 }
 
-/** WAITING -> APPLIED without an effect on the order. */
-export async function applied(pool: Pool, { eventId, attempt }: PaymentAttempt, result: PaymentResult): Promise<void> {
+async function recordApplied(pool: Pool, { eventId, attempt }: PaymentAttempt, result: PaymentResult): Promise<void> {
   await pool.query(sql.prepared('payment-applied', nothing)`
     update order_service.payment_events
-    set state = 'APPLIED', result = ${result}, commit_call = 'settled', last_error = null, touched_at = clock_timestamp()
+    set state = 'APPLIED', result = ${result}, last_error = null, touched_at = clock_timestamp()
     where id = ${eventId} and attempt = ${attempt} and state = 'WAITING'`)
 }
 
-/** WAITING -> DEAD, with a dead letter for people: by an attempt that left no call without an answer. @returns false where the event is another attempt's, or no longer waits */
-export async function bury(pool: Pool, { eventId, attempt }: PaymentAttempt, fault: DeadLetterFault, reason: string): Promise<boolean> {
-  const { rowCount } = await pool.query(sql.prepared('bury-payment', nothing)`
+async function deadLetter(pool: Pool, { eventId, attempt }: PaymentAttempt, fault: DeadLetterFault, reason: string): Promise<boolean> {
+  const { rowCount } = await pool.query(sql.prepared('dead-letter-payment', nothing)`
     with dead as (
       update order_service.payment_events
-      set state = 'DEAD', commit_call = 'settled', last_error = ${reason}, touched_at = clock_timestamp()
+      set state = 'DEAD', last_error = ${reason}, touched_at = clock_timestamp()
       where id = ${eventId} and attempt = ${attempt} and state = 'WAITING'
       returning id, topic, partition, kafka_offset, identity, key, value, headers, sent_at
     )

@@ -3,11 +3,14 @@ import { sql } from 'slonik'
 import { v7 as uuidv7 } from 'uuid'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
+import type { Clock } from '../clock.ts'
 import type { ProductQty } from '../model.ts'
-import type { ProductAtIntent } from './intents.ts'
+import { LOCKED } from './locked.ts'
 import type { RelayHere } from './outbox.ts'
 import type { PaymentAttempt } from './payment-events.ts'
-import { alone, type Pool } from './pool.ts'
+import { alone, type Pool, type Transaction } from './pool.ts'
+import { int8s, recordCalls } from './stock-calls.ts'
+import { patiently } from './stock-records.ts'
 
 /** A payment event beside the order that it names. */
 export interface Payable {
@@ -18,23 +21,31 @@ export interface Payable {
   waitedMs: number
   /** The message's own time. */
   sentAt: Date
-  order: { status: string; totalCents: number; currency: string; products: ProductAtIntent[] } | undefined
+  order: { status: string; totalCents: number; currency: string; products: ProductQty[] } | undefined
   /** How the checkout of this id stands; undefined where there is none, as for orders of the service before. */
   checkout: 'OPEN' | 'CREATED' | 'REJECTED' | 'CANCELLED' | undefined
   /** Another payment, told apart by its id, was applied to this order before. */
   paidByAnother: boolean
 }
 
+/** A call to commit that Catalog carried out, with the payments that were in it. */
+export interface Committed {
+  callId: number
+  productIds: readonly number[]
+  members: readonly { eventId: number; products: readonly ProductQty[] }[]
+}
+
+/** What a record did: the payments that paid their orders, and products whose part somebody has to take over, since their rows are locked. */
+export interface CommitRecorded {
+  eventIds: number[]
+  missedProducts: number[]
+}
+
 export interface Payments {
   /** undefined where the event no longer waits, or another attempt drives it */
   read(attempt: PaymentAttempt): Promise<Payable | undefined>
-  /** Whether the event still waits for this attempt, and its order for a payment. */
-  isPayable(attempt: PaymentAttempt): Promise<boolean>
-  /**
-   * Order CREATED -> PAID, event WAITING -> APPLIED and the predicted stock lowered, or nothing.
-   * @returns false where it may not count: applied or taken over, paid meanwhile, or a product mended since its epoch was read
-   */
-  markPaid(attempt: PaymentAttempt, products: readonly (ProductQty & { epoch: number })[]): Promise<boolean>
+  /** Order CREATED -> PAID, event WAITING -> APPLIED, for those payments of a call that still wait and are still in it. */
+  recordPaid(call: Committed): Promise<CommitRecorded>
 }
 
 const payableRow = z.object({
@@ -48,18 +59,17 @@ const payableRow = z.object({
   status: z.string().nullable(),
   total_cents: z.int().nullable(),
   order_currency: z.string().nullable(),
-  products: z.array(z.object({ productId: z.int(), qty: z.int(), epoch: z.int().nullable() })).nullable(),
+  products: z.array(z.object({ productId: z.int(), qty: z.int() })).nullable(),
   checkout: z.enum(['OPEN', 'CREATED', 'REJECTED', 'CANCELLED']).nullable(),
   paid_by_another: z.boolean(),
 })
-const drivenRow = z.object({ id: z.int(), attempt: z.int() })
+const paidRow = z.object({ is_locked: z.boolean(), event_ids: z.array(z.int()), missed_products: z.array(z.int()) })
 
 /** Nobody waits for a payment while many come: three times the patience of a checkout makes batches of 60 at 2,400 payments a second, not of 20. */
-const CROWDED = { paceMs: 25, enough: 128 }
+const CROWDED = { paceMs: 25, enough: 128, inflight: 1 }
 
-interface Paid extends PaymentAttempt {
-  products: readonly (ProductQty & { epoch: number })[]
-}
+/** One at a time: customers need the other connections. */
+const RECORDS = { paceMs: 8, inflight: 1 }
 
 const idsOf = (batch: readonly PaymentAttempt[]) =>
   sql.array(
@@ -70,38 +80,35 @@ const attemptsOf = (batch: readonly PaymentAttempt[]) =>
   JSON.stringify(batch.map(({ eventId, attempt }) => ({ event_id: eventId, attempt })))
 
 /** @param emitPaid whether `order.paid` goes into the outbox with it */
-export function createPayments(pool: Pool, { emitPaid, relay }: { emitPaid: boolean; relay: RelayHere | undefined }): Payments {
+export function createPayments(
+  pool: Pool,
+  { clock, emitPaid, relay }: { clock: Clock; emitPaid: boolean; relay: RelayHere | undefined },
+): Payments {
   // By both: an attempt that was taken over may be in one batch with the one that did.
-  const batched = <Item extends PaymentAttempt, Row extends { id: number; attempt: number }>(
-    run: (batch: Item[]) => Promise<readonly Row[]>,
-  ) =>
-    batcher(
-      (batch: Item[]) =>
-        alone(batch, async (rows) => {
-          const found = await run(rows)
-          return rows.map(({ eventId, attempt }) => found.find((row) => row.id === eventId && row.attempt === attempt))
-        }),
-      CROWDED,
-    )
-  const read = batched((batch: PaymentAttempt[]) => readPayables(pool, batch))
-  const look = batched((batch: PaymentAttempt[]) => lookAgain(pool, batch))
-  const pay = batched(async (batch: Paid[]) => {
-    const notify = emitPaid && !relay?.leads()
-    const rows = await payAll(pool, batch, { emitPaid, notify })
-    if (emitPaid && !notify) relay?.wake()
-    return rows
-  })
+  const read = batcher(
+    (batch: PaymentAttempt[]) =>
+      alone(batch, async (attempts) => {
+        const found = await readPayables(pool, attempts)
+        return attempts.map(({ eventId, attempt }) => found.find((row) => row.id === eventId && row.attempt === attempt))
+      }),
+    CROWDED,
+  )
+  const recordPaidCalls = patiently(
+    clock,
+    async (batch: readonly Committed[], isPatient) => {
+      const notify = emitPaid && !relay?.leads()
+      const recorded = await recordPaid(pool, batch, { isPatient, emitPaid, notify })
+      if (emitPaid && !notify) relay?.wake()
+      return recorded
+    },
+    RECORDS,
+  )
   return {
     async read(attempt) {
       const row = await read(attempt)
       return row && payableOf(row)
     },
-    async isPayable(attempt) {
-      return (await look(attempt)) !== undefined
-    },
-    async markPaid(attempt, products) {
-      return (await pay({ ...attempt, products })) !== undefined
-    },
+    recordPaid: recordPaidCalls,
   }
 }
 
@@ -121,7 +128,7 @@ function payableOf(row: z.infer<typeof payableRow>): Payable {
   }
 }
 
-/** Products in the order of their ids, lines of one product added up; the epoch of those that nobody has to look at first. */
+/** Products in the order of their ids, lines of one product added up. */
 async function readPayables(pool: Pool, batch: PaymentAttempt[]) {
   return pool.any(sql.prepared('read-payables', payableRow)`
     with inp as materialized (
@@ -130,10 +137,7 @@ async function readPayables(pool: Pool, batch: PaymentAttempt[]) {
     select e.id, e.attempt, e.order_id, e.amount_cents, e.currency, e.sent_at,
       (extract(epoch from clock_timestamp() - e.waiting_since) * 1000)::float8 as waited_ms,
       o.status, o.total_cents, o.currency as order_currency, c.state as checkout,
-      (select jsonb_agg(jsonb_build_object('productId', i.product_id, 'qty', i.qty, 'epoch', (
-          select p.epoch from order_service.products p where p.product_id = i.product_id and p.extra_hold = 0 and p.extra_stock = 0
-            and not exists (select from order_service.doubts d where d.product_id = p.product_id and d.looked_at is null)))
-          order by i.product_id)
+      (select jsonb_agg(jsonb_build_object('productId', i.product_id, 'qty', i.qty) order by i.product_id)
         from (select product_id, sum(qty) as qty from public.order_items where order_id = o.id group by product_id) i) as products,
       e.payment_id is not null and exists (
         select from order_service.payment_events b
@@ -145,63 +149,76 @@ async function readPayables(pool: Pool, batch: PaymentAttempt[]) {
     where e.id = any(${idsOf(batch)}) and e.state = 'WAITING'`)
 }
 
-async function lookAgain(pool: Pool, batch: PaymentAttempt[]) {
-  return pool.any(sql.prepared('is-payable', drivenRow)`
-    select e.id, e.attempt from order_service.payment_events e
-    join jsonb_to_recordset(${attemptsOf(batch)}::jsonb) as t (event_id bigint, attempt int) on t.event_id = e.id and t.attempt = e.attempt
-    join public.orders o on o.id = e.order_id
-    where e.id = any(${idsOf(batch)}) and e.state = 'WAITING' and o.status = 'CREATED'`)
-}
-
-/** Events before orders before products. Of two events of one order the first one pays it, and the other finds it PAID at its next try. */
-async function payAll(pool: Pool, batch: Paid[], { emitPaid, notify }: { emitPaid: boolean; notify: boolean }) {
-  const wanted = batch.flatMap(({ eventId: event_id, attempt, products }) =>
-    products.map(({ productId: product_id, qty, epoch }) => ({ event_id, attempt, product_id, qty, epoch })),
+/**
+ * Events before orders before products. Of two events of one order the first one pays it, and the other finds it PAID at its next try.
+ * The units of a payment that no longer waits, or whose rows are locked, are Catalog's to get back.
+ * @param isPatient nothing is recorded while somebody has a row of one of the payments
+ * @returns LOCKED where one is locked and `isPatient`
+ */
+export async function recordPaid(
+  db: Pool | Transaction,
+  calls: readonly Committed[],
+  { isPatient, emitPaid, notify }: { isPatient: boolean; emitPaid: boolean; notify: boolean },
+): Promise<CommitRecorded | typeof LOCKED> {
+  const parts = JSON.stringify(
+    calls.flatMap(({ callId: call_id, productIds }) => productIds.map((product_id) => ({ call_id, product_id }))),
   )
-  const input = JSON.stringify(batch.map(({ eventId: event_id, attempt }) => ({ event_id, attempt, message_id: uuidv7() })))
-  return pool.any(sql.prepared('mark-paid', drivenRow)`
-    with inp as materialized (
-      select * from jsonb_to_recordset(${input}::jsonb) as t (event_id bigint, attempt int, message_id uuid)
-    ), wanted as materialized (
-      select * from jsonb_to_recordset(${JSON.stringify(wanted)}::jsonb) as t (event_id bigint, attempt int, product_id int, qty int, epoch int)
+  const items = JSON.stringify(
+    calls.flatMap(({ callId: call_id, members }) =>
+      members.flatMap(({ eventId: event_id, products }) =>
+        products.map(({ productId: product_id, qty }) => ({ call_id, event_id, product_id, qty })),
+      ),
+    ),
+  )
+  const eventIds = calls.flatMap(({ members }) => members.map(({ eventId }) => eventId))
+  const inCalls = JSON.stringify(
+    calls.flatMap(({ callId: call_id, members }) =>
+      members.map(({ eventId: event_id, products }) => ({ call_id, event_id, is_empty: products.length === 0 })),
+    ),
+  )
+  const messages = JSON.stringify(eventIds.map((event_id) => ({ event_id, message_id: uuidv7() })))
+  const row = await db.one(sql.prepared('record-paid', paidRow)`
+    with item as materialized (
+      select * from jsonb_to_recordset(${items}::jsonb) as t (call_id bigint, event_id bigint, product_id int, qty bigint)
     ), event as materialized (
-      select id, order_id, attempt, state from order_service.payment_events
-      where id = any(${idsOf(batch)}) order by id for update
+      select id, order_id, call_id, state from order_service.payment_events
+      where id = any(${int8s(eventIds)}) order by id for no key update skip locked
     ), ordered as materialized (
-      select id, status from public.orders where id = any(array(select order_id from event)) order by id for update
-    ), stock as materialized (
-      select product_id, epoch from order_service.products
-      where (select count(*) from ordered) > 0 and product_id = any(array(select product_id from wanted))
-      order by product_id for update
-    ), counted as materialized (
-      select distinct on (e.order_id) e.id as event_id, e.attempt, e.order_id, i.message_id
-      from event e join inp i on i.event_id = e.id and i.attempt = e.attempt join ordered o on o.id = e.order_id
-      where e.state = 'WAITING' and o.status = 'CREATED' and not exists (
-        select from wanted w left join stock s using (product_id)
-        where w.event_id = e.id and w.attempt = e.attempt and s.epoch is distinct from w.epoch)
+      select id, status from public.orders where id = any(array(select order_id from event)) order by id for no key update skip locked
+    ), whole as materialized (
+      select not ${isPatient} or (select count(*) from event join ordered o on o.id = order_id) = ${eventIds.length}::int as is_whole
+    ), part as materialized (
+      select * from jsonb_to_recordset(${parts}::jsonb) as t (call_id bigint, product_id int) where (select is_whole from whole)
+    ), counted as materialized (  -- an order without items is in no call
+      select distinct on (e.order_id) e.id as event_id, e.order_id, e.call_id
+      from event e join ordered o on o.id = e.order_id
+      join jsonb_to_recordset(${inCalls}::jsonb) as m (call_id bigint, event_id bigint, is_empty boolean)
+        on m.event_id = e.id and (m.call_id = e.call_id or m.is_empty)
+      where e.state = 'WAITING' and o.status = 'CREATED' and (select is_whole from whole)
       order by e.order_id, e.id
     ), paid as (
       update public.orders set status = 'PAID', updated_at = now() at time zone 'utc'
       where id = any(array(select order_id from counted))
       returning id, user_email, total_cents, currency
-    ), sold as (
-      update order_service.products p
-      set predicted_stock = predicted_stock
-        - (select sum(w.qty) from wanted w join counted c using (event_id, attempt) where w.product_id = p.product_id)::bigint, updated_at = now()
-      where p.product_id = any(array(select w.product_id from wanted w join counted c using (event_id, attempt)))
-    ), told as (
+    ), announced as (
       insert into order_service.outbox (event_id, order_id, type, payload)
-      select c.message_id, p.id, 'order.paid', jsonb_build_object(
+      select m.message_id, p.id, 'order.paid', jsonb_build_object(
         'type', 'order.paid', 'order_id', p.id, 'user_email', p.user_email, 'amount_cents', p.total_cents, 'currency', p.currency,
-        'event_id', c.message_id, 'version', 1,
+        'event_id', m.message_id, 'version', 1,
         'timestamp', to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
       from paid p join counted c on c.order_id = p.id
+      join jsonb_to_recordset(${messages}::jsonb) as m (event_id bigint, message_id uuid) on m.event_id = c.event_id
       where ${emitPaid}::bool
     ), applied as (
       update order_service.payment_events
-      set state = 'APPLIED', result = 'paid', commit_call = 'settled', last_error = null, touched_at = clock_timestamp()
+      set state = 'APPLIED', result = 'paid', last_error = null, touched_at = clock_timestamp()
       where id = any(array(select event_id from counted))
-      returning id, attempt
-    )
-    select id, attempt, case when ${notify}::bool then pg_notify('order_outbox', '') end from applied`)
+      returning id
+    ), share as materialized (
+      select i.call_id, i.product_id, -sum(i.qty)::bigint as held, -sum(i.qty)::bigint as expected_stock
+      from item i join counted c using (call_id, event_id) group by i.call_id, i.product_id
+    ), ${recordCalls(calls.flatMap((call) => call.productIds))}
+    select not (select is_whole from whole) as is_locked, array(select id from applied) as event_ids,
+      array(select product_id from late) as missed_products, case when ${notify}::bool then pg_notify('order_outbox', '')::text end as notified`)
+  return row.is_locked ? LOCKED : { eventIds: row.event_ids, missedProducts: row.missed_products }
 }

@@ -79,7 +79,7 @@ const verbs = [
  */
 function withSettings(dsn: string): string {
   const url = new URL(dsn)
-  const settings = `-c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan -c lock_timeout=${LOCK_MS}`
+  const settings = `-c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan -c lock_timeout=${LOCK_MS} -c order_service.counts=off`
   url.searchParams.set('options', `${url.searchParams.get('options') ?? ''} ${settings}`.trim())
   url.search = url.search.replaceAll('+', '%20') // slonik decodes it as a component, where + is a plus
   return url.href

@@ -21,7 +21,7 @@ export const pruneOutbox: Prune = async (pool, ageMs, limit) => {
 
 /**
  * Address and cart of checkouts that have ended, and the email of those that became no order: an order's row in `public` has its
- * customer's, who may come again with the key. One whose last call nobody has accounted for keeps its cart for the mender.
+ * customer's, who may come again with the key.
  */
 export const pruneCheckouts: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-checkouts', nothing)`
@@ -29,7 +29,7 @@ export const pruneCheckouts: Prune = async (pool, ageMs, limit) => {
     set pruned_at = now(), address = null, lines = '[]', history = '[]', user_email = case when state = 'CREATED' then user_email end
     where order_id = any(array(
       select order_id from order_service.checkouts
-      where state <> 'OPEN' and pruned_at is null and created_at < ${before(ageMs)} and not (state = 'CANCELLED' and reserve_call = 'unknown')
+      where state <> 'OPEN' and pruned_at is null and created_at < ${before(ageMs)}
       order by created_at limit ${limit} for update skip locked))`)
   return rowCount
 }
@@ -65,17 +65,26 @@ export const pruneDeadLetters: Prune = async (pool, ageMs, limit) => {
 }
 
 /** Ids rise with time, and nothing keeps a row: the oldest come first. */
-export const pruneMendings: Prune = async (pool, ageMs, limit) => {
-  const { rowCount } = await pool.query(sql.prepared('prune-mendings', nothing)`
-    delete from order_service.mendings where id = any(array(
-      select id from order_service.mendings order by id limit ${limit})) and at < ${before(ageMs)}`)
+export const pruneReconciliations: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-reconciliations', nothing)`
+    delete from order_service.reconciliations where id = any(array(
+      select id from order_service.reconciliations order by id limit ${limit})) and at < ${before(ageMs)}`)
   return rowCount
 }
 
-/** Like the mendings that they belong to. */
-export const pruneUndecided: Prune = async (pool, ageMs, limit) => {
-  const { rowCount } = await pool.query(sql.prepared('prune-undecided', nothing)`
-    delete from order_service.undecided where id = any(array(
-      select id from order_service.undecided order by id limit ${limit})) and at < ${before(ageMs)}`)
+/** Like the reconciliations that they belong to. */
+export const pruneAmbiguities: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-ambiguities', nothing)`
+    delete from order_service.ambiguities where id = any(array(
+      select id from order_service.ambiguities order by id limit ${limit})) and at < ${before(ageMs)}`)
+  return rowCount
+}
+
+/** Calls without an answer of which it is known what became of them, or which are too old to act any more. */
+export const pruneUnansweredCalls: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-unanswered-calls', nothing)`
+    delete from order_service.unanswered_calls where (call_id, product_id) in (
+      select call_id, product_id from order_service.unanswered_calls
+      where found is not null and since < ${before(ageMs)} order by call_id limit ${limit})`)
   return rowCount
 }

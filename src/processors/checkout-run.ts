@@ -1,25 +1,25 @@
 /** What the steps of a checkout share while one attempt drives it, and how they fail. */
 import type { Attempt, Created, Delivery, ShipmentCall } from '../db/checkout-statements.ts'
-import type { ProductAtIntent } from '../db/intents.ts'
-import type { RecoveryPoint, Rejection } from '../model.ts'
+import type { Lease } from '../db/intents.ts'
+import type { ProductQty, RecoveryPoint, Rejection } from '../model.ts'
 
 /** The record of the reserve that an attempt made. */
 export interface ReserveRecord {
-  /** Resolves when the hold is on record. @throws StepFault where it may not count, or got no answer */
+  /** Resolves when the hold is on record. @throws StepFault where PostgreSQL did not answer */
   written(): Promise<void>
   /** Completes the checkout, and puts the hold on record along with it where that has not set out on its own. @throws as `written` does */
   complete(): Promise<Created | undefined>
 }
 
 export interface CheckoutRun extends Attempt {
-  products: readonly ProductAtIntent[]
-  /** Epoch ms. */
+  products: readonly ProductQty[]
+  /** What its intent took; undefined: it waits for its products. */
+  lease: Lease | undefined
+  /** Epoch ms, by PostgreSQL's clock. */
   deadline: number
   /** Epoch ms: as of when the checkout is known to be open, and this attempt its latest. */
   seenOpenAt: number
   recoveryPoint: RecoveryPoint
-  /** Whether each call to reserve that this attempt made was answered, or stands among the doubts; unknown before it made one. */
-  reserveCall: 'settled' | 'unknown'
   /** What became of the calls for a shipment, those of the attempts before included. */
   shipmentCall: ShipmentCall
   /** Of the reserve that this attempt made: to be on record before anything is decided. undefined: there is none, or it has been recorded before. */

@@ -4,12 +4,13 @@
  * goes on from what is on record.
  */
 import { DelayedError, type Job } from 'bullmq'
+import type { Clock } from '../clock.ts'
 import type { Shipping } from '../clients/shipping.ts'
 import type { Attempt, Ended } from '../db/checkout-statements.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { Outcome, StepName } from '../model.ts'
 import { backoffMs, checkoutPayload, type CheckoutTask } from '../queues/checkout.ts'
-import type { StockParts } from '../stock/stock-call.ts'
+import type { Stock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { type CheckoutRun, OUT_OF_TIME, Overtaken, StepFault } from './checkout-run.ts'
@@ -21,7 +22,10 @@ import { createStillOpen } from './still-open.ts'
 
 export interface CheckoutJobParts {
   checkouts: Checkouts
-  stock: StockParts
+  stock: Pick<Stock, 'reserve' | 'forgo' | 'waiting'>
+  clock: Clock
+  /** Tells the reconciler of products that somebody has to come to. */
+  wakeReconciler(productIds: readonly number[]): void
   shipping: Shipping
   /** Sends the outcome to whoever waits for it. */
   reply(replyTo: string, outcome: Outcome): Promise<void>
@@ -29,9 +33,9 @@ export interface CheckoutJobParts {
   addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
   logger: Logger
   metrics: Metrics
-  /** Attempts at work, and since when their jobs have been there (`performance.now()`): kept here, read by the rescuer. */
+  /** Attempts at work, and since when their customers wait, in epoch ms: kept here, read by the rescuer. */
   underWay: Map<Attempt, number>
-  /** Beyond so many that wait for leases, a job is put back for a moment: it takes no one's place. */
+  /** Beyond so many that wait for the same products, a job is put back for a moment: it takes no one's place. */
   mostWaiting: number
   /** How long a checkout may take, from its intent to its deadline. */
   budgetMs: number
@@ -43,7 +47,7 @@ const PUT_BACK_MS = 250
 /** A checkout that takes longer shows its operators where it stands. */
 const SLOW_MS = 1000
 
-const nothingSent = { step: 'reserve-stock', error: 'waits for stock', ms: 0, reserveCall: 'settled' } as const
+const nothingSent = { step: 'reserve-stock', error: 'waits for stock', ms: 0 } as const
 
 /** A checkout that is not over: to be driven again, at once or after a pause of its own. */
 interface Again {
@@ -54,9 +58,9 @@ interface Again {
 
 /** @returns BullMQ's processor: throws to be called again */
 export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, token?: string) => Promise<void> {
-  const { checkouts, stock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting, budgetMs } = parts
-  const stillOpen = createStillOpen(checkouts, stock.clock)
-  const steps = [reserveStock(stock, checkouts, stillOpen), createShipment(shipping, stillOpen), complete(checkouts)]
+  const { checkouts, stock, clock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting, budgetMs } = parts
+  const stillOpen = createStillOpen(checkouts, clock)
+  const steps = [reserveStock({ stock, checkouts, clock, stillOpen }), createShipment(shipping, stillOpen), complete(checkouts)]
 
   return async (job, token) => {
     const tasks = checkoutPayload.parse(job.data).checkouts
@@ -94,24 +98,20 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
   async function drive(job: Job, task: CheckoutTask): Promise<Again | undefined> {
     const run = await begin(job, task)
     if (!run) return void (await answer(task, await checkouts.readOutcome(task.orderId)))
-    if (stock.leases.waiting() >= mostWaiting) {
-      await checkouts.leave(run, { ...nothingSent, shipmentCall: run.shipmentCall })
+    if (!run.lease && run.recoveryPoint === 'intent' && stock.waiting('reserve', run.products) >= mostWaiting) {
+      await checkouts.recordFailure(run, { ...nothingSent, shipmentCall: run.shipmentCall })
       return { error: new Error(nothingSent.error), waits: true }
     }
     const progress = watch(job, run, metrics)
-    underWay.set(run, performance.now() - Math.max(0, Date.now() - job.timestamp))
+    underWay.set(run, run.deadline - budgetMs)
     try {
-      if (Date.now() >= run.deadline) throw new StepFault('the deadline has passed', OUT_OF_TIME)
       const refused = await runSaga(steps, run, progress)
       if (!refused) {
         metrics.checkouts.inc({ outcome: 'CREATED' })
         return void (await answer(task, run.outcome))
       }
       await run.record?.written().catch(() => {}) // whether there is a hold to give up
-      const ended =
-        run.reserveCall === 'settled'
-          ? await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', refused.rejection)
-          : await checkouts.cancel(run.orderId, refused.rejection) // its record got no answer: the call stays in doubt
+      const ended = await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', refused.rejection)
       await answer(task, ended ? giveUp(ended) : await checkouts.readOutcome(run.orderId))
     } catch (error) {
       await run.record?.written().catch(() => {})
@@ -127,20 +127,18 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
     return undefined
   }
 
-  async function begin(job: Job, { orderId, products, deadline, tries }: CheckoutTask): Promise<CheckoutRun | undefined> {
+  async function begin(job: Job, { orderId, products, lease, deadline, tries }: CheckoutTask): Promise<CheckoutRun | undefined> {
     const delivery = checkouts.readDelivery(orderId)
     delivery.catch(() => {}) // read while Catalog is asked; whoever needs it meets its failure
     const common = { orderId, deadline, delivery, record: undefined }
     if (job.attemptsStarted <= 1 && tries === 0) {
-      // A job may be added long after its intent, and taken long after that.
-      const seenOpenAt = Math.min(deadline - budgetMs, job.timestamp)
-      return { ...common, attempt: 1, products, recoveryPoint: 'intent', reserveCall: 'unknown', shipmentCall: 'unsent', seenOpenAt }
+      // It was open when its intent was written: its job may have been added long after that.
+      const seenOpenAt = deadline - budgetMs
+      return { ...common, attempt: 1, products, lease: lease ?? undefined, recoveryPoint: 'intent', shipmentCall: 'unsent', seenOpenAt }
     }
-    const seenOpenAt = stock.clock.wallTime()
+    const seenOpenAt = clock.wallTime()
     const resumed = await checkouts.resume(orderId)
-    if (!resumed) return undefined
-    const reserveCall = resumed.recoveryPoint === 'reserve-stock' ? 'settled' : 'unknown'
-    return { ...common, ...resumed, products: resumed.products.map((product) => ({ ...product, epoch: null })), reserveCall, seenOpenAt }
+    return resumed && { ...common, ...resumed, lease: undefined, seenOpenAt }
   }
 
   /** @param tries failed ones, this one included. @returns whether the checkout is over (or another's), or to be driven again */
@@ -150,30 +148,27 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
       step: progress.step,
       error: error.message,
       ms: progress.ms(),
-      reserveCall: run.reserveCall,
       shipmentCall: run.shipmentCall,
     }
     if (error instanceof Overtaken && !(await checkouts.isOpen(run))) {
-      await checkouts.leave(run, left)
+      await checkouts.recordFailure(run, left)
       return 'over'
     }
-    const inVain = error instanceof Overtaken || Date.now() + backoffMs(tries) >= run.deadline
+    const inVain = error instanceof Overtaken || clock.wallTime() + backoffMs(tries) >= run.deadline
     const unreachable = error instanceof StepFault && error.unreachable && tries >= UNREACHABLE_TRIES
     if (!inVain && !unreachable) {
-      await checkouts.leave(run, left)
+      await checkouts.recordFailure(run, left)
       return 'again'
     }
     const rejection = error instanceof StepFault ? error.rejection : OUT_OF_TIME
-    // Without knowing what became of its own calls, an attempt ends the checkout as a stranger would: they stay in doubt.
-    const ended =
-      run.reserveCall === 'settled' ? await checkouts.end(run, 'CANCELLED', rejection) : await checkouts.cancel(run.orderId, rejection)
+    const ended = await checkouts.end(run, 'CANCELLED', rejection)
     if (ended) giveUp(ended)
     return 'over'
   }
 
   function giveUp({ outcome, won, freed }: Ended): Outcome {
     if (won) metrics.checkouts.inc({ outcome: outcome.state })
-    if (freed.length > 0) stock.wakeMender(freed)
+    if (freed.length > 0) parts.wakeReconciler(freed)
     return outcome
   }
 

@@ -3,7 +3,16 @@
  * since each takes rows that the other has not locked.
  */
 import type { Pool } from '../db/pool.ts'
-import { type Prune, pruneCheckouts, pruneDeadLetters, pruneInbox, pruneMendings, pruneOutbox, pruneUndecided } from '../db/retention.ts'
+import {
+  type Prune,
+  pruneAmbiguities,
+  pruneCheckouts,
+  pruneDeadLetters,
+  pruneInbox,
+  pruneOutbox,
+  pruneReconciliations,
+  pruneUnansweredCalls,
+} from '../db/retention.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
@@ -15,8 +24,8 @@ export interface Retention {
   checkoutMs: number
   /** Bytes of payment events after they came, of dead letters after they were dealt with. */
   inboxMs: number
-  /** What was mended, and what that left undecided. */
-  mendingsMs: number
+  /** What was reconciled, and what stayed ambiguous. */
+  reconciliationsMs: number
 }
 
 export interface ReaperParts {
@@ -43,8 +52,9 @@ export function createReaper({ pool, retention, logger, metrics, batchRows = BAT
     ['checkouts', pruneCheckouts, retention.checkoutMs],
     ['payment_events', pruneInbox, retention.inboxMs],
     ['dead_letters', pruneDeadLetters, retention.inboxMs],
-    ['mendings', pruneMendings, retention.mendingsMs],
-    ['undecided', pruneUndecided, retention.mendingsMs],
+    ['reconciliations', pruneReconciliations, retention.reconciliationsMs],
+    ['ambiguities', pruneAmbiguities, retention.reconciliationsMs],
+    ['unanswered_calls', pruneUnansweredCalls, retention.reconciliationsMs],
   ]
 
   async function pruneAll(prune: Prune, ageMs: number, table: string, signal: AbortSignal | undefined): Promise<number> {

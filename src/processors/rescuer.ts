@@ -1,12 +1,11 @@
 /**
- * The rescuer: drives on what has lost its job, ends what is past its deadline, and writes down the calls of the dead. It runs in every
- * worker, at its start and by a timer; two at once do no harm, since each of its deeds holds only where nobody was quicker.
+ * The rescuer: drives on what has lost its job, and ends what is past its deadline. It runs in every worker, at its start and by a timer;
+ * two at once do no harm, since each of its deeds holds only where nobody was quicker.
  */
+import type { Clock } from '../clock.ts'
 import type { Attempt } from '../db/checkout-statements.ts'
 import type { Checkouts } from '../db/checkouts.ts'
-import { strandedPayments } from '../db/payment-events.ts'
-import type { Pool } from '../db/pool.ts'
-import { doubtAbandoned, keepAlive, overdueCheckouts, strandedCheckouts } from '../db/rescue.ts'
+import type { Rescue } from '../db/rescue.ts'
 import type { CheckoutQueue } from '../queues/checkout.ts'
 import type { PaymentQueue } from '../queues/payment.ts'
 import type { Logger } from '../telemetry/logger.ts'
@@ -14,15 +13,15 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import { OUT_OF_TIME } from './checkout-run.ts'
 
 export interface RescuerParts {
-  pool: Pool
+  rescue: Rescue
+  clock: Pick<Clock, 'now' | 'wallTime'>
   checkouts: Pick<Checkouts, 'cancel'>
   checkoutQueue: Pick<CheckoutQueue, 'rescue' | 'oldestWaitingMs'>
   paymentQueue: Pick<PaymentQueue, 'rescue' | 'oldestWaitingMs'>
-  /** Attempts at work in this process, and since when their customers have waited for it (`performance.now()`). */
+  /** Attempts at work in this process, and since when their customers have waited, in epoch ms. */
   underWay: ReadonlyMap<Attempt, number>
-  wakeMender(productIds: readonly number[]): void
-  /** How long after its last sign of life a call to Catalog can still be under way: a lease's length. In ms. */
-  leaseMs: number
+  /** Tells the reconciler of products that somebody has to come to. */
+  wakeReconciler(productIds: readonly number[]): void
   logger: Logger
   metrics: Metrics
 }
@@ -49,19 +48,19 @@ export interface Rescuer {
 }
 
 export function createRescuer(parts: RescuerParts): Rescuer {
-  const { pool, checkouts, checkoutQueue, paymentQueue, underWay, wakeMender, leaseMs, logger, metrics } = parts
+  const { rescue, clock, checkouts, checkoutQueue, paymentQueue, underWay, wakeReconciler, logger, metrics } = parts
 
   async function tellOfSlow(): Promise<void> {
-    const slow = [...underWay].filter(([, since]) => performance.now() - since > SLOW_MS).map(([attempt]) => attempt)
-    await keepAlive(pool, slow)
+    const slow = [...underWay].filter(([, since]) => clock.wallTime() - since > SLOW_MS).map(([attempt]) => attempt)
+    await rescue.keepAlive(slow)
   }
 
-  /** Since when, by `performance.now()`, each run has found a checkout untouched. */
+  /** Since when, by the monotonic clock, each run has found a checkout untouched. */
   let seen = new Map<number, number>()
 
   async function driveOn(): Promise<number> {
-    const found = await strandedCheckouts(pool, CHECKOUT_UNTOUCHED_MS, AT_ONCE)
-    const now = performance.now()
+    const found = await rescue.strandedCheckouts(CHECKOUT_UNTOUCHED_MS, AT_ONCE)
+    const now = clock.now()
     seen = new Map(found.map(({ orderId }) => [orderId, seen.get(orderId) ?? now]))
     const stranded = found.filter(({ orderId }) => now - seen.get(orderId)! >= CHECKOUT_SEEN_MS)
     if (stranded.length === 0 || (await checkoutQueue.oldestWaitingMs()) > BEHIND_MS) return 0
@@ -69,26 +68,18 @@ export function createRescuer(parts: RescuerParts): Rescuer {
   }
 
   async function endOverdue(): Promise<number> {
-    const overdue = await overdueCheckouts(pool, LATE_MS, AT_ONCE)
+    const overdue = await rescue.overdueCheckouts(LATE_MS, AT_ONCE)
     const ended = await Promise.all(overdue.map((orderId) => checkouts.cancel(orderId, OUT_OF_TIME)))
     const won = ended.filter((one) => one.won)
     for (const { outcome } of won) metrics.checkouts.inc({ outcome: outcome.state })
     const freed = won.flatMap((one) => one.freed)
-    if (freed.length > 0) wakeMender(freed)
+    if (freed.length > 0) wakeReconciler(freed)
     if (won.length > 0) metrics.rescued.inc({ what: 'overdue' }, won.length)
     return won.length
   }
 
-  async function writeDownCalls(): Promise<number> {
-    const products = await doubtAbandoned(pool, leaseMs, AT_ONCE)
-    if (products.length === 0) return 0
-    wakeMender(products)
-    metrics.rescued.inc({ what: 'call' }, products.length)
-    return products.length
-  }
-
   async function driveOnPayments(): Promise<number> {
-    const stranded = await strandedPayments(pool, PAYMENT_UNTOUCHED_MS, AT_ONCE)
+    const stranded = await rescue.strandedPayments(PAYMENT_UNTOUCHED_MS, AT_ONCE)
     if (stranded.length === 0 || (await paymentQueue.oldestWaitingMs()) > BEHIND_MS) return 0
     return tell('payment', await rescued(stranded, paymentQueue.rescue))
   }
@@ -104,7 +95,7 @@ export function createRescuer(parts: RescuerParts): Rescuer {
     tellOfSlow,
     async run() {
       let found = 0
-      for (const look of [endOverdue, driveOn, writeDownCalls, driveOnPayments]) found += await look()
+      for (const look of [endOverdue, driveOn, driveOnPayments]) found += await look()
       return found
     },
   }

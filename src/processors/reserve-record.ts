@@ -1,12 +1,11 @@
 /**
  * The record of a reserve. It travels with the completion where that comes at once: a statement, a version of the row and a commit of
- * its own took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016). Until it is written the leases stay, and a crash
- * leaves a call in doubt, as a crash before any record does.
+ * its own took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016). Until it is written nobody else gets the
+ * products, and a crash leaves a call without an answer, as a crash before any record does.
  */
-import type { Epochs } from '../db/checkout-statements.ts'
+import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
-import type { Clock } from '../stock/mending.ts'
-import type { StockCallDone, StockFault } from '../stock/stock-call.ts'
+import type { OpenHold } from '../stock/stock.ts'
 import { type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
 
 /** How long the completion is waited for: what others may lose who come for the same products meanwhile. */
@@ -15,42 +14,39 @@ const PATIENCE_MS = 25
 export const CATALOG_UNREACHABLE = { status: 503, detail: 'Catalog is unreachable' }
 
 /** Where others want the products, or Shipping takes its time, the record sets out on its own. */
-export function recordOf(run: CheckoutRun, reserved: StockCallDone, checkouts: Checkouts, clock: Clock): ReserveRecord {
+export function recordOf(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts, clock: Clock): ReserveRecord {
   let writing: Promise<void> | undefined
-  const byItself = (epochs: Epochs) => checkouts.recordReserved(run, epochs)
 
-  const write = (how: (epochs: Epochs) => Promise<boolean>): Promise<void> => {
+  async function settle(how: () => Promise<void>): Promise<void> {
+    try {
+      await how()
+    } catch (error) {
+      throw new StepFault('the record of the reserve got no answer', CATALOG_UNREACHABLE, { cause: error })
+    }
+    run.recoveryPoint = 'reserve-stock'
+  }
+
+  const write = (how: () => Promise<void>): Promise<void> => {
     writing ??= settle(how)
     writing.catch(() => {}) // until it is awaited, its failure is nobody's
     return writing
   }
-  if (reserved.contested()) void write(byItself)
-  else
-    void clock
-      .sleep(PATIENCE_MS)
-      .then(() => write(byItself))
-      .catch(() => {})
-
-  async function settle(how: (epochs: Epochs) => Promise<boolean>): Promise<void> {
-    try {
-      await reserved.record(how)
-    } catch (error) {
-      const { settled, message } = error as StockFault
-      run.reserveCall = settled ? 'settled' : 'unknown'
-      throw new StepFault(message, CATALOG_UNREACHABLE, { cause: error })
-    }
-    run.reserveCall = 'settled'
-    run.recoveryPoint = 'reserve-stock'
-  }
+  const byItself = () => void write(hold.record)
+  void hold.wanted.then(byItself)
+  void clock.sleep(PATIENCE_MS).then(byItself, () => {})
 
   return {
-    written: () => write(byItself),
+    written: () => write(hold.record),
     async complete() {
       let outcome: Awaited<ReturnType<ReserveRecord['complete']>>
-      await write(async (epochs) => {
-        outcome = await checkouts.complete(run, epochs)
-        // Refused for its hold, or for something else: the record alone tells.
-        return outcome !== undefined || byItself(epochs)
+      await write(async () => {
+        outcome = await checkouts.complete(run, hold).catch((error: unknown) => {
+          hold.unrecorded()
+          throw error
+        })
+        // Refused for its hold, or for something else: then the hold is recorded on its own, for whoever it is now.
+        if (outcome) hold.recorded()
+        else await hold.record()
       })
       return outcome ?? checkouts.complete(run)
     },

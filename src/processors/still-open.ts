@@ -2,8 +2,8 @@
  * Whether a checkout is still an attempt's to drive. Asked before each call that changes something at a neighbour: a process may stand
  * still, a job wait for long, or Redis take it only after its customer was refused.
  */
+import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
-import type { Clock } from '../stock/mending.ts'
 import type { CheckoutRun } from './checkout-run.ts'
 
 /**

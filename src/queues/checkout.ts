@@ -7,16 +7,19 @@
 import { type JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
+import type { Clock } from '../clock.ts'
 import type { ProductQty } from '../model.ts'
 import { freeJobId, oldestWaitingMs } from './queue-state.ts'
 import type { RedisConnection } from './redis.ts'
 
 export const CHECKOUT_QUEUE = 'checkout'
 
-/** Nothing personal: email and address are read from the intent. `deadline` is in epoch ms, `replyTo` a pub/sub channel, null where nobody is known to wait. */
+/** Nothing personal: email and address are read from the intent. `deadline` is in epoch ms, by PostgreSQL's clock, `replyTo` a pub/sub channel, null where nobody is known to wait. */
 const checkoutTask = z.object({
   orderId: z.int(),
-  products: z.array(z.object({ productId: z.int(), qty: z.int(), epoch: z.int().nullable() })),
+  products: z.array(z.object({ productId: z.int(), qty: z.int() })),
+  /** The products' leases, where the intent took them; `expiresAt` in epoch ms, by PostgreSQL's clock. */
+  lease: z.object({ callId: z.int(), expiresAt: z.int() }).nullable(),
   deadline: z.int(),
   replyTo: z.string().nullable(),
   /** How often it has been tried in another job: its attempt number comes from PostgreSQL unless this is 0. */
@@ -62,8 +65,11 @@ export interface CheckoutQueue {
   close(): Promise<void>
 }
 
-/** @param redis a connection that fails fast */
-export function createCheckoutQueue(redis: RedisConnection, prefix: string): CheckoutQueue {
+/**
+ * @param redis a connection that fails fast
+ * @param clock by which jobs are stamped: those of the hosts may differ
+ */
+export function createCheckoutQueue(redis: RedisConnection, prefix: string, clock: Pick<Clock, 'wallTime'>): CheckoutQueue {
   const queue = new Queue(CHECKOUT_QUEUE, {
     connection: redis,
     prefix,
@@ -76,7 +82,7 @@ export function createCheckoutQueue(redis: RedisConnection, prefix: string): Che
     queue.add('checkout', { checkouts } satisfies CheckoutPayload, { ...options, ...more, jobId: jobIdOf(checkouts) })
   const add = batcher(
     async (batch: CheckoutTask[]) => {
-      await addJob(batch)
+      await addJob(batch, { timestamp: Math.round(clock.wallTime()) })
       return batch.map(() => undefined)
     },
     // What comes together was gathered for its intents: to wait once more would make no larger jobs.
@@ -90,10 +96,10 @@ export function createCheckoutQueue(redis: RedisConnection, prefix: string): Che
     async rescue({ orderId, products, deadline }) {
       if (!(await freeJobId(queue, checkoutJobId(orderId)))) return false
       // Whatever was tried before, the next attempt number comes from PostgreSQL.
-      await addJob([{ orderId, products: products.map((product) => ({ ...product, epoch: null })), deadline, replyTo: null, tries: 1 }])
+      await addJob([{ orderId, products: [...products], lease: null, deadline, replyTo: null, tries: 1 }])
       return true
     },
-    oldestWaitingMs: () => oldestWaitingMs(queue),
+    oldestWaitingMs: () => oldestWaitingMs(queue, clock.wallTime()),
     queue,
     close: () => queue.close(),
   }

@@ -1,8 +1,8 @@
-/** Whether Redis may throw our jobs and leases away when its memory is full. */
+/** Whether Redis may throw our jobs away when its memory is full. */
 import type { Logger } from '../telemetry/logger.ts'
 import { mastersOf, type RedisConnection } from './redis.ts'
 
-/** What of `maxmemory-policy` keeps every key. With any other, Redis drops jobs and leases without a word. */
+/** What of `maxmemory-policy` keeps every key. With any other, Redis drops jobs without a word. */
 export const KEEPS_ALL = 'noeviction'
 
 /**
@@ -23,7 +23,7 @@ export async function warnOfEviction(redis: RedisConnection, logger: Logger): Pr
   try {
     for (const policy of (await evictionPolicies(redis)).keys()) {
       if (policy === 'unknown') logger.warn('Redis does not say its maxmemory-policy; make sure that it is noeviction')
-      else if (policy !== KEEPS_ALL) logger.warn({ policy }, 'Redis may evict jobs and leases; set maxmemory-policy noeviction')
+      else if (policy !== KEEPS_ALL) logger.warn({ policy }, 'Redis may evict jobs; set maxmemory-policy noeviction')
     }
   } catch (error) {
     logger.warn({ err: error }, 'Redis does not say its maxmemory-policy; make sure that it is noeviction')

@@ -5,6 +5,7 @@
 import { type JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
 import { freeJobId, oldestWaitingMs } from './queue-state.ts'
+import type { Clock } from '../clock.ts'
 import type { RedisConnection } from './redis.ts'
 
 export const PAYMENT_QUEUE = 'payment'
@@ -32,7 +33,7 @@ const MOST_IN_A_JOB = 32
 
 /** How long a look into the jobs counts, in ms, from its end. */
 const LOOK_LASTS_MS = 500
-/** A look reads each job, on the connection that customers' leases are asked for with. */
+/** A look reads each job, on the connection that customers' jobs are added with. */
 const MOST_LOOKED_INTO = 2000
 
 /** A fault lasts as long as it lasts. A try costs Catalog a call, and a customer's order waits at most so long after its return. */
@@ -77,7 +78,7 @@ export interface PaymentQueue {
   close(): Promise<void>
 }
 
-const jobOf = (payments: PaymentTask[], more: JobsOptions = {}) => ({
+const jobOf = (payments: PaymentTask[], more: JobsOptions) => ({
   name: 'commit-and-mark-paid',
   data: { payments } satisfies PaymentPayload,
   opts: {
@@ -87,14 +88,18 @@ const jobOf = (payments: PaymentTask[], more: JobsOptions = {}) => ({
   },
 })
 
-/** @param redis a connection that fails fast */
-export function createPaymentQueue(redis: RedisConnection, prefix: string): PaymentQueue {
+/**
+ * @param redis a connection that fails fast
+ * @param clock by which jobs are stamped: those of the hosts may differ
+ */
+export function createPaymentQueue(redis: RedisConnection, prefix: string, clock: Pick<Clock, 'wallTime'>): PaymentQueue {
   const queue = new Queue(PAYMENT_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
   queue.on('error', () => {}) // its connection is watched where it is made
   async function addJobs(jobs: ReturnType<typeof jobOf>[]): Promise<void> {
     if (jobs.length > 0) await queue.addBulk(jobs)
   }
-  const add: PaymentQueue['add'] = (events) => addJobs(events.map((event) => jobOf([event])))
+  const stamp = () => ({ timestamp: Math.round(clock.wallTime()) })
+  const add: PaymentQueue['add'] = (events) => addJobs(events.map((event) => jobOf([event], stamp())))
   let looked: { endedAt: number; jobsOf: ReturnType<typeof lookIntoJobs> } | undefined
   async function lookIntoJobs(): Promise<Map<number, Set<string>> | 'too many'> {
     if ((await queue.getWaitingCount()) > MOST_LOOKED_INTO) return 'too many'
@@ -124,10 +129,11 @@ export function createPaymentQueue(redis: RedisConnection, prefix: string): Paym
       await add([{ ...event, mayBeDriven: true }])
       return true
     },
-    oldestWaitingMs: () => oldestWaitingMs(queue),
+    oldestWaitingMs: () => oldestWaitingMs(queue, clock.wallTime()),
     addTogether(events) {
       const jobs = []
-      for (let first = 0; first < events.length; first += MOST_IN_A_JOB) jobs.push(jobOf(events.slice(first, first + MOST_IN_A_JOB)))
+      for (let first = 0; first < events.length; first += MOST_IN_A_JOB)
+        jobs.push(jobOf(events.slice(first, first + MOST_IN_A_JOB), stamp()))
       return addJobs(jobs)
     },
     addAgain: (events, delay) => addJobs(events.map((event) => jobOf([event], { delay }))),

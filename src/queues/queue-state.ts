@@ -15,11 +15,14 @@ export async function freeJobId(queue: Queue, jobId: string): Promise<boolean> {
 /** How many of the oldest are looked at: those that ran before are as old as their first run, and say nothing of how long they wait. */
 const LOOKED_AT = 10
 
-/** How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. */
-export async function oldestWaitingMs(queue: Queue): Promise<number> {
+/**
+ * How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. Those that were added for later say nothing.
+ * @param now epoch ms, by the clock that jobs are stamped with
+ */
+export async function oldestWaitingMs(queue: Queue, now: number): Promise<number> {
   const jobs = await queue.getJobs('waiting', 0, LOOKED_AT - 1, true)
-  const fresh = jobs.find((job) => job?.attemptsStarted === 0)
-  return fresh ? Math.max(0, Date.now() - fresh.timestamp - (fresh.opts.delay ?? 0)) : 0
+  const fresh = jobs.find((job) => job?.attemptsStarted === 0 && !job.opts.delay)
+  return fresh ? Math.max(0, now - fresh.timestamp) : 0
 }
 
 /**

@@ -1,4 +1,4 @@
-/** One job mends one product, and stays for as long as there is something to mend. It is a wake-up: what is in need stands in PostgreSQL. */
+/** One job reconciles one product, and stays for as long as there is something to do. It is a wake-up: what is to be done stands in PostgreSQL. */
 import { type JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
 import type { RedisConnection } from './redis.ts'
@@ -9,19 +9,19 @@ export const stockPayload = z.object({ productId: z.int() })
 
 export const stockJobId = (productId: number) => `product-${productId}`
 
-/** Mending has no end but success; the pauses are the mender's own, up to this one. */
+/** It has no end but success; the pauses are the reconciler's own, up to this one. */
 const options: JobsOptions = {
   attempts: 1_000_000,
   backoff: { type: 'fixed', delay: 10_000 },
   removeOnComplete: true,
   removeOnFail: { count: 1000 },
-  keepLogs: 50, // a product that was sold twice is looked at until a person has put it right
+  keepLogs: 50, // an oversold product is checked until a person has put it right
 }
 
 export interface StockQueue {
-  /** Sees to it that each has its job; one that waits for its next look goes on waiting. */
+  /** Sees to it that each has its job; one that waits for its next check goes on waiting. */
   see(productIds: readonly number[]): Promise<void>
-  /** Has the products mended now, also those whose job waits for its next look. */
+  /** Has the products reconciled now, also those whose job waits for its next check. */
   wake(productIds: readonly number[]): Promise<void>
   queue: Queue
   close(): Promise<void>
@@ -32,7 +32,7 @@ export function createStockQueue(redis: RedisConnection, prefix: string): StockQ
   queue.on('error', () => {}) // its connection is watched where it is made
   const add = (productIds: readonly number[]) =>
     queue.addBulk(
-      productIds.map((productId) => ({ name: 'mend', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })),
+      productIds.map((productId) => ({ name: 'reconcile', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })),
     )
   return {
     async see(productIds) {

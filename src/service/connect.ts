@@ -2,18 +2,17 @@
 import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
 import type { Config } from '../config.ts'
+import { type CallIds, createCallIds } from '../db/call-ids.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
+import { createDatabaseClock, type DatabaseClock } from '../db/database-clock.ts'
 import { migrate, MigrationFault, requireMigrated } from '../db/migrate.ts'
 import { connectPool, isFaultOfPostgres, type Pool } from '../db/pool.ts'
-import { mayHaveCalls } from '../db/rescue.ts'
 import { createKafka, type Kafka } from '../kafka/client.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { warnOfEviction } from '../queues/eviction.ts'
 import { connectFailFast, connectPatient, isRefusedByRedis, ready, type RedisConnection } from '../queues/redis.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { createStockQueue, type StockQueue } from '../queues/stock.ts'
-import { createLeaseMarker, type LeaseMarker } from '../stock/lease-marker.ts'
-import { enoughFor } from '../stock/leases.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { createProbes, type Probes } from './probes.ts'
@@ -24,8 +23,8 @@ import type { Watched } from './watchdog.ts'
 /** The processes, as the Procfile and the command line name them. */
 export type Role = 'web' | 'worker' | 'bridge' | 'relay'
 
-/** How long a call may wait for its place at Catalog before its lease has to be renewed. */
-const PLACE_MS = 1000
+/** Clocks run apart by some ms in that time. */
+const SYNC_CLOCK_EVERY_MS = 30_000
 
 /** What every role uses, and what is to be closed in the end, last made first. */
 export interface Base {
@@ -33,15 +32,16 @@ export interface Base {
   logger: Logger
   metrics: Metrics
   pool: Pool
+  clock: DatabaseClock
+  callIds: CallIds
   checkouts: Checkouts
   redis: RedisConnection
   subscriber: RedisConnection
   checkoutQueue: CheckoutQueue
-  leaseMarker: LeaseMarker
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
-  /** Tells the mender of products that somebody has to come to. It looks by itself where it is not told. */
-  wakeMender(productIds: readonly number[]): void
+  /** Tells the reconciler of products that somebody has to come to. It finds them by itself where it is not told. */
+  wakeReconciler(productIds: readonly number[]): void
   kafka: Kafka
   relays: Relays | undefined
   probes: Probes
@@ -94,13 +94,11 @@ export async function connect(parts: {
     },
   )
   closers.push(() => pool!.end())
+  const clock = await untilThere(() => createDatabaseClock(pool!), { part: 'PostgreSQL', isFault: isFaultOfPostgres, logger, signal })
+  const syncing = setInterval(() => void clock.sync().catch(() => {}), SYNC_CLOCK_EVERY_MS) // while PostgreSQL is away the last answer counts
+  closers.push(async () => clearInterval(syncing))
   await untilThere(() => ready(redis), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
   await warnOfEviction(redis, logger)
-
-  // Before anything is under way, so that a Redis which is new to us need not be waited for.
-  const leaseMs = enoughFor(config.CALL_TIMEOUT_MS) + PLACE_MS
-  const leaseMarker = createLeaseMarker({ redis, prefix: config.REDIS_PREFIX, leaseMs, mayHaveCalls: () => mayHaveCalls(pool!, leaseMs) })
-  await untilThere(() => leaseMarker.mark(), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
 
   const probes = createProbes(config, logger)
   const relays = roles.has('relay') ? createRelays({ config, pool, kafka, logger, metrics, probes }) : undefined
@@ -108,29 +106,30 @@ export async function connect(parts: {
     closers.push(relays.stop)
     checks.push({ name: 'kafka', required: false, check: () => kafka.reach() })
   }
-  const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX)
+  const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX, clock)
   const stockQueue = createStockQueue(redis, config.REDIS_PREFIX)
-  const paymentQueue = createPaymentQueue(redis, config.REDIS_PREFIX)
+  const paymentQueue = createPaymentQueue(redis, config.REDIS_PREFIX, clock)
   closers.push(
     () => checkoutQueue.close(),
     () => stockQueue.close(),
     () => paymentQueue.close(),
   )
-  const checkouts = createCheckouts(pool, relays?.here)
+  const checkouts = createCheckouts(pool, clock, relays?.here)
   return {
     config,
     logger,
     metrics,
     pool,
+    clock,
+    callIds: createCallIds(pool),
     checkouts,
     redis,
     subscriber,
-    leaseMarker,
     checkoutQueue,
     stockQueue,
     paymentQueue,
-    wakeMender(productIds) {
-      stockQueue.wake(productIds).catch((error) => logger.warn({ err: error }, 'the mender was not woken; it looks by itself'))
+    wakeReconciler(productIds) {
+      stockQueue.wake(productIds).catch((error) => logger.warn({ err: error }, 'reconciler not woken; it finds its products by itself'))
     },
     kafka,
     relays,

@@ -2,14 +2,12 @@
 import { countLetters } from '../db/dead-letters.ts'
 import { readLag } from '../db/outbox.ts'
 import { readBridgeBooks } from '../db/inbox.ts'
-import { readLedgerSums } from '../db/ledger-view.ts'
-import { createStockLedger } from '../db/stock-ledger.ts'
+import { readInventorySums } from '../db/inventory-view.ts'
 import { evictionPolicies } from '../queues/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
 
-export function watchGauges({ metrics, pool, redis, checkoutQueue, stockQueue, paymentQueue }: Base): void {
-  const ledger = createStockLedger(pool)
+export function watchGauges({ metrics, pool, redis, clock, checkoutQueue, stockQueue, paymentQueue }: Base): void {
   metrics.refreshed.push(
     async () => {
       const lag = await readLag(pool)
@@ -28,19 +26,16 @@ export function watchGauges({ metrics, pool, redis, checkoutQueue, stockQueue, p
       metrics.deadLettersUnpublished.set(unpublished)
     },
     async () => {
-      const { inDoubt, unsellable } = await ledger.count()
-      metrics.productsInDoubt.set(inDoubt)
-      metrics.productsUnsellable.set(unsellable)
-    },
-    async () => {
-      const sums = await readLedgerSums(pool)
-      metrics.ledgerDrift.set(sums.drift)
-      metrics.ledgerExtras.set({ kind: 'hold' }, sums.extraHold)
-      metrics.ledgerExtras.set({ kind: 'stock' }, sums.extraStock)
-      metrics.ledgerUndecided.set(sums.undecided)
-      metrics.doubts.set(sums.doubts)
-      metrics.doubtsOldestSeconds.set(sums.oldestDoubtSeconds)
-      metrics.mendingLongestSeconds.set(sums.longestMendingSeconds)
+      const sums = await readInventorySums(pool)
+      metrics.productsUnreconciled.set(sums.unreconciled)
+      metrics.unitsOversold.set(sums.oversold)
+      metrics.foreignHolds.set(sums.foreignHolds)
+      metrics.corrections.set({ kind: 'hold' }, sums.holdCorrection)
+      metrics.corrections.set({ kind: 'stock' }, sums.stockCorrection)
+      metrics.ambiguousUnits.set(sums.ambiguous)
+      metrics.unansweredCalls.set(sums.unanswered)
+      metrics.unansweredOldestSeconds.set(sums.oldestUnansweredSeconds)
+      metrics.reconcilingLongestSeconds.set(sums.longestReconcilingSeconds)
     },
     async () => {
       const policies = await evictionPolicies(redis)
@@ -50,7 +45,7 @@ export function watchGauges({ metrics, pool, redis, checkoutQueue, stockQueue, p
     ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue].map((queue) => async () => {
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')
       for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ queue: queue.name, state }, count)
-      metrics.oldestJobSeconds.set({ queue: queue.name }, (await oldestWaitingMs(queue)) / 1000)
+      metrics.oldestJobSeconds.set({ queue: queue.name }, (await oldestWaitingMs(queue, clock.wallTime())) / 1000)
     }),
   )
 }

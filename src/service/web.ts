@@ -8,13 +8,14 @@ import { createNeighbour } from '../clients/http.ts'
 import { createIntents } from '../db/intents.ts'
 import { readOrder } from '../db/orders.ts'
 import type { Replies } from '../queues/replies.ts'
+import { leaseFor } from '../stock/lease.ts'
 import type { Base } from './connect.ts'
 
 const LOOK_EVERY_MS = 250
 
 export function customerService(base: Base, replies: Replies, workerIsHere: boolean): CustomerService {
-  const { pool, checkouts, redis, checkoutQueue, wakeMender, metrics } = base
-  const intents = createIntents(pool)
+  const { pool, checkouts, redis, clock, callIds, checkoutQueue, wakeReconciler, metrics, config } = base
+  const intents = createIntents(pool, { callIds, leaseMs: leaseFor(config.CALL_TIMEOUT_MS) })
   let behindMs = 0
   const look = setInterval(() => {
     // Where Redis cannot say, nobody gets as far as a job.
@@ -40,13 +41,14 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
       async cancel(orderId, rejection) {
         const { outcome, won, freed } = await checkouts.cancel(orderId, rejection)
         if (won) metrics.checkouts.inc({ outcome: outcome.state })
-        if (freed.length > 0) wakeMender(freed)
+        if (freed.length > 0) wakeReconciler(freed)
         return outcome
       },
     },
     queueBehindMs: () => behindMs,
     queue: checkoutQueue,
     replies,
+    clock,
     readOrder: (orderId) => readOrder(pool, orderId),
   }
 }

@@ -1,4 +1,6 @@
-/** BullMQ's workers with all that their jobs need, and the timers of mender, rescuer and reaper. */
+/** BullMQ's workers with all that their jobs need, and the timers of reconciler, rescuer and reaper. */
+import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createCatalog } from '../clients/catalog.ts'
 import { createNeighbour, type Neighbour } from '../clients/http.ts'
@@ -6,23 +8,23 @@ import { createShipping } from '../clients/shipping.ts'
 import { within } from '../api/wait.ts'
 import type { Attempt } from '../db/checkout-statements.ts'
 import { createPayments } from '../db/payments.ts'
-import { createStockLedger } from '../db/stock-ledger.ts'
+import { createPaymentEvents } from '../db/payment-events.ts'
+import { createProducts } from '../db/products.ts'
+import { createRescue } from '../db/rescue.ts'
 import { createCheckoutProcessor } from '../processors/checkout.ts'
-import { createMendProcessor } from '../processors/mend-product.ts'
+import { createReconcileProcessor } from '../processors/reconcile-product.ts'
 import { createPaymentProcessor } from '../processors/payment.ts'
 import { paymentBackoffMs } from '../queues/payment.ts'
 import { createReplier, type Replies } from '../queues/replies.ts'
-import { createLeases } from '../stock/leases.ts'
-import { createMender } from '../stock/mender.ts'
-import type { Clock } from '../stock/mending.ts'
 import { createReaper } from '../processors/reaper.ts'
 import { createRescuer } from '../processors/rescuer.ts'
-import type { StockParts } from '../stock/stock-call.ts'
+import { leaseFor } from '../stock/lease.ts'
+import { createStock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Base } from './connect.ts'
 import { JOBS_END_MS, startJobs } from './jobs.ts'
 
-const MENDER_LOOKS_EVERY_MS = 30_000
+const RECONCILE_EVERY_MS = 30_000
 /** Enough for what is kept for days; of a run that fails the next one has to do twice as much. */
 const REAP_EVERY_MS = 10 * 60_000
 const DAY_MS = 86_400_000
@@ -30,7 +32,7 @@ const DAY_MS = 86_400_000
 const RESCUE_EVERY_MS = 1000
 
 export async function startWorker(base: Base, replies: Replies | undefined): Promise<void> {
-  const { config, pool, checkouts, redis, subscriber, logger, metrics, wakeMender, closers } = base
+  const { config, pool, clock, callIds, checkouts, redis, logger, metrics, wakeReconciler, closers } = base
   const neighbour = (name: string, baseUrl: string, concurrency: number): Neighbour => {
     const made = createNeighbour({
       name,
@@ -46,20 +48,30 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   const catalog = createCatalog(neighbour('catalog', config.CATALOG_BASE, config.CATALOG_CONCURRENCY))
   const shipping = createShipping(neighbour('shipping', config.SHIPPING_BASE, config.SHIPPING_CONCURRENCY))
 
-  const leases = await createLeases({ redis, subscriber, prefix: config.REDIS_PREFIX, marker: base.leaseMarker, metrics })
-  closers.push(async () => leases.close())
-  const ledger = createStockLedger(pool)
-  const clock: Clock = {
-    now: () => performance.now(),
-    wallTime: () => Date.now(),
-    sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-  }
-  const stock: StockParts = { leases, ledger, catalog, clock, callTimeoutMs: config.CALL_TIMEOUT_MS, metrics, wakeMender }
+  const products = createProducts(pool, {
+    by: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
+    leaseMs: leaseFor(config.CALL_TIMEOUT_MS),
+    emitPaid: config.EMIT_ORDER_PAID,
+  })
+  const payments = createPayments(pool, { clock, emitPaid: config.EMIT_ORDER_PAID, relay: base.relays?.here })
+  const stock = createStock({
+    products,
+    catalog,
+    clock,
+    callIds,
+    callTimeoutMs: config.CALL_TIMEOUT_MS,
+    metrics,
+    recordReserved: checkouts.recordReserved,
+    recordPaid: payments.recordPaid,
+    wakeReconciler,
+  })
 
   const underWay = new Map<Attempt, number>()
   const checkout = createCheckoutProcessor({
     checkouts,
     stock,
+    clock,
+    wakeReconciler,
     shipping,
     reply: createReplier(redis, replies),
     addAgain: base.checkoutQueue.addAgain,
@@ -70,16 +82,17 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     budgetMs: config.CHECKOUT_BUDGET_MS,
   })
   const payment = createPaymentProcessor({
-    pool,
-    payments: createPayments(pool, { emitPaid: config.EMIT_ORDER_PAID, relay: base.relays?.here }),
+    events: createPaymentEvents(pool, clock),
+    payments,
     stock,
+    clock,
     queue: base.paymentQueue,
     logger,
     metrics,
     atOnce: config.WORKER_CONCURRENCY,
     graceMs: config.PAYMENT_GRACE_MS,
     amountCheck: config.PAYMENT_AMOUNT_CHECK,
-    mostWaiting: config.WORKER_CONCURRENCY / 2,
+    mostWaiting: config.WORKER_CONCURRENCY * 8,
   })
   const jobs = [
     startJobs(base, {
@@ -97,23 +110,23 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     }),
     startJobs(base, {
       queue: base.stockQueue.queue,
-      // Few of them mend at a time: Catalog has customers to serve.
+      // Few at a time: Catalog has customers to serve.
       concurrency: 4,
-      processor: createMendProcessor(createMender(stock), logger),
+      processor: createReconcileProcessor(stock, logger),
       required: false,
     }),
   ]
   base.watched.push(...jobs.map(({ watched }) => watched))
-  const seeProductsInDoubt = async () => base.stockQueue.see(await ledger.inDoubt())
+  const seeProducts = async () => base.stockQueue.see(await products.productsToReconcile())
   const ending = new AbortController()
   const rescuer = createRescuer({
-    pool,
+    rescue: createRescue(pool),
+    clock,
     checkouts,
     checkoutQueue: base.checkoutQueue,
     paymentQueue: base.paymentQueue,
     underWay,
-    wakeMender,
-    leaseMs: base.leaseMarker.leaseMs,
+    wakeReconciler,
     logger,
     metrics,
   })
@@ -123,13 +136,13 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
       outboxMs: config.RETENTION_OUTBOX_DAYS * DAY_MS,
       checkoutMs: config.RETENTION_CHECKOUT_DAYS * DAY_MS,
       inboxMs: config.RETENTION_INBOX_DAYS * DAY_MS,
-      mendingsMs: config.RETENTION_MENDINGS_DAYS * DAY_MS,
+      reconciliationsMs: config.RETENTION_RECONCILIATIONS_DAYS * DAY_MS,
     },
     logger,
     metrics,
   })
   const timers = Promise.all([
-    every(MENDER_LOOKS_EVERY_MS, seeProductsInDoubt, ending.signal, 'mender', logger),
+    every(RECONCILE_EVERY_MS, seeProducts, ending.signal, 'reconciler', logger),
     ...[rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, ending.signal, 'rescuer', logger)),
     every(REAP_EVERY_MS, () => reaper(ending.signal), ending.signal, 'reaper', logger),
   ])

@@ -1,10 +1,11 @@
 import test from 'ava'
 import { type DeadLetter, listLetters } from '../../src/db/dead-letters.ts'
 import { type ReadMessage, readBridgeBooks, receive } from '../../src/db/inbox.ts'
-import { bury } from '../../src/db/payment-events.ts'
+import { createPaymentEvents } from '../../src/db/payment-events.ts'
 import type { DeadLetterFault } from '../../src/model.ts'
 import { unreadable } from '../../src/kafka/payment-message.ts'
 import { type Bought, openTill, paymentOf, type Till, topic } from '../payment/till.ts'
+import { hostClock } from '../support/clock.ts'
 import { freePort } from '../support/services/ports.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -52,7 +53,7 @@ async function unread(value: string | Buffer | null, reason = 'the value is not 
 /** An event that died of this. @returns the id of its letter */
 async function died(message: ReadMessage, fault: DeadLetterFault, reason = 'so it was'): Promise<number> {
   const { eventId, attempt } = await till.written(message)
-  await bury(till.pool, { eventId, attempt: attempt! }, fault, reason)
+  await createPaymentEvents(till.pool, hostClock).deadLetter({ eventId, attempt: attempt! }, fault, reason)
   return (await letterOf((one) => one.eventId === eventId)).id
 }
 
@@ -243,10 +244,7 @@ test.serial('a replay that was killed before there was a job is taken up by the 
   const id = await died(paymentOf(bought), 'unknown-order')
   // What stands in PostgreSQL when the first of its two writes is all there was.
   await shop.query(`update order_service.dead_letters set state = 'REPLAYED' where id = $1`, [id])
-  await shop.query(
-    `update order_service.payment_events set state = 'WAITING', attempt = nextval('order_service.payment_attempts') where order_id = $1`,
-    [bought.orderId],
-  )
+  await shop.query(`update order_service.payment_events set state = 'WAITING', attempt = attempt + 1 where order_id = $1`, [bought.orderId])
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' })
 })
 

@@ -25,7 +25,8 @@ test('the intent carries cart, address and total, the job neither email nor addr
   const [job] = desk.jobs
   t.deepEqual(job, {
     orderId: 101,
-    products: [{ productId: 1, qty: 2, epoch: 7 }],
+    products: [{ productId: 1, qty: 2 }],
+    lease: { callId: 7, expiresAt: desk.books.rows.get(101)!.deadlineAt.getTime() },
     deadline: desk.books.rows.get(101)!.deadlineAt.getTime(),
     replyTo: 'replies:here',
   })

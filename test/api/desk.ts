@@ -12,6 +12,7 @@ import { CURRENCY, type Intent, type Outcome, type Rejection } from '../../src/m
 import type { NewCheckout } from '../../src/queues/checkout.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
+import { hostClock } from '../support/clock.ts'
 
 export const SECRET = 'a secret of the tests'
 
@@ -113,6 +114,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
   }
 
   const service: Service = {
+    clock: hostClock,
     carts: {
       async read() {
         if (desk.cart instanceof Error) throw desk.cart
@@ -131,7 +133,13 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
         if (claim) return { claim: 'taken', ...claim }
         const deadlineAt = new Date(Date.now() + intent.budgetMs)
         const orderId = books.begin(intent.userEmail, intent.idempotencyKey, intent.requestHash, deadlineAt)
-        return { claim: 'new', orderId, deadlineAt, products: [{ productId: 1, qty: 2, epoch: 7 }] }
+        return {
+          claim: 'new',
+          orderId,
+          deadlineAt,
+          products: [{ productId: 1, qty: 2 }],
+          lease: { callId: 7, expiresAt: deadlineAt.getTime() },
+        }
       },
     },
     checkouts: {

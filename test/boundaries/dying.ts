@@ -24,7 +24,7 @@ export interface Scene {
   /** The process that is to die. */
   first: ServiceProcess
   product: number
-  /** An order of `QTY` pieces that stands, made by that process: the product and the statements are known to it. */
+  /** An order of `QTY` units that stands, made by that process: the product and the statements are known to it. */
   orderId: number
   /** Everything that there is to send was sent. */
   allSent(): Promise<unknown>
@@ -57,8 +57,7 @@ export function scene(
       first.exited.then(() => Promise.reject(new Error(`it ended: ${JSON.stringify(first.log)}`))),
     ])
     const product = shop.catalog.product({ stock: STOCK })
-    const { status, body } = await (await shop.customer().wants({ product_id: product, qty: QTY })).checkout({ url: first.url })
-    if (status !== 200) throw new Error(`${status}: ${JSON.stringify(body)}`)
+    const { body } = await repeats(await shop.customer().wants({ product_id: product, qty: QTY }), first.url)
     const unsent = () => shop.query('select id from order_service.outbox where sent_at is null')
     const allSent = () => until(unsent, (rows) => rows.length === 0)
     await allSent()
@@ -98,6 +97,11 @@ export const asks =
   (question) =>
     question.to === to && question.asks === words
 
+/** What a transaction asks last, after the question before it in a path. */
+export const commits = asks('postgres', 'COMMIT')
+
+export const reads: IsAsked = ({ asks: words }) => words.startsWith('GET /catalog/v1/products/')
+
 export const posts =
   (path: string): IsAsked =>
   ({ asks: words }) =>
@@ -112,8 +116,6 @@ export const addsJob = (queue: string) => script(new RegExp(`:${queue}:id `))
 export const takesJob = (queue: string) => script(new RegExp(`^script \\S+:${queue}:wait \\S+:active (?!.*:completed).*:limiter `))
 export const finishesJob = (queue: string) => script(new RegExp(`:limiter .*:${queue}:completed `))
 export const putsJobOff = (queue: string) => script(new RegExp(`^script \\S+:${queue}:marker .*:limiter `))
-export const takesLease = script(/"takes":\[\{/)
-export const letsLeaseGo = script(/"releases":\[\[/)
 
 export interface Boundary {
   /** What is written, or called: as the table of docs/rescue.md has it. */
@@ -142,8 +144,8 @@ export function repeats(customer: Customer, url: string): Promise<Answer> {
 export const asksOnce = (customer: Customer, url: string): Promise<Answer | undefined> =>
   customer.checkout({ key: 'once', url }).catch(() => undefined)
 
-/** The books of an evening with so many orders of `QTY` pieces, nothing open and nothing in doubt. */
-export async function evening(t: ExecutionContext, { shop, product, allSent }: Scene, orders: number): Promise<void> {
+/** So many orders of `QTY` units stand, each with its shipment, Catalog holds just their units, and nothing is open. */
+export async function allInOrder(t: ExecutionContext, { shop, product, allSent }: Scene, orders: number): Promise<void> {
   t.deepEqual(await dayBook(shop, [product]), { orders, sold: orders * QTY, held: orders * QTY, misshipped: [] })
   await allSent()
 }

@@ -4,20 +4,20 @@ import { startProcess } from '../support/service-process.ts'
 import { everything, openShop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 import { openWire, type Question } from '../support/wire/index.ts'
-import { addsJob, finishesJob, letsLeaseGo, takesJob, takesLease } from './dying.ts'
+import { addsJob, finishesJob, takesJob } from './dying.ts'
 
 const TRIES = 10
 
-/** What the process asks by itself, checkouts or none: pings and looks of the relays, looks of the rescuer, Kafka's consumer. */
+/** What the process asks by itself, checkouts or none: pings and polls of the relays and of the rescuer, its clock, Kafka's consumer. */
 const byItself = new Set(
   [
     ['select 1', 'read-unsent', 'unpublished-letters'],
-    ['overdue-checkouts', 'stranded-checkouts', 'doubt-abandoned', 'stranded-payments'],
+    ['overdue-checkouts', 'stranded-checkouts', 'stranded-payments', 'products-to-reconcile', 'read-time'],
     ['fetch', 'heartbeat', 'metadata'],
   ].flat(),
 )
 
-const scripts = { addsJob: addsJob('checkout'), finishesJob: finishesJob('checkout'), takesLease, letsLeaseGo }
+const scripts = { addsJob: addsJob('checkout'), finishesJob: finishesJob('checkout') }
 
 /** undefined: what the process asks by itself */
 function nameOf(question: Question): string | undefined {
@@ -30,7 +30,7 @@ function nameOf(question: Question): string | undefined {
   return `redis: ${script ?? asks.split(' ')[0]}`
 }
 
-test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, Redis five times, and its event three times more', async (t) => {
+test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, Redis three times, and its event three times more', async (t) => {
   const shop = await openShop({ roles: [], neighbours: { instant: true } })
   t.teardown(shop.close)
   const wire = await openWire(shop.env)
@@ -54,8 +54,11 @@ test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, R
       (rows) => rows.length === 0,
     )
     const asked = wire.asked.slice(from)
-    const untilLease = asked.slice(asked.findIndex(scripts.addsJob), asked.findIndex(takesLease))
-    looks.push(untilLease.filter(takesJob('checkout')).length)
+    const untilReserve = asked.slice(
+      asked.findIndex(scripts.addsJob),
+      asked.findIndex(({ to }) => to === 'catalog'),
+    )
+    looks.push(untilReserve.filter(takesJob('checkout')).length)
     const names = asked.map(nameOf)
     lists.push(names.filter((name) => name !== undefined).sort())
   }
@@ -71,8 +74,6 @@ test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, R
     'redis: addsJob',
     'redis: finishesJob',
     'redis: hvals',
-    'redis: letsLeaseGo',
-    'redis: takesLease',
     'shipping: POST /shipping/v1/shipments',
   ])
   t.is(Math.min(...looks), 1, 'jobs are looked for once before the one that is found begins')

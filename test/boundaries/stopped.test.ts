@@ -6,7 +6,7 @@
 import test from 'ava'
 import { until } from '../support/until.ts'
 import { customersOnly, everything } from '../support/shop.ts'
-import { addsJob, asksOnce, evening, posts, QTY, repeats, scene, type Scene, STOCK, takesJob } from './dying.ts'
+import { addsJob, allInOrder, asksOnce, posts, QTY, repeats, scene, type Scene, STOCK, takesJob } from './dying.ts'
 
 /** Calls that change something, since the process woke. */
 const changes = ({ wire }: Scene, from: number) => wire.asked.slice(from).filter(({ asks }) => asks.startsWith('POST '))
@@ -22,9 +22,8 @@ for (const [call, path] of [
       let stopped: ReturnType<typeof asksOnce>
       await at.stopsAt({ when: 'after', path: [posts(path)] }, () => void (stopped = asksOnce(customer, first.url)))
       const again = await repeats(customer, await at.another())
-      await evening(t, at, 2)
-      const rows = () =>
-        shop.query('select order_id, state, attempt, recovery_point, reserve_call, shipment_call from order_service.checkouts')
+      await allInOrder(t, at, 2)
+      const rows = () => shop.query('select order_id, state, attempt, recovery_point, call_id, shipment_call from order_service.checkouts')
       const before = await rows()
       const from = wire.asked.length
 
@@ -35,40 +34,44 @@ for (const [call, path] of [
       if (heard?.status === 200) t.is(heard.body.order_id, again.body.order_id)
       t.deepEqual(changes(at, from), [])
       t.deepEqual(await rows(), before)
-      await evening(t, at, 2)
+      await allInOrder(t, at, 2)
     })
   })
 }
 
-/** So that another process ends the checkout long before its deadline. */
-const longBudget = { CHECKOUT_BUDGET_MS: '60000' }
-
-for (const [moment, path] of [
-  ['before its lease', [addsJob('checkout'), takesJob('checkout')]],
-  ['over its reserve', [posts('/catalog/v1/inventory/reserve')]],
-] as const) {
+/** The other process ends it: Catalog refuses before the deadline is near, or the shipment that may have been asked for never shows. */
+for (const { moment, path, budgetMs, state, status } of [
+  {
+    moment: 'over the taking of its job',
+    path: [addsJob('checkout'), takesJob('checkout')],
+    budgetMs: 60_000,
+    state: 'REJECTED',
+    status: 409,
+  },
+  { moment: 'over its reserve', path: [posts('/catalog/v1/inventory/reserve')], budgetMs: 6000, state: 'CANCELLED', status: 503 },
+]) {
   test(`a checkout whose process was stopped ${moment}, and that has ended when it wakes, asks nobody for anything`, async (t) => {
-    await scene(t, customersOnly, longBudget, async (at) => {
+    await scene(t, customersOnly, { CHECKOUT_BUDGET_MS: String(budgetMs) }, async (at) => {
       const { shop, wire, first, product } = at
       const customer = await shop.customer().wants({ product_id: product, qty: QTY })
       let stopped: ReturnType<typeof asksOnce>
       await at.stopsAt({ when: 'after', path }, () => void (stopped = asksOnce(customer, first.url)))
-      shop.catalog.fault({ call: 'reserve', fault: 'refuse', detail: 'Not enough stock' })
+      shop.catalog.fault({ call: 'reserve', fault: 'refuse', detail: 'Not enough stock', times: 1 })
       await at.another()
       await until(
-        () => shop.query(`select from order_service.checkouts where state = 'REJECTED'`),
+        () => shop.query('select from order_service.checkouts where state = $1', [state]),
         (rows) => rows.length === 1,
       )
-      await evening(t, at, 1)
-      const from = wire.asked.length
       shop.catalog.clearFaults()
+      await allInOrder(t, at, 1)
+      const from = wire.asked.length
 
       process.kill(first.pid, 'SIGCONT')
 
       await first.logged('checkout step failed')
-      t.is((await stopped!)?.status, 409)
+      t.is((await stopped!)?.status, status)
       t.deepEqual(changes(at, from), [])
-      await evening(t, at, 1)
+      await allInOrder(t, at, 1)
     })
   })
 }
@@ -82,17 +85,17 @@ test('a payment whose process was stopped over its commit is another’s when it
       () => shop.query(`select from public.orders where status = 'PAID'`),
       (rows) => rows.length === 1,
     )
-    await evening(t, at, 0)
-    const rows = () => shop.query('select state, result, attempt, commit_call from order_service.payment_events')
+    await allInOrder(t, at, 0)
+    const rows = () => shop.query('select state, result, attempt, call_id from order_service.payment_events')
     const before = await rows()
     const from = wire.asked.length
 
     process.kill(first.pid, 'SIGCONT')
 
-    await first.logged('payment could not be applied yet')
+    await until(() => wire.asked.slice(from).some(({ asks }) => asks === 'record-payment-failure'))
     t.deepEqual(changes(at, from), [])
     t.deepEqual(await rows(), before)
-    await evening(t, at, 0)
+    await allInOrder(t, at, 0)
     t.deepEqual(shop.catalog.books(product), { in_stock: STOCK - QTY, reserved: 0 })
   })
 })

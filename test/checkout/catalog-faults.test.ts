@@ -1,20 +1,21 @@
 import test from 'ava'
-import type { CatalogFault } from '../support/neighbours/index.ts'
 import { dayBook } from '../support/books.ts'
+import type { CatalogFault } from '../support/neighbours/index.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
 let shop: Shop
 test.before(async () => {
-  // Short times, so that a neighbour that hangs does not hang the tests: 400 ms a call, 3 s a checkout.
-  shop = await openShop({ env: { CALL_TIMEOUT_MS: '400', CHECKOUT_BUDGET_MS: '3000' } })
+  // Short times, so that a neighbour that hangs does not hang the tests: 400 ms a call.
+  shop = await openShop({ env: { CALL_TIMEOUT_MS: '400', CHECKOUT_BUDGET_MS: '8000' } })
 })
 test.after.always(() => shop?.close())
 
-/** What Catalog says once nobody has anything left to give back, or to look at. */
+/** What Catalog says once nobody has anything left to give back, or to find out. */
 async function booksInTheEnd(productId: number) {
-  const inNeed = `select from order_service.products p where product_id = $1 and (extra_hold <> 0 or extra_stock <> 0
-    or exists (select from order_service.doubts d where d.product_id = p.product_id and looked_at is null))`
+  const inNeed = `select from order_service.products p where product_id = $1 and (hold_correction <> 0 or stock_correction <> 0
+    or call_id is not null or exists (select from order_service.product_changes c where c.product_id = p.product_id)
+    or exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and u.found is null))`
   await until(
     () => shop.query(inNeed, [productId]),
     (rows) => rows.length === 0,
@@ -33,7 +34,7 @@ const passing: [string, Omit<CatalogFault, 'call' | 'productId'>][] = [
   ['answers only after we gave the call up', { fault: 'slow', ms: 600 }],
 ]
 for (const [what, fault] of passing) {
-  test(`a Catalog that once ${what} costs time, and neither the order nor a piece`, async (t) => {
+  test(`a Catalog that once ${what} costs time, and neither the order nor a unit`, async (t) => {
     const product = shop.catalog.product({ stock: 10 })
     const customer = await shop.customer().wants({ product_id: product, qty: 2 })
     const told = shop.catalog.fault({ call: 'reserve', productId: product, times: 1, ...fault })
@@ -42,7 +43,7 @@ for (const [what, fault] of passing) {
 
     t.is(answer.status, 200, JSON.stringify(answer.body))
     t.is(told.fired(), 1)
-    // One that acts after the repeat is found by the mender's next look.
+    // One that acts after the repeat is found when the reconciler reads Catalog next.
     await t.notThrowsAsync(
       until(
         () => booksInTheEnd(product),
@@ -55,9 +56,9 @@ for (const [what, fault] of passing) {
 }
 
 for (const [what, fault] of [
-  ['answers 500', { fault: 'error', actFirst: true }],
+  ['answers 500', { fault: 'error' }],
   ['hangs', { fault: 'hang' }],
-  ['drops its answers', { fault: 'drop' }],
+  ['resets the connection', { fault: 'reset' }],
 ] as const) {
   test(`a Catalog that ${what} for as long as we may wait is a 503 with nothing left behind`, async (t) => {
     const product = shop.catalog.product({ stock: 10 })
@@ -72,7 +73,25 @@ for (const [what, fault] of [
     t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 0 })
     t.deepEqual(await shop.query('select from public.orders where user_email = $1', [customer.email]), [])
     const again = await customer.checkout()
-    t.is(again.status, 200, 'the mender is done or does not stand in the way')
+    t.is(again.status, 200, 'the reconciler is done or does not stand in the way')
+    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+  })
+}
+
+for (const [what, fault] of [
+  ['answers 500', { fault: 'error', actFirst: true }],
+  ['drops its answers', { fault: 'drop' }],
+] as const) {
+  test(`a Catalog that acts and ${what}, each time, is read: the hold is found, and the customer has his order`, async (t) => {
+    const product = shop.catalog.product({ stock: 10 })
+    const customer = await shop.customer().wants({ product_id: product, qty: 2 })
+    const told = shop.catalog.fault({ call: 'reserve', productId: product, ...fault })
+
+    const answer = await customer.checkout()
+    told.remove()
+
+    t.is(answer.status, 200, JSON.stringify(answer.body))
+    t.is(told.fired(), 1)
     t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
   })
 }
@@ -125,8 +144,8 @@ test('a Catalog that answers after the deadline is followed by no shipment, and 
   t.is((await customer.checkout()).status, 503)
 
   await until(
-    () => late.query('select state, reserve_call from order_service.checkouts'),
-    ([row]) => row?.reserve_call === 'settled',
+    () => late.query('select from order_service.products where call_id is not null'),
+    (rows) => rows.length === 0,
   )
   t.deepEqual(await dayBook(late, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
   t.deepEqual(late.shipping.journal(), [])

@@ -100,14 +100,17 @@ test('a repeat at another process joins a checkout that is under way there, and 
   t.is(refusing.fired(), 1)
 })
 
-test('after a 503 the same key begins afresh, while the mender still works', async (t) => {
+test('after a 503 the same key begins afresh, while the reconciler still works', async (t) => {
   const { product, customer, held, orders } = await buyer()
   const away = shop.shipping.fault({ call: 'create', email: customer.email, fault: 'hang' })
-  const mending = shop.catalog.fault({ call: 'commit', productId: product, fault: 'hang', times: 1 })
 
-  const first = await customer.checkout({ key: 'k' })
+  const asked = customer.checkout({ key: 'k' })
+  await until(away.fired, (times) => times === 1)
+  // Its units are given back by a reserve of less than nothing.
+  const giving = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'hang', times: 1 })
+  const first = await asked
   t.is(first.status, 503, JSON.stringify(first.body))
-  await until(mending.fired, (times) => times === 1)
+  await until(giving.fired, (times) => times === 1)
   away.remove()
   const again = await customer.checkout({ key: 'k' })
 

@@ -1,16 +1,16 @@
-/** What a cancelled checkout held is given back in one call where Catalog has a release, in two where it has none. */
+/** What a cancelled checkout held is given back in one call: a release, or a reserve of less than nothing; in two where Catalog takes neither. */
 import test, { type ExecutionContext } from 'ava'
 import { dayBook } from '../support/books.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 
-async function open(t: ExecutionContext, { release }: { release: boolean }): Promise<Shop> {
+async function open(t: ExecutionContext, behaviour: Parameters<Shop['catalog']['behave']>[0]): Promise<Shop> {
   const shop = await openShop()
   t.teardown(shop.close)
-  shop.catalog.behave({ release })
+  shop.catalog.behave(behaviour)
   return shop
 }
 
-/** A checkout that holds two pieces and that Shipping refuses. */
+/** A checkout that holds two units and that Shipping refuses. */
 async function givesUp(t: ExecutionContext, shop: Shop): Promise<number> {
   const product = shop.catalog.product({ stock: 5 })
   shop.shipping.fault({ fault: 'refuse', times: 1 })
@@ -31,15 +31,27 @@ test('by a release, which has a key of its own', async (t) => {
   const shop = await open(t, { release: true })
   const product = await givesUp(t, shop)
   t.deepEqual(asked(shop, product), ['reserve', 'release'])
-  t.regex(shop.catalog.journal({ call: 'release' })[0]!.idempotencyKey ?? '', /^mending:\d+$/)
-  const rows = await shop.query('select verb, qty::int, answer, why from order_service.mendings where product_id = $1', [product])
-  t.deepEqual(rows, [{ verb: 'release', qty: 2, answer: 'done', why: 'hold-of-nobody' }])
-  t.regex((await shop.get('/order/metrics')).body, /order_mended_pieces_total\{verb="release"\} 2/)
+  t.regex(shop.catalog.journal({ call: 'release' })[0]!.idempotencyKey ?? '', /^stock-call:\d+$/)
+  const rows = await shop.query('select verb, qty::int, result, reason from order_service.reconciliations where product_id = $1', [product])
+  t.deepEqual(rows, [{ verb: 'release', qty: 2, result: 'done', reason: 'held-for-nobody' }])
+  t.regex((await shop.get('/order/metrics')).body, /order_reconciled_units_total\{verb="release"\} 2/)
 })
 
-test('by commit and restock, and a Catalog without a release is asked for one once', async (t) => {
-  const shop = await open(t, { release: false })
-  t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'release in vain', 'commit', 'restock'])
+test('by a reserve of less than nothing, and a Catalog without a release is asked for one once', async (t) => {
+  const shop = await open(t, { release: false, negativeReserve: 'takes' })
+  t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'release in vain', 'reserve'])
+  t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'reserve'])
+})
+
+test('by commit and restock where Catalog takes neither', async (t) => {
+  const shop = await open(t, { release: false, negativeReserve: 'refuses' })
+  t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'release in vain', 'reserve in vain', 'commit', 'restock'])
+  t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'commit', 'restock'])
+})
+
+test('by commit and restock where Catalog answers a reserve of less than nothing with 200, and changes nothing', async (t) => {
+  const shop = await open(t, { release: false, negativeReserve: 'ignores' })
+  t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'release in vain', 'reserve in vain', 'commit', 'restock'])
   t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'commit', 'restock'])
 })
 

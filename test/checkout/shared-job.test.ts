@@ -1,8 +1,9 @@
 /** Checkouts that begin in one moment share a job, and part ways where one of them is in trouble. */
+
+import test, { type ExecutionContext } from 'ava'
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
-import test, { type ExecutionContext } from 'ava'
-import { CHECKOUT_QUEUE, checkoutJobId, type CheckoutPayload } from '../../src/queues/checkout.ts'
+import { CHECKOUT_QUEUE, type CheckoutPayload, checkoutJobId } from '../../src/queues/checkout.ts'
 import { type Customer, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -62,7 +63,7 @@ test('a shared job that is run again, its worker having died, leaves a checkout 
   const shared = taken.at(-1)
   const task = shared!.data.checkouts[1]!
   // As first attempts leave them that came to nothing in good order.
-  await shop.query(`update order_service.checkouts set reserve_call = 'settled', shipment_call = 'unsent'`)
+  await shop.query(`update order_service.checkouts set shipment_call = 'unsent'`)
   await queue.add('checkout', { checkouts: [{ ...task, tries: 1 }] }, { jobId: checkoutJobId(task.orderId), removeOnComplete: true })
   const slow = shop.shipping.fault({ call: 'create', orderId: task.orderId, fault: 'slow', ms: 1500 })
   await shop.start(['worker'], { PORT: '0' })

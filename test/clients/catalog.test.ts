@@ -1,46 +1,92 @@
 import test from 'ava'
 import { createCatalog } from '../../src/clients/catalog.ts'
-import { type Answer, NoAnswer } from '../../src/clients/http.ts'
+import { type Answer, type Call, NoAnswer } from '../../src/clients/http.ts'
 
 const MINUTE_MS = 60_000
 
-/** A Catalog that answers a release so. */
-function open(answer: () => Answer) {
+/** A Catalog that answers each call so; `asked` says what came. */
+function open(answer: (call: Call) => Answer) {
   let now = 0
-  const catalog = createCatalog({ call: async () => answer(), close: async () => {} }, () => now)
+  const asked: string[] = []
+  const call = async (one: Call) => {
+    const { items } = one.body as { items: { qty: number }[] }
+    asked.push(`${one.path.split('/').at(-1)} ${items[0]!.qty}`)
+    return answer(one)
+  }
+  const catalog = createCatalog({ call, close: async () => {} }, () => now)
   const release = () => catalog.change({ verb: 'release', items: [{ productId: 1, qty: 2 }], idempotencyKey: 'k' })
-  return { catalog, release, pass: (ms: number) => void (now += ms) }
+  return { catalog, release, asked, pass: (ms: number) => void (now += ms) }
 }
+const says = (status: number, detail = 'Not Found'): Answer => ({ status, body: { detail }, settlesAt: 0 })
+const done: Answer = { status: 200, body: { status: 'released' }, settlesAt: 0 }
+const isRelease = ({ path }: Call) => path.endsWith('/release')
 
 for (const status of [404, 405]) {
-  test(`a Catalog that answers a release with ${status} is not asked for one for ten minutes`, async (t) => {
-    let answer: Answer = { status, body: { detail: 'Not Found' }, settlesAt: 0 }
-    const { catalog, release, pass } = open(() => answer)
-    t.true(catalog.mayRelease(), 'it has not said yet')
-    t.like(await release(), { answer: 'refused', status })
-    t.false(catalog.mayRelease())
-    pass(10 * MINUTE_MS - 1)
-    t.false(catalog.mayRelease())
-    pass(1)
-    t.true(catalog.mayRelease(), 'a newer one may have come')
-    answer = { status: 200, body: { status: 'released' }, settlesAt: 0 }
+  test(`a Catalog that answers a release with ${status} is asked for a reserve of less than nothing in its place, for ten minutes`, async (t) => {
+    let released = says(status)
+    const { catalog, release, asked, pass } = open((call) => (isRelease(call) ? released : done))
     t.deepEqual(await release(), { answer: 'done' })
-    t.true(catalog.mayRelease())
+    t.deepEqual(await release(), { answer: 'done' })
+    pass(10 * MINUTE_MS - 1)
+    await release()
+    t.deepEqual(asked.splice(0), ['release 2', 'reserve -2', 'reserve -2', 'reserve -2'])
+    t.true(catalog.canRelease())
+    pass(1)
+    released = done
+    await release()
+    t.deepEqual(asked, ['release 2'], 'a newer one may have come')
   })
 }
 
+for (const status of [400, 405, 422]) {
+  test(`a Catalog without a release that answers a reserve of less than nothing with ${status} is asked for neither for ten minutes`, async (t) => {
+    const { catalog, release, asked, pass } = open((call) => says(isRelease(call) ? 404 : status))
+    t.true(catalog.canRelease(), 'it has not said yet')
+    t.like(await release(), { answer: 'refused', status })
+    t.false(catalog.canRelease())
+    pass(10 * MINUTE_MS - 1)
+    t.false(catalog.canRelease())
+    pass(1)
+    t.true(catalog.canRelease(), 'a newer one may have come')
+    t.deepEqual(asked, ['release 2', 'reserve -2'])
+  })
+}
+
+test('a reserve of less than nothing that was answered with 200 and changed nothing is done without for ten minutes', async (t) => {
+  const { catalog, release, pass } = open((call) => (isRelease(call) ? says(404) : done))
+  await release()
+  catalog.ignoredRelease()
+  t.false(catalog.canRelease())
+  pass(10 * MINUTE_MS)
+  t.true(catalog.canRelease())
+  const real = open(() => done)
+  await real.release()
+  real.catalog.ignoredRelease()
+  t.true(real.catalog.canRelease(), 'a release that Catalog has is not one')
+})
+
 test('a release that is refused for anything else, or gets no clear answer, says nothing of whether there is one', async (t) => {
   for (const status of [401, 409, 422, 500, 503]) {
-    const { catalog, release } = open(() => ({ status, body: undefined, settlesAt: 0 }))
+    const { catalog, release, asked } = open(() => says(status))
     await release().catch(() => {})
-    t.true(catalog.mayRelease(), String(status))
+    t.true(catalog.canRelease(), String(status))
+    t.deepEqual(asked, ['release 2'])
+  }
+})
+
+test('a 404 or 409 to a reserve of less than nothing is about the product: it is tried again with the next one', async (t) => {
+  for (const status of [404, 409]) {
+    const { catalog, release } = open((call) => says(isRelease(call) ? 404 : status))
+    t.like(await release(), { answer: 'refused', status })
+    t.true(catalog.canRelease())
   }
 })
 
 test('that another call is answered with 404 says nothing of the release', async (t) => {
-  const { catalog } = open(() => ({ status: 404, body: { detail: 'Inventory missing for product_id 1' }, settlesAt: 0 }))
+  const { catalog, asked } = open(() => says(404, 'Inventory missing for product_id 1'))
   await catalog.change({ verb: 'commit', items: [{ productId: 1, qty: 2 }], idempotencyKey: 'k' })
-  t.true(catalog.mayRelease())
+  t.true(catalog.canRelease())
+  t.deepEqual(asked, ['commit 2'])
 })
 
 for (const status of [408, 425, 499, 502, 504]) {

@@ -1,23 +1,20 @@
 /** Completions of one checkout that travel in one batch. */
 import test from 'ava'
-import { createCheckouts } from '../../src/db/checkouts.ts'
-import { type Counter, openCounter } from '../stock/counter.ts'
-import { query } from '../support/database.ts'
-import { opened } from '../support/intent.ts'
+import { type Harness, openHarness } from '../stock/harness.ts'
 
-let counter: Counter
+let harness: Harness
 test.before(async () => {
-  counter = await openCounter()
+  harness = await openHarness()
 })
-test.after.always(() => counter?.close())
+test.after.always(() => harness?.close())
 
 test('an attempt that was taken over completes nothing, and adds no second event, also in one batch with its successor', async (t) => {
-  const productId = await counter.product()
-  const { orderId } = await opened(counter.pool, { productId, qty: 2 })
-  const checkouts = createCheckouts(counter.pool)
-  const { epoch } = await counter.row(productId)
+  const worker = harness.worker()
+  const { checkouts } = worker
+  const products = [{ productId: await harness.product(), qty: 2 }]
+  const { orderId, lease } = await harness.intent(worker, ...products)
   await checkouts.resume(orderId)
-  const hold = [{ productId, epoch }]
+  const hold = { callId: lease!.callId, products }
 
   const [first, second, again] = await Promise.all([
     checkouts.complete({ orderId, attempt: 1 }, hold),
@@ -28,5 +25,6 @@ test('an attempt that was taken over completes nothing, and adds no second event
   t.is(first, undefined)
   t.like(second, { state: 'CREATED', orderId })
   t.deepEqual(again, second)
-  t.is((await query(counter.dsn, 'select from order_service.outbox where order_id = $1', [orderId])).length, 1)
+  t.is((await harness.ask('select from order_service.outbox where order_id = $1', [orderId])).length, 1)
+  t.like(await harness.row(products[0]!.productId), { held: 2, hold: 0, call: null })
 })

@@ -1,40 +1,44 @@
 import test from 'ava'
-import { createCheckouts } from '../../src/db/checkouts.ts'
-import { createIntents } from '../../src/db/intents.ts'
-import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { Intent } from '../../src/model.ts'
-import { createLogger } from '../../src/telemetry/logger.ts'
-import { createDatabase, query } from '../support/database.ts'
+import { type Harness, openHarness } from '../stock/harness.ts'
+import { openIntents } from '../support/intent.ts'
 import { demoAddress } from '../support/shop.ts'
 
-let database: Awaited<ReturnType<typeof createDatabase>>
-let pool: Pool
+let harness: Harness
 test.before(async () => {
-  database = await createDatabase()
-  pool = await connectPool(database.dsn, { size: 4, logger: createLogger('silent') })
-  await query(database.dsn, 'insert into order_service.products (product_id, drift, predicted_stock) values (1, 0, 100)')
+  harness = await openHarness()
 })
-test.after.always(async () => {
-  await pool?.end()
-  await database?.drop()
-})
+test.after.always(() => harness?.close())
 
 let customers = 0
+const lineOf = (product_id: number, qty = 2) => ({ product_id, qty, unit_price_cents: 100, title_snapshot: 'Air Zoom' })
 function intent(changes: Partial<Intent> = {}): Intent {
   customers += 1
-  const lines = [{ product_id: 1, qty: 2, unit_price_cents: 100, title_snapshot: 'Air Zoom' }]
-  const common = { requestHash: 'hash', lines, address: demoAddress, totalCents: 200, budgetMs: 8000 }
+  const common = { requestHash: 'hash', lines: [lineOf(1000)], address: demoAddress, totalCents: 200, budgetMs: 8000 }
   return { userEmail: `c${customers}@example.com`, idempotencyKey: 'key', ...common, ...changes }
 }
 
+/** An open checkout for two units of a product of its own, which it has taken with its intent. */
 async function begun() {
-  const intended = await createIntents(pool).intend(intent())
-  if (intended.claim !== 'new') throw new Error('not a new one')
-  return { orderId: intended.orderId, attempt: 1, epochs: intended.products.map(({ productId, epoch }) => ({ productId, epoch: epoch! })) }
+  const worker = harness.worker()
+  const productId = await harness.product()
+  const { orderId, lease } = await harness.intent(worker, { productId, qty: 2 })
+  const products = [{ productId, qty: 2 }]
+  const { callId } = lease!
+  return {
+    checkouts: worker.checkouts,
+    attempt: { orderId, attempt: 1 },
+    productId,
+    products,
+    callId,
+    reserved: { callId, productIds: [productId], members: [{ orderId, products }] },
+  }
 }
+const checkoutRow = async ({ orderId }: { orderId: number }) =>
+  (await harness.ask('select state, recovery_point, attempt from order_service.checkouts where order_id = $1', [orderId]))[0]
 
 test('an address with a NUL in it fails alone among 60 good intents of one batch', async (t) => {
-  const intents = createIntents(pool)
+  const intents = openIntents(harness.pool)
   const bad = intent({ address: { ...demoAddress, city: 'Dub\0lin' } })
   const all = [...Array.from({ length: 30 }, () => intent()), bad, ...Array.from({ length: 30 }, () => intent())]
   const settled = await Promise.allSettled(all.map((one) => intents.intend(one)))
@@ -45,81 +49,150 @@ test('an address with a NUL in it fails alone among 60 good intents of one batch
 })
 
 test('of two intents with one key in one batch one is new, the other is told of it', async (t) => {
-  const intents = createIntents(pool)
+  const intents = openIntents(harness.pool)
   const first = intent()
   const [a, b] = await Promise.all([intents.intend(first), intents.intend({ ...first, requestHash: 'other' })])
   t.is(a!.claim, 'new')
   t.like(b, { claim: 'taken', orderId: a!.orderId, requestHash: 'hash', state: 'OPEN' })
 })
 
-test('a reserve goes on record once: not under an epoch that was raised, nor for an attempt that was overtaken', async (t) => {
-  const checkouts = createCheckouts(pool)
-  const { epochs, ...attempt } = await begun()
-  t.false(await checkouts.recordReserved(attempt, [{ productId: 1, epoch: epochs[0]!.epoch + 1 }]))
-  t.true(await checkouts.recordReserved(attempt, epochs))
-  const other = await begun()
-  const resumed = await checkouts.resume(other.orderId)
-  t.like(resumed, { attempt: 2, recoveryPoint: 'intent', shipmentCall: 'unknown' })
-  t.false(await checkouts.recordReserved({ orderId: other.orderId, attempt: 1 }, other.epochs))
-  const doubts = () =>
-    query(database.dsn, 'select verb, qty, attempt from order_service.doubts where order_id = $1 order by attempt', [other.orderId])
-  t.deepEqual(await doubts(), [{ verb: 'reserve', qty: 2, attempt: 1 }])
-  await query(database.dsn, 'delete from order_service.doubts')
+test('an intent takes the leases of all its products, and its row says with which call', async (t) => {
+  const worker = harness.worker()
+  const [shoes, socks] = [await harness.product(), await harness.product()]
+  const { orderId, lease, products } = await harness.intent(worker, { productId: socks, qty: 1 }, { productId: shoes, qty: 2 })
+  t.deepEqual(products, [
+    { productId: shoes, qty: 2 },
+    { productId: socks, qty: 1 },
+  ])
+  t.true(lease!.expiresAt > Date.now())
+  const rows = await harness.ask(
+    `select p.product_id, p.call_id = c.call_id as is_its_own, p.call_verb, p.call_qty::int, p.call_by
+     from order_service.products p, order_service.checkouts c where c.order_id = $1 and product_id = any($2) order by 1`,
+    [orderId, [shoes, socks]],
+  )
+  t.deepEqual(rows, [
+    { product_id: shoes, is_its_own: true, call_verb: 'reserve', call_qty: 2, call_by: null },
+    { product_id: socks, is_its_own: true, call_verb: 'reserve', call_qty: 1, call_by: null },
+  ])
 })
 
-test('a hold goes on record along with its order: not under an epoch that was raised, and an order needs the one or the other', async (t) => {
-  const checkouts = createCheckouts(pool)
-  const { epochs, ...attempt } = await begun()
-  t.is(await checkouts.complete(attempt), undefined)
-  t.is(await checkouts.complete(attempt, [{ productId: 1, epoch: epochs[0]!.epoch + 1 }]), undefined)
-  t.is(await checkouts.complete({ ...attempt, attempt: 2 }, epochs), undefined)
-  t.like(await checkouts.complete(attempt, epochs), { state: 'CREATED' })
-  t.deepEqual(
-    await query(database.dsn, 'select state, recovery_point, reserve_call from order_service.checkouts where order_id = $1', [
-      attempt.orderId,
-    ]),
-    [{ state: 'CREATED', recovery_point: 'reserve-stock', reserve_call: 'settled' }],
+test('an intent takes none of its products where one is taken, wanted by somebody, new to us, locked or unknown', async (t) => {
+  const worker = harness.worker()
+  const free = await harness.product()
+  const taken = await harness.product()
+  await harness.intent(worker, { productId: taken, qty: 1 })
+  const wanted = await harness.product()
+  await harness.ask(
+    `update order_service.products set wanted_by = 'somebody', wanted_until = now() + interval '1 minute' where product_id = $1`,
+    [wanted],
   )
-  const [mended, other] = await Promise.all([begun(), begun()])
-  const results = await Promise.all([
-    checkouts.complete({ orderId: mended.orderId, attempt: 1 }, [{ productId: 1, epoch: epochs[0]!.epoch - 1 }]),
-    checkouts.complete({ orderId: other.orderId, attempt: 1 }, epochs),
+  const unread = await harness.product()
+  await harness.ask('update order_service.products set expected_stock = null where product_id = $1', [unread])
+  for (const productId of [taken, wanted, unread, 999_999]) {
+    const { lease } = await harness.intent(worker, { productId: free, qty: 1 }, { productId, qty: 1 })
+    t.is(lease, undefined, String(productId))
+  }
+  t.like(await harness.row(free), { call: null })
+  await harness.ask(`update order_service.products set wanted_until = now() - interval '1 ms' where product_id = $1`, [wanted])
+  t.truthy((await harness.intent(worker, { productId: wanted, qty: 1 })).lease, 'who wanted it has not come')
+})
+
+test('an intent whose key somebody has takes no product', async (t) => {
+  const intents = openIntents(harness.pool)
+  const [first, second] = [await harness.product(), await harness.product()]
+  const one = intent({ lines: [lineOf(first)] })
+  await intents.intend(one)
+  t.is((await intents.intend({ ...one, lines: [lineOf(second)] })).claim, 'taken')
+  t.like(await harness.row(second), { call: null })
+  const other = await harness.product()
+  const twice = intent({ lines: [lineOf(other)] })
+  const [a, b] = await Promise.all([intents.intend(twice), intents.intend({ ...twice, lines: [lineOf(second)] })])
+  t.deepEqual([a.claim, b.claim], ['new', 'taken'])
+  t.like(await harness.row(second), { call: null })
+})
+
+test('of two intents of one batch that share a product the first has it, and the second takes none of its own', async (t) => {
+  const intents = openIntents(harness.pool)
+  const [shared, own] = [await harness.product(), await harness.product()]
+  const [first, second] = await Promise.all([
+    intents.intend(intent({ lines: [lineOf(shared)] })),
+    intents.intend(intent({ lines: [lineOf(shared), lineOf(own)] })),
   ])
+  if (first.claim !== 'new' || second.claim !== 'new') throw new Error('both are new')
+  t.truthy(first.lease)
+  t.is(second.lease, undefined)
+  t.like(await harness.row(own), { call: null })
+})
+
+test('a reserve goes on record once, and not for a call that the checkout is not in', async (t) => {
+  const { checkouts, reserved, productId, attempt } = await begun()
+  const other = { ...reserved, callId: reserved.callId + 500 }
+  t.deepEqual((await checkouts.recordReserved(other)).orderIds, [])
+  t.like(await checkoutRow(attempt), { recovery_point: 'intent' })
+  t.deepEqual(await checkouts.recordReserved(reserved), { orderIds: [attempt.orderId], missedProducts: [] })
+  t.like(await harness.row(productId), { held: 2, hold: 0, call: null })
+  t.deepEqual((await checkouts.recordReserved(reserved)).orderIds, [])
+  await harness.ask('delete from order_service.product_changes where product_id = $1', [productId])
+})
+
+test('a hold goes on record for whichever attempt drives the checkout: what Catalog holds is its own', async (t) => {
+  const { checkouts, reserved, attempt } = await begun()
+  t.like(await checkouts.resume(attempt.orderId), { attempt: 2, recoveryPoint: 'intent', shipmentCall: 'unknown' })
+  t.deepEqual((await checkouts.recordReserved(reserved)).orderIds, [attempt.orderId])
+  t.like(await checkoutRow(attempt), { recovery_point: 'reserve-stock', attempt: 2 })
+})
+
+test('a hold goes on record along with its order, which needs the one or the other: not for a call that the product is not in', async (t) => {
+  const { checkouts, products, callId, attempt, productId } = await begun()
+  t.is(await checkouts.complete(attempt), undefined)
+  t.is(await checkouts.complete(attempt, { callId: callId + 500, products }), undefined)
+  t.is(await checkouts.complete({ ...attempt, attempt: 2 }, { callId, products }), undefined)
+  t.like(await checkouts.complete(attempt, { callId, products }), { state: 'CREATED' })
+  t.like(await checkoutRow(attempt), { state: 'CREATED', recovery_point: 'reserve-stock' })
+  t.like(await harness.row(productId), { held: 2, call: null })
+
+  const [lost, other] = await Promise.all([begun(), begun()])
+  await harness.ask('update order_service.products set call_id = call_id + 500 where product_id = $1', [lost.productId])
+  const results = await Promise.all(
+    [lost, other].map((one) => checkouts.complete(one.attempt, { callId: one.callId, products: one.products })),
+  )
   t.deepEqual(
     results.map((result) => result?.orderId),
-    [undefined, other.orderId],
+    [undefined, other.attempt.orderId],
   )
 })
 
-test('of completing and cancelling exactly one wins, and a cancelled hold is the mender’s', async (t) => {
-  const checkouts = createCheckouts(pool)
+test('of completing and cancelling exactly one wins, and a cancelled hold is the reconciler’s', async (t) => {
   const results = await Promise.all(
     Array.from({ length: 20 }, async () => {
-      const { epochs, ...attempt } = await begun()
-      if (!(await checkouts.recordReserved(attempt, epochs))) throw new Error('not on record')
+      const { checkouts, reserved, attempt, productId } = await begun()
+      await checkouts.recordReserved(reserved)
       const [created, { won, outcome, freed }] = await Promise.all([
         checkouts.complete(attempt),
         checkouts.cancel(attempt.orderId, { status: 503, detail: 'too late' }),
       ])
-      return { created: created !== undefined, won, state: outcome.state, freed }
+      return { created: created !== undefined, won, state: outcome.state, freed, productId }
     }),
   )
-  for (const { created, won, state, freed } of results) {
+  for (const { created, won, state, freed, productId } of results) {
     t.not(created, won)
     t.is(state, created ? 'CREATED' : 'CANCELLED')
-    t.deepEqual(freed, created ? [] : [1])
+    t.deepEqual(freed, created ? [] : [productId])
+    t.like(await harness.row(productId), created ? { held: 2, hold: 0 } : { held: 0, hold: 2 })
   }
-  const cancelled = results.filter(({ won }) => won).length
-  t.deepEqual(await query(database.dsn, 'select extra_hold from order_service.products'), [{ extra_hold: String(cancelled * 2) }])
-  await query(database.dsn, 'update order_service.products set extra_hold = 0')
+})
+
+test('one that is cancelled while its call is under way leaves its units to whoever records the call', async (t) => {
+  const { checkouts, reserved, attempt, productId } = await begun()
+  t.deepEqual((await checkouts.cancel(attempt.orderId, { status: 503, detail: 'too late' })).freed, [productId])
+  t.like(await harness.row(productId), { held: 0, hold: 0, call: 'reserve' })
+  t.deepEqual((await checkouts.recordReserved(reserved)).orderIds, [])
+  t.like(await harness.row(productId), { held: 0, hold: 2, call: null })
 })
 
 test('nothing becomes an order after its deadline', async (t) => {
-  const checkouts = createCheckouts(pool)
-  const { epochs, ...attempt } = await begun()
-  await checkouts.recordReserved(attempt, epochs)
-  await query(database.dsn, `update order_service.checkouts set deadline_at = now() - interval '1 ms' where order_id = $1`, [
-    attempt.orderId,
-  ])
+  const { checkouts, reserved, attempt } = await begun()
+  await checkouts.recordReserved(reserved)
+  await harness.ask(`update order_service.checkouts set deadline_at = now() - interval '1 ms' where order_id = $1`, [attempt.orderId])
   t.is(await checkouts.complete(attempt), undefined)
 })

@@ -12,23 +12,26 @@ import {
   unpublishedLetters,
 } from '../../src/db/dead-letters.ts'
 import { type ReadMessage, readBridgeBooks, receive } from '../../src/db/inbox.ts'
-import { applied, bury, leavePayment, resumePayment, strandedPayments } from '../../src/db/payment-events.ts'
+import { createPaymentEvents, type PaymentEvents, strandedPayments } from '../../src/db/payment-events.ts'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { PaymentEvent } from '../../src/model.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
+import { hostClock } from '../support/clock.ts'
 import { createDatabase, query } from '../support/database.ts'
 
 let database: Awaited<ReturnType<typeof createDatabase>>
 let pool: Pool
+let events: PaymentEvents
 test.before(async () => {
   database = await createDatabase()
   pool = await connectPool(database.dsn, { size: 6, logger: createLogger('silent') })
+  events = createPaymentEvents(pool, hostClock)
 })
 test.after.always(async () => {
   await pool?.end()
   await database?.drop()
 })
-/** Whatever a test does, the bridge's books balance at any moment that one can see. */
+/** Whatever a test does, the bridge's totals balance at any moment that one can see. */
 test.afterEach.always(async (t) => {
   const { consumed, applied: ended, duplicate, dead, waiting, passedBy } = await readBridgeBooks(pool)
   t.is(consumed, ended + duplicate + dead + waiting + passedBy)
@@ -76,13 +79,15 @@ const passedBy = (): ReadMessage => ({ ...asOnTopic(Buffer.from('{}')), read: 'p
 /** The same message as the topic would give it again at another offset. */
 const again = (one: ReadMessage): ReadMessage => ({ ...one, offset: ++offsets })
 
-test.serial('a new event waits for its job, with an attempt of its own', async (t) => {
+test.serial('a new event waits for its job, which is its first attempt', async (t) => {
   const [one, two] = [event(), event()]
   const { receipts, waiting } = await receive(pool, source, [one, two])
   t.deepEqual(receipts, ['received', 'received'])
   t.is(waiting.length, 2)
-  t.not(waiting[0]!.attempt, waiting[1]!.attempt)
-  t.true(waiting.every(({ attempt }) => attempt !== null))
+  t.deepEqual(
+    waiting.map(({ attempt }) => attempt),
+    [1, 1],
+  )
 })
 
 test.serial('a failed payment is kept, and nobody has to drive it', async (t) => {
@@ -157,14 +162,14 @@ test.serial('a value that PostgreSQL refuses leaves nothing of its batch behind'
 })
 
 async function newEvent() {
-  const { waiting: events } = await receive(pool, source, [event()])
-  const { eventId, attempt } = events[0]!
+  const { waiting } = await receive(pool, source, [event()])
+  const { eventId, attempt } = waiting[0]!
   return { eventId, attempt: attempt! }
 }
 const state = async (eventId: number) => {
-  const [row] = await query<{ state: string; attempt: number; commit_call: string; last_error: string | null }>(
+  const [row] = await query<{ state: string; attempt: number; last_error: string | null }>(
     database.dsn,
-    'select state, attempt, commit_call, last_error from order_service.payment_events where id = $1',
+    'select state, attempt, last_error from order_service.payment_events where id = $1',
     [eventId],
   )
   return row!
@@ -177,58 +182,27 @@ const letterOf = async (eventId: number) => {
 
 test.serial('an attempt that was taken over writes nothing any more', async (t) => {
   const old = await newEvent()
-  const attempt = (await resumePayment(pool, old.eventId))!
+  const attempt = (await events.resume(old.eventId))!
   t.true(attempt > old.attempt)
-  await leavePayment(pool, old, { error: 'late', commitCall: 'settled' })
-  await applied(pool, old, 'already-paid')
-  t.false(await bury(pool, old, 'cancelled', 'late'))
-  t.deepEqual(await state(old.eventId), { state: 'WAITING', attempt, commit_call: 'unknown', last_error: null })
-  await applied(pool, { eventId: old.eventId, attempt }, 'already-paid')
-  t.is(await resumePayment(pool, old.eventId), undefined, 'it waits no longer')
+  await events.recordFailure(old, 'late')
+  await events.recordApplied(old, 'already-paid')
+  t.false(await events.deadLetter(old, 'cancelled', 'late'))
+  t.deepEqual(await state(old.eventId), { state: 'WAITING', attempt, last_error: null })
+  await events.recordApplied({ eventId: old.eventId, attempt }, 'already-paid')
+  t.is(await events.resume(old.eventId), undefined, 'it waits no longer')
 })
 
 test.serial('of many that take an event over at once each has a number of its own, and one the last', async (t) => {
   const { eventId } = await newEvent()
-  const attempts = await Promise.all(Array.from({ length: 6 }, () => resumePayment(pool, eventId)))
+  const attempts = await Promise.all(Array.from({ length: 6 }, () => events.resume(eventId)))
   t.is(new Set(attempts).size, 6)
   t.is((await state(eventId)).attempt, Math.max(...attempts.map((attempt) => attempt!)))
 })
 
-test.serial('two events of one order never share an attempt: each of their calls is a doubt of its own', async (t) => {
-  const orderId = 1
-  await query(database.dsn, `insert into public.orders (id, user_email, total_cents) values (${orderId}, 'a@example.com', 2000)`)
-  await query(
-    database.dsn,
-    `insert into public.order_items (order_id, product_id, qty, unit_price_cents, title_snapshot)
-     values (${orderId}, 2, 1, 500, ''), (${orderId}, 1, 1, 500, ''), (${orderId}, 1, 2, 500, ''), (${orderId}, 9, 1, 500, '')`,
-  )
-  await query(database.dsn, 'insert into order_service.products (product_id, drift, predicted_stock) values (1, 0, 100), (2, 0, 100)')
-  const { waiting: events } = await receive(pool, source, [event({ orderId, paymentId: 'a' }), event({ orderId, paymentId: 'b' })])
-  await Promise.all(events.map(({ eventId }) => resumePayment(pool, eventId)))
-  const doubts = await query(
-    database.dsn,
-    'select attempt, product_id, qty, verb from order_service.doubts where order_id = $1 order by attempt, product_id',
-    [orderId],
-  )
-  t.deepEqual(
-    doubts,
-    events.flatMap(({ attempt }) => [
-      { attempt, product_id: 1, qty: 3, verb: 'commit' },
-      { attempt, product_id: 2, qty: 1, verb: 'commit' },
-    ]),
-    'a product that was never met was never asked for',
-  )
-  const settled = await resumePayment(pool, events[0]!.eventId)
-  await leavePayment(pool, { eventId: events[0]!.eventId, attempt: settled! }, { error: 'refused', commitCall: 'settled' })
-  await resumePayment(pool, events[0]!.eventId)
-  const rows = await query(database.dsn, 'select from order_service.doubts where attempt = $1', [settled])
-  t.is(rows.length, 0, 'a call that was answered is none')
-})
-
-test.serial('a buried event is a dead letter; replayed it waits again, with a new grace and no call in doubt', async (t) => {
+test.serial('an event that died is a dead letter; replayed it waits again, with a new grace', async (t) => {
   const first = await newEvent()
-  t.true(await bury(pool, first, 'unknown-order', 'there is no order'))
-  t.false(await bury(pool, first, 'unknown-order', 'there is no order'))
+  t.true(await events.deadLetter(first, 'unknown-order', 'there is no order'))
+  t.false(await events.deadLetter(first, 'unknown-order', 'there is no order'))
   const letter = await letterOf(first.eventId)
   t.like(letter, { fault: 'unknown-order', state: 'WAITING', times: 1 })
   await query(database.dsn, `update order_service.payment_events set waiting_since = now() - interval '1 h' where id = $1`, [first.eventId])
@@ -242,17 +216,17 @@ test.serial('a buried event is a dead letter; replayed it waits again, with a ne
     [first.eventId],
   )
   t.true(row!.young)
-  t.like(await state(first.eventId), { state: 'WAITING', commit_call: 'settled' })
-  t.false(await bury(pool, first, 'cancelled', 'whoever drove it before'))
+  t.like(await state(first.eventId), { state: 'WAITING' })
+  t.false(await events.deadLetter(first, 'cancelled', 'whoever drove it before'))
 
-  const attempt = (await resumePayment(pool, first.eventId))!
-  t.true(await bury(pool, { eventId: first.eventId, attempt }, 'cancelled', 'again'))
+  const attempt = (await events.resume(first.eventId))!
+  t.true(await events.deadLetter({ eventId: first.eventId, attempt }, 'cancelled', 'again'))
   t.like(await letterOf(first.eventId), { id: letter.id, fault: 'cancelled', reason: 'again', state: 'WAITING', times: 2 })
 })
 
 test.serial('a discarded letter keeps its bytes and the reason, and is not replayed any more', async (t) => {
   const first = await newEvent()
-  await bury(pool, first, 'second-payment', 'paid before')
+  await events.deadLetter(first, 'second-payment', 'paid before')
   const { id } = await letterOf(first.eventId)
   const discards = await Promise.all(['refunded', 'also refunded'].map((note) => discardLetter(pool, id, note)))
   t.is(discards.filter(Boolean).length, 1)
@@ -322,7 +296,7 @@ test.serial('a replay that PostgreSQL refuses changes nothing', async (t) => {
 
 test.serial('each letter is published once, one that no broker takes never, and one that died again once more', async (t) => {
   const first = await newEvent()
-  await bury(pool, first, 'cancelled', 'no order')
+  await events.deadLetter(first, 'cancelled', 'no order')
   const [letter, large] = [await letterOf(first.eventId), await unreadLetter()]
   const isUnpublished = async (id: number) => (await unpublishedLetters(pool, 1000)).some((one) => one.id === id)
   t.true((await isUnpublished(letter.id)) && (await isUnpublished(large.id)))
@@ -334,8 +308,8 @@ test.serial('each letter is published once, one that no broker takes never, and 
   t.false((await isUnpublished(letter.id)) || (await isUnpublished(large.id)))
   t.deepEqual(await countLetters(pool), { waiting: before.waiting, unpublished: before.unpublished - 2 })
   await replayEvent(pool, { id: letter.id, eventId: first.eventId })
-  const attempt = (await resumePayment(pool, first.eventId))!
-  await bury(pool, { eventId: first.eventId, attempt }, 'cancelled', 'no order')
+  const attempt = (await events.resume(first.eventId))!
+  await events.deadLetter({ eventId: first.eventId, attempt }, 'cancelled', 'no order')
   t.true(await isUnpublished(letter.id))
 })
 
@@ -343,7 +317,7 @@ test.serial('events that no job has touched for a while are stranded, those that
   const [lost, driven] = [await newEvent(), await newEvent()]
   const old = `update order_service.payment_events set touched_at = now() - interval '2 min' where id = any($1)`
   await query(database.dsn, old, [[lost.eventId, driven.eventId]])
-  await leavePayment(pool, driven, { error: 'there is no order', commitCall: 'settled' })
+  await events.recordFailure(driven, 'there is no order')
   const stranded = await strandedPayments(pool, 60_000, 1000)
   t.deepEqual(
     stranded.map(({ eventId, attempt }) => ({ eventId, attempt })),

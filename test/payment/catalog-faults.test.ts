@@ -1,4 +1,4 @@
-/** Every way in which Catalog fails a payment, down to its books. */
+/** Every way in which Catalog fails a payment, down to its inventory. */
 import test from 'ava'
 import type { CatalogFault } from '../support/neighbours/index.ts'
 import { openShop, type Shop } from '../support/shop.ts'
@@ -17,30 +17,35 @@ test.after.always(async () => {
   await shop?.close()
 })
 
-/** An order of two products: of one it has all that is held, of the other somebody else holds three. */
-async function ordered() {
+/**
+ * An order of two products: of one it has all that is held, of the other somebody else holds three.
+ * @param others units of the first one that somebody else holds all the same: at 0 a late commit would hide (test/stock/unanswered)
+ */
+async function ordered(others = 0) {
   const [alone, shared] = [shop.catalog.product({ stock: 10 }), shop.catalog.product({ stock: 10 })]
   await till.buys({ product_id: shared, qty: 3 })
+  if (others > 0) await till.buys({ product_id: alone, qty: others })
   return { alone, shared, order: await till.buys({ product_id: alone, qty: 2 }, { product_id: shared, qty: 1 }) }
 }
 
-const passing: [string, Omit<CatalogFault, 'call' | 'productId'>, number][] = [
+const passing: [string, Omit<CatalogFault, 'call' | 'productId'>, number | undefined][] = [
   ['answers 500 before it acts', { fault: 'error' }, 1],
-  ['answers 500 after it acted', { fault: 'error', actFirst: true }, 2],
+  ['answers 500 after it acted', { fault: 'error', actFirst: true }, 1],
   ['answers 503', { fault: 'error', status: 503 }, 1],
   ['answers 401', { fault: 'refuse', status: 401 }, 1],
   ['answers 429', { fault: 'refuse', status: 429 }, 1],
   ['hangs', { fault: 'hang' }, 1],
-  ['acts and drops its answer', { fault: 'drop' }, 2],
+  ['acts and drops its answer', { fault: 'drop' }, 1],
   ['resets the connection', { fault: 'reset' }, 1],
-  ['acts after we gave the call up', { fault: 'late', ms: 500 }, 2],
+  ['acts after we gave the call up', { fault: 'late', ms: 500 }, undefined], // before or after it is found out about
   ['acts long after we gave the call up', { fault: 'late', ms: 3000 }, 2],
-  ['answers only after we gave the call up', { fault: 'slow', ms: 600, actFirst: true }, 2],
+  ['answers only after we gave the call up', { fault: 'slow', ms: 600, actFirst: true }, 1],
   ['is slow, and still in time', { fault: 'slow', ms: 50 }, 1],
 ]
 for (const [what, fault, applied] of passing) {
-  test(`a Catalog that ${what} costs time: the order is PAID once, and its pieces are taken once`, async (t) => {
-    const { alone, shared, order } = await ordered()
+  test(`a Catalog that ${what} costs time: the order is PAID once, and its units are taken once`, async (t) => {
+    const others = fault.fault === 'late' ? 2 : 0
+    const { alone, shared, order } = await ordered(others)
     const told = shop.catalog.fault({ call: 'commit', productId: alone, times: 1, ...fault })
 
     const eventId = await till.paid(paymentOf(order))
@@ -48,10 +53,10 @@ for (const [what, fault, applied] of passing) {
     t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid', fault: null })
     t.is(told.fired(), 1)
     const commits = () => shop.catalog.journal({ call: 'commit', productId: alone }).filter((one) => one.applied && one.items.length === 2)
-    await until(commits, ({ length }) => length === applied)
-    await till.booksAre(alone, { in_stock: 8, reserved: 0 })
+    await until(commits, ({ length }) => length >= (applied ?? 1))
+    await till.booksAre(alone, { in_stock: 8, reserved: others })
     await till.booksAre(shared, { in_stock: 9, reserved: 3 })
-    t.is(commits().length, applied)
+    if (applied !== undefined) t.is(commits().length, applied)
     t.is(till.commits(alone, 2).net, 1)
     t.is(till.commits(shared, 1).net, 1)
     t.is(shop.catalog.inFlightMost(alone), 1)

@@ -7,6 +7,7 @@ import type { PaymentEvent } from '../../src/model.ts'
 import { createPaymentQueue, type PaymentQueue } from '../../src/queues/payment.ts'
 import { connectFailFast, ready } from '../../src/queues/redis.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
+import { hostClock } from '../support/clock.ts'
 import type { Books, CartLine } from '../support/neighbours/index.ts'
 import type { Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -61,7 +62,7 @@ export async function openTill(shop: Shop) {
   const redis = connectFailFast(process.env.REDIS_URL!, logger)
   await ready(redis)
   const pool: Pool = await connectPool(shop.dsn, { size: 4, logger })
-  const payments: PaymentQueue = createPaymentQueue(redis, shop.prefix)
+  const payments: PaymentQueue = createPaymentQueue(redis, shop.prefix, hostClock)
 
   const written = async (message: ReadMessage): Promise<WaitingEvent> => {
     const { waiting } = await receive(pool, { topic, partition: 0 }, [message])
@@ -109,25 +110,26 @@ export async function openTill(shop: Shop) {
     async statusOf({ orderId }: Pick<Bought, 'orderId'>): Promise<string> {
       return (await shop.get(`/order/v1/orders/${orderId}`)).body.status
     },
-    /** Until Catalog says this of a product and our ledger says the same, with nothing left to give back or to look at. */
+    /** Until Catalog says this of a product and our row says the same, with nothing left to put right or to find out. */
     async booksAre(productId: number, expected: Books): Promise<void> {
-      const ledger = `select predicted_stock::int as in_stock from order_service.products p where product_id = $1
-        and extra_hold = 0 and extra_stock = 0
-        and not exists (select from order_service.doubts d where d.product_id = p.product_id and looked_at is null)`
+      const ledger = `select expected_stock::int as in_stock from order_service.products p where product_id = $1
+        and hold_correction = 0 and stock_correction = 0 and call_id is null
+        and not exists (select from order_service.product_changes c where c.product_id = p.product_id)
+        and not exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and u.found is null)`
       await until(
         async () => [shop.catalog.books(productId), await shop.query<{ in_stock: number }>(ledger, [productId])] as const,
         ([says, [row]]) =>
           says?.in_stock === expected.in_stock && says.reserved === expected.reserved && row?.in_stock === expected.in_stock,
       )
     },
-    /** How often Catalog took the pieces of a product, and how often that stands once what was mended is taken off. */
+    /** How often Catalog took the units of a product, and how often that stands once what was restocked is taken off. */
     commits(productId: number, qty: number): { applied: number; net: number } {
       const applied = (call: 'commit' | 'restock') => shop.catalog.journal({ call, productId }).filter((entry) => entry.applied)
-      const pieces = (call: 'commit' | 'restock') =>
+      const units = (call: 'commit' | 'restock') =>
         applied(call).reduce((sum, { items }) => sum + items.find((item) => item.product_id === productId)!.qty, 0)
-      return { applied: applied('commit').length, net: (pieces('commit') - pieces('restock')) / qty }
+      return { applied: applied('commit').length, net: (units('commit') - units('restock')) / qty }
     },
-    /** An order as the service before left it. */
+    /** An order as the predecessor left it. */
     async olderOrder(lines: readonly { productId: number; qty: number }[], status = 'CREATED'): Promise<Bought> {
       const totalCents = lines.reduce((sum, { qty }) => sum + 1000 * qty, 0)
       const [row] = await shop.query<{ id: number }>(

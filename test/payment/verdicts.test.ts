@@ -140,7 +140,11 @@ test.serial('a hundred payments wait for a Catalog that is down, and are all app
   await allPaid(shop, orders)
   t.like(await bridgeBooks(shop, { consumed: 100 }), { applied: 100, dead: 0 })
   for (const id of ids) t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 990, reserved: 0 })
-  t.is(shop.catalog.journal({ call: 'commit' }).length, 100)
+  const commits = shop.catalog.journal({ call: 'commit' }).filter(({ applied }) => applied)
+  t.is(
+    commits.reduce((sum, { items }) => sum + items.reduce((qty, item) => qty + item.qty, 0), 0),
+    100,
+  )
 })
 
 for (const [what, fault] of [
@@ -177,8 +181,7 @@ test.serial('of many payments in one batch the one that fails goes on by itself,
   t.deepEqual(await paid(shop, [orders[5]!]), [])
   await allPaid(shop, orders)
   t.is(told.fired(), 3)
-  // The numbers of first attempts are drawn with the batch, those of repeats after them.
-  const repeated = await shop.query('select order_id from order_service.payment_events where attempt > 12')
+  const repeated = await shop.query('select order_id from order_service.payment_events where attempt > 1')
   t.deepEqual(repeated, [{ order_id: orders[5]! }])
   t.like(await bridgeBooks(shop, { consumed: 12 }), { applied: 12, dead: 0 })
 })
@@ -195,19 +198,22 @@ test.serial('a commit that Catalog refuses for good is a dead letter, and the or
   t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 1000, reserved: 1 })
 })
 
-test.serial('twenty payments of one product at once, every fifth commit unanswered: all PAID, and the stock is right', async (t) => {
-  const id = product(100)
-  const orders = await placeOrders(shop, 20, id)
-  const told = shop.catalog.fault({ call: 'commit', fault: 'drop', everyNth: 5 })
-  await shop.publish(orders.map((order) => paymentOf(order, { amount_cents: 1000, currency: 'USD' })))
+test.serial(
+  'twenty payments of one product at once, of which the first commits get no answer: all PAID, and the stock is right',
+  async (t) => {
+    const id = product(100)
+    const orders = await placeOrders(shop, 20, id)
+    const told = shop.catalog.fault({ call: 'commit', fault: 'drop', times: 2 })
+    await shop.publish(orders.map((order) => paymentOf(order, { amount_cents: 1000, currency: 'USD' })))
 
-  await allPaid(shop, orders)
-  told.remove()
-  t.true(told.fired() >= 4)
-  await until(
-    () => booksInTheEnd(shop, id),
-    (books) => books?.in_stock === 80 && books.reserved === 0,
-  )
-  t.is(shop.catalog.inFlightMost(id), 1)
-  t.like(await bridgeBooks(shop, { consumed: 20 }), { applied: 20, dead: 0 })
-})
+    await allPaid(shop, orders)
+    told.remove()
+    t.true(told.fired() >= 1)
+    await until(
+      () => booksInTheEnd(shop, id),
+      (books) => books?.in_stock === 80 && books.reserved === 0,
+    )
+    t.is(shop.catalog.inFlightMost(id), 1)
+    t.like(await bridgeBooks(shop, { consumed: 20 }), { applied: 20, dead: 0 })
+  },
+)

@@ -1,4 +1,4 @@
-/** A job with one checkout, driven by hand: on the counter's PostgreSQL and Catalog, with leases at once. */
+/** A job with one checkout, driven by hand: on the harness's PostgreSQL and its Catalog in memory. */
 import type { Job } from 'bullmq'
 import type { Shipping } from '../../src/clients/shipping.ts'
 import type { Checkouts } from '../../src/db/checkouts.ts'
@@ -6,20 +6,25 @@ import { createCheckoutProcessor } from '../../src/processors/checkout.ts'
 import type { NewCheckout } from '../../src/queues/checkout.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
-import { type Counter, leasesAtOnce } from '../stock/counter.ts'
+import type { TestWorker } from '../stock/harness.ts'
+import { hostClock } from '../support/clock.ts'
 
 interface Driven {
-  checkouts: Checkouts
+  worker: TestWorker
+  /** In place of the worker's. */
+  checkouts?: Checkouts
   shipping: Shipping
-  checkout: Pick<NewCheckout, 'orderId' | 'products' | 'deadline'>
+  checkout: Pick<NewCheckout, 'orderId' | 'products' | 'deadline'> & Partial<Pick<NewCheckout, 'lease'>>
   /** More than 1: it was begun before. */
   attemptsStarted?: number
 }
 
-export async function drive(counter: Counter, { checkouts, shipping, checkout, attemptsStarted = 1 }: Driven): Promise<void> {
+export async function drive({ worker, checkouts = worker.checkouts, shipping, checkout, attemptsStarted = 1 }: Driven): Promise<void> {
   const processJob = createCheckoutProcessor({
     checkouts,
-    stock: { ...counter, leases: leasesAtOnce().leases, wakeMender: () => {} },
+    stock: worker.stock,
+    clock: hostClock,
+    wakeReconciler: (ids) => void worker.woken.push(...ids),
     shipping,
     reply: async () => {},
     addAgain: async () => {},
@@ -30,10 +35,10 @@ export async function drive(counter: Counter, { checkouts, shipping, checkout, a
     budgetMs: 8000,
   })
   const job = {
-    data: { checkouts: [{ ...checkout, replyTo: null, tries: 0 }] },
+    data: { checkouts: [{ lease: null, ...checkout, replyTo: null, tries: 0 }] },
     attemptsStarted,
     attemptsMade: attemptsStarted - 1,
-    timestamp: counter.clock.wallTime(),
+    timestamp: Date.now(),
     updateProgress: async () => {},
     log: async () => 0,
   }

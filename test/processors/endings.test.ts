@@ -1,46 +1,49 @@
 /** How a checkout ends whose shipment came to nothing: what it does not know it does not settle, and what is another's it does not end. */
 import test from 'ava'
 import { NoAnswer } from '../../src/clients/http.ts'
-import { createCheckouts } from '../../src/db/checkouts.ts'
-import { query } from '../support/database.ts'
-import { opened } from '../support/intent.ts'
-import { type Counter, openCounter } from '../stock/counter.ts'
+import { type Harness, openHarness } from '../stock/harness.ts'
 import { drive } from './drive.ts'
 
-let counter: Counter
+let harness: Harness
 test.before(async () => {
-  counter = await openCounter()
+  harness = await openHarness()
 })
-test.after.always(() => counter?.close())
+test.after.always(() => harness?.close())
 
-test.serial('a refused shipment does not settle a reserve whose record got no answer: the call stays in doubt', async (t) => {
-  const productId = await counter.product()
-  const { orderId, products } = await opened(counter.pool, { productId, qty: 2 })
-  const verbs = createCheckouts(counter.pool)
+test('a refused shipment does not settle a reserve whose record got no answer: the call stays under way, and reading Catalog tells', async (t) => {
   const silent = async () => {
     throw new Error('PostgreSQL did not answer')
   }
+  const worker = harness.worker('silent', () => ({ recordReserved: silent }))
+  const productId = await harness.product()
+  const { orderId, products, lease, deadlineAt } = await harness.intent(worker, { productId, qty: 2 })
 
-  await drive(counter, {
-    checkouts: { ...verbs, recordReserved: silent },
+  await drive({
+    worker,
     shipping: { create: async () => ({ answer: 'refused', detail: 'no such country' }), has: async () => false },
-    checkout: { orderId, products, deadline: Math.max(Date.now(), counter.clock.wallTime()) + 8000 },
+    checkout: { orderId, products, lease: lease ?? null, deadline: deadlineAt.getTime() },
   })
 
-  const [row] = await query(counter.dsn, 'select state, recovery_point, reserve_call from order_service.checkouts where order_id = $1', [
-    orderId,
-  ])
-  t.deepEqual(row, { state: 'CANCELLED', recovery_point: 'intent', reserve_call: 'unknown' })
+  const [row] = await harness.ask('select state, recovery_point from order_service.checkouts where order_id = $1', [orderId])
+  t.deepEqual(row, { state: 'CANCELLED', recovery_point: 'intent' })
+  t.like(await harness.row(productId), { held: 0, call: 'reserve' })
+  t.deepEqual(harness.catalog.inventory.get(productId), { inStock: 10, reserved: 2 })
+
+  await harness.expire(productId)
+  await harness.worker('next').stock.reconcile(productId)
+  t.deepEqual(harness.catalog.inventory.get(productId), { inStock: 10, reserved: 0 })
 })
 
-test.serial('one that was taken over at its shipment does not end the checkout of its successor, however late it is', async (t) => {
-  const productId = await counter.product()
-  const { orderId, products } = await opened(counter.pool, { productId, qty: 2 })
-  const checkouts = createCheckouts(counter.pool)
-  t.true(await checkouts.recordReserved({ orderId, attempt: 1 }, [{ productId, epoch: products[0]!.epoch! }]))
+test('an attempt that was taken over at its shipment does not end the checkout of its successor, however late it is', async (t) => {
+  const worker = harness.worker()
+  const productId = await harness.product()
+  const { orderId, products, lease } = await harness.intent(worker, { productId, qty: 2 })
+  const { checkouts } = worker
+  const reserved = { callId: lease!.callId, productIds: [productId], members: [{ orderId, products }] }
+  t.deepEqual((await checkouts.recordReserved(reserved)).orderIds, [orderId])
 
-  await drive(counter, {
-    checkouts,
+  await drive({
+    worker,
     shipping: {
       create: async () => ({ answer: 'created' }),
       async has() {
@@ -53,6 +56,6 @@ test.serial('one that was taken over at its shipment does not end the checkout o
     attemptsStarted: 10,
   })
 
-  const [row] = await query(counter.dsn, 'select state, attempt from order_service.checkouts where order_id = $1', [orderId])
+  const [row] = await harness.ask('select state, attempt from order_service.checkouts where order_id = $1', [orderId])
   t.deepEqual(row, { state: 'OPEN', attempt: 3 })
 })

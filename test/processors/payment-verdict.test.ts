@@ -2,7 +2,7 @@ import test from 'ava'
 import type { Payable } from '../../src/db/payments.ts'
 import { judge, type VerdictTerms } from '../../src/processors/payment-verdict.ts'
 
-const order = { status: 'CREATED', totalCents: 2000, currency: 'USD', products: [{ productId: 1, qty: 2, epoch: 1 }] }
+const order = { status: 'CREATED', totalCents: 2000, currency: 'USD', products: [{ productId: 1, qty: 2 }] }
 const payable = (changes: Partial<Payable> = {}): Payable => ({
   orderId: 7,
   amountCents: 2000,

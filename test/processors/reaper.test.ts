@@ -1,22 +1,32 @@
 /** What is pruned after its time, what never is, and what a customer or an operator sees of it. */
-import { Client } from 'pg'
+
 import test, { type ExecutionContext } from 'ava'
+import { Client } from 'pg'
 import { discardLetter, listLetters, replayEvent } from '../../src/db/dead-letters.ts'
-import { bury } from '../../src/db/payment-events.ts'
+import { createPaymentEvents } from '../../src/db/payment-events.ts'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import { createReaper } from '../../src/processors/reaper.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { admin } from '../admin/command.ts'
 import { openTill, paymentOf } from '../payment/till.ts'
+import { hostClock } from '../support/clock.ts'
 import { createDatabase, query } from '../support/database.ts'
 import { demoAddress, openShop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
 const logger = createLogger('silent')
 const DAY_MS = 86_400_000
-const retention = { outboxMs: 7 * DAY_MS, checkoutMs: 30 * DAY_MS, inboxMs: 90 * DAY_MS, mendingsMs: 90 * DAY_MS }
-const nothingPruned = { outbox: 0, checkouts: 0, payment_events: 0, dead_letters: 0, mendings: 0, undecided: 0 }
+const retention = { outboxMs: 7 * DAY_MS, checkoutMs: 30 * DAY_MS, inboxMs: 90 * DAY_MS, reconciliationsMs: 90 * DAY_MS }
+const nothingPruned = {
+  outbox: 0,
+  checkouts: 0,
+  payment_events: 0,
+  dead_letters: 0,
+  reconciliations: 0,
+  ambiguities: 0,
+  unanswered_calls: 0,
+}
 
 function hire(pool: Pool, { batchRows = 500 } = {}) {
   const metrics = createMetrics()
@@ -81,13 +91,23 @@ test('a run that is called off ends after the statement that it is in', async (t
   t.deepEqual(await running, { outbox: 5 })
 })
 
-test('what was mended, and left undecided, is kept for ninety days', async (t) => {
+test('what was reconciled, what is ambiguous, and calls that were without an answer, are kept for ninety days', async (t) => {
   const { pool, ask } = await open(t)
-  await ask(`insert into order_service.mendings (product_id, verb, qty, answer, at)
+  await ask(`insert into order_service.reconciliations (product_id, verb, qty, result, at)
     select 1, 'commit', 1, 'done', now() - n * interval '1 day' from generate_series(120, 1, -1) n`)
-  await ask(`insert into order_service.undecided (product_id, why, too_many, too_few, taken, doubts, at)
-    select 1, 'two-stories', 0, 1, '[]', '[]', now() - n * interval '1 day' from generate_series(120, 1, -1) n`)
-  t.deepEqual(await hire(pool, { batchRows: 7 }).reap(), { ...nothingPruned, mendings: 31, undecided: 31 })
+  await ask(`insert into order_service.ambiguities (product_id, too_many, too_few, explanation, at)
+    select 1, 0, 1, 'two fitted', now() - n * interval '1 day' from generate_series(120, 1, -1) n`)
+  const insertCalls = (found: string | null) =>
+    ask(
+      `insert into order_service.unanswered_calls (call_id, product_id, verb, qty, since, found)
+       select n, $1, 'reserve', 1, now() - n * interval '1 day', $2 from generate_series(120, 1, -1) n`,
+      [found === null ? 2 : 1, found],
+    )
+  await insertCalls('happened')
+  await insertCalls(null)
+  t.deepEqual(await hire(pool, { batchRows: 7 }).reap(), { ...nothingPruned, reconciliations: 31, ambiguities: 31, unanswered_calls: 31 })
+  const [left] = await ask('select count(*)::int from order_service.unanswered_calls where found is null')
+  t.deepEqual(left, { count: 120 }, 'one that nobody has found out about is never forgotten')
 })
 
 test('a finished checkout loses address and cart after a month; its key still gets the same order, and its outcome is still told', async (t) => {
@@ -123,20 +143,18 @@ test('a finished checkout loses address and cart after a month; its key still ge
   t.false(rows[1]!.row.includes(looker.email))
 })
 
-test('an open checkout is left alone, and so is one whose last call nobody has accounted for', async (t) => {
+test('an open checkout is left alone, however old', async (t) => {
   const { pool, ask } = await open(t)
-  const insert = (id: number, state: string, call: string, outcome: string | null) =>
+  const insert = (id: number, state: string, outcome: string | null) =>
     ask(
-      `insert into order_service.checkouts (order_id, user_email, request_hash, state, reserve_call, outcome, lines, address, total_cents, deadline_at, created_at)
-       values ($1, 'c@example.com', 'hash', $2, $3, $4, '[{"product_id": 1, "qty": 1}]', '{}', 1, now(), now() - interval '1 year')`,
-      [id, state, call, outcome],
+      `insert into order_service.checkouts (order_id, user_email, request_hash, state, outcome, lines, address, total_cents, deadline_at, created_at)
+       values ($1, 'c@example.com', 'hash', $2, $3, '[{"product_id": 1, "qty": 1}]', '{}', 1, now(), now() - interval '1 year')`,
+      [id, state, outcome],
     )
-  const outcome = JSON.stringify({ status: 503, detail: 'too long' })
-  await insert(1, 'OPEN', 'unknown', null)
-  await insert(2, 'CANCELLED', 'unknown', outcome)
-  await insert(3, 'CANCELLED', 'settled', outcome)
+  await insert(1, 'OPEN', null)
+  await insert(2, 'CANCELLED', JSON.stringify({ status: 503, detail: 'too long' }))
   t.like(await hire(pool).reap(), { checkouts: 1 })
-  t.deepEqual(await ask('select order_id from order_service.checkouts where pruned_at is not null'), [{ order_id: 3 }])
+  t.deepEqual(await ask('select order_id from order_service.checkouts where pruned_at is not null'), [{ order_id: 2 }])
 })
 
 test('a dead letter that waits for a person is kept whole; one that was dealt with loses its bytes after its time, and is still known', async (t) => {
@@ -148,7 +166,7 @@ test('a dead letter that waits for a person is kept whole; one that was dealt wi
   async function died(orderId: number) {
     const message = paymentOf({ orderId, totalCents: 100 }, { provider: 'card', paymentId: `p-${orderId}` })
     const { eventId, attempt } = await till.written(message)
-    await bury(pool, { eventId, attempt: attempt! }, 'cancelled', 'so it was')
+    await createPaymentEvents(pool, hostClock).deadLetter({ eventId, attempt: attempt! }, 'cancelled', 'so it was')
     const letters = await listLetters(pool, { all: true, limit: 100 })
     return { message, eventId, id: letters.find((letter) => letter.eventId === eventId)!.id }
   }

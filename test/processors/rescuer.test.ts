@@ -1,9 +1,14 @@
 /** Checkouts whose job is gone, whose time is over, or whose driver died: what the rescuer makes of them. */
+
+import test, { type ExecutionContext } from 'ava'
 import { Queue } from 'bullmq'
 import { Redis } from 'ioredis'
-import test, { type ExecutionContext } from 'ava'
+import { createCheckouts } from '../../src/db/checkouts.ts'
+import { connectPool } from '../../src/db/pool.ts'
 import { CHECKOUT_QUEUE, checkoutJobId } from '../../src/queues/checkout.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
 import { dayBook, settled } from '../support/books.ts'
+import { hostClock } from '../support/clock.ts'
 import { callShipment, callStock } from '../support/neighbours/caller.ts'
 import { type Customer, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -33,7 +38,7 @@ async function begun(shop: Shop, customer: Customer): Promise<{ orderId: number;
   return { orderId, answer }
 }
 
-/** A checkout for two of five pieces whose job Redis has lost before a worker came. */
+/** A checkout for two of five units whose job Redis has lost before a worker came. */
 async function jobLost(t: ExecutionContext, { budgetMs = 30_000 } = {}) {
   const { shop, queue } = await openWith(t, { roles: ['web'], budgetMs })
   const product = shop.catalog.product({ stock: 5 })
@@ -47,8 +52,8 @@ async function jobLost(t: ExecutionContext, { budgetMs = 30_000 } = {}) {
 }
 
 const stateOf = async (shop: Shop, orderId: number) => {
-  const [row] = await shop.query<{ state: string; attempt: number; reserve_call: string }>(
-    'select state, attempt, reserve_call from order_service.checkouts where order_id = $1',
+  const [row] = await shop.query<{ state: string; attempt: number }>(
+    'select state, attempt from order_service.checkouts where order_id = $1',
     [orderId],
   )
   return row!
@@ -56,7 +61,11 @@ const stateOf = async (shop: Shop, orderId: number) => {
 
 /** As the driver leaves it that asked for everything, and died before it could say so. */
 async function everythingAsked(shop: Shop, product: number, orderId: number): Promise<void> {
-  await shop.query('insert into order_service.products (product_id, drift, predicted_stock) values ($1, 0, 5)', [product])
+  await shop.query(
+    `insert into order_service.products (product_id, expected_stock, call_id, call_verb, call_qty, call_expires_at)
+     select $1, 5, call_id, 'reserve', 2, now() - interval '1 ms' from order_service.checkouts where order_id = $2`,
+    [product, orderId],
+  )
   await callStock(shop.catalogBase, 'reserve', [{ product_id: product, qty: 2 }])
   await callShipment(shop.shippingBase, { order_id: orderId })
 }
@@ -68,7 +77,7 @@ test('a checkout whose job Redis has lost after all was asked is driven on, and 
   await shop.start(worker, { PORT: '0' })
 
   t.is((await answer).status, 200)
-  t.deepEqual(await stateOf(shop, orderId), { state: 'CREATED', attempt: 2, reserve_call: 'settled' })
+  t.deepEqual(await stateOf(shop, orderId), { state: 'CREATED', attempt: 2 })
   t.deepEqual(await dayBook(shop, [product]), { orders: 1, sold: 2, held: 2, misshipped: [] })
 })
 
@@ -123,9 +132,9 @@ test('a checkout that is past its deadline, and that nobody waits for, is cancel
   const { shop, product, orderId, answer } = await jobLost(t)
   // As the process leaves it that reserved, recorded, and died together with the one that waited.
   await callStock(shop.catalogBase, 'reserve', [{ product_id: product, qty: 2 }])
-  await shop.query(`insert into order_service.products (product_id, drift, predicted_stock) values ($1, 0, 5)`, [product])
+  await shop.query(`insert into order_service.products (product_id, expected_stock, held) values ($1, 5, 2)`, [product])
   await shop.query(
-    `update order_service.checkouts set recovery_point = 'reserve-stock', reserve_call = 'settled', deadline_at = now() - interval '1 minute'
+    `update order_service.checkouts set recovery_point = 'reserve-stock', deadline_at = now() - interval '1 minute'
      where order_id = $1`,
     [orderId],
   )
@@ -138,23 +147,17 @@ test('a checkout that is past its deadline, and that nobody waits for, is cancel
   t.deepEqual(await dayBook(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
 })
 
-test('the reserve of a driver that died before it said anything is doubted and cleared up, though its checkout was cancelled meanwhile', async (t) => {
+test('the reserve of a driver that died before it said anything is found and given back, though its checkout was cancelled meanwhile', async (t) => {
   const { shop, product, orderId, answer } = await jobLost(t)
   await everythingAsked(shop, product, orderId)
-  await shop.query(
-    `update order_service.checkouts set state = 'CANCELLED', outcome = '{"status": 503, "detail": "took too long"}', idempotency_key = null,
-       updated_at = now() - interval '1 minute' where order_id = $1`,
-    [orderId],
-  )
+  const pool = await connectPool(shop.dsn, { size: 1, logger: createLogger('silent') })
+  t.teardown(() => pool.end())
+  t.true((await createCheckouts(pool, hostClock).cancel(orderId, { status: 503, detail: 'took too long' })).won)
   t.is((await answer).status, 503)
   t.is(shop.catalog.books(product)?.reserved, 2)
 
   await shop.start(worker, { PORT: '0' })
 
-  await until(
-    () => stateOf(shop, orderId),
-    ({ reserve_call }) => reserve_call === 'settled',
-  )
   await settled(shop)
   t.deepEqual(shop.catalog.books(product), { in_stock: 5, reserved: 0 })
 })

@@ -1,11 +1,12 @@
-import { Redis } from 'ioredis'
 import test from 'ava'
+import { Redis } from 'ioredis'
 import { createPaymentQueue, paymentJobId } from '../../src/queues/payment.ts'
+import { hostClock } from '../support/clock.ts'
 import { until } from '../support/until.ts'
 
 function openQueue(t: { teardown(end: () => Promise<void>): void }, name: string) {
   const redis = new Redis(process.env.REDIS_URL!)
-  const payment = createPaymentQueue(redis, `{payment-queue-${name}-${process.pid}}`)
+  const payment = createPaymentQueue(redis, `{payment-queue-${name}-${process.pid}}`, hostClock)
   t.teardown(async () => {
     await payment.queue.obliterate({ force: true })
     await payment.close()

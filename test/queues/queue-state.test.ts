@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
+import test from 'ava'
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
-import test from 'ava'
+import { createCheckoutQueue } from '../../src/queues/checkout.ts'
 import { oldestWaitingMs } from '../../src/queues/queue-state.ts'
 
 const HOUR_MS = 3_600_000
@@ -16,15 +17,29 @@ test('a queue is as late as its oldest job that never ran: one that waits for it
     await Promise.all([queue.close(), worker.close()])
     connection.disconnect()
   })
-  t.is(await oldestWaitingMs(queue), 0)
+  t.is(await oldestWaitingMs(queue, Date.now()), 0)
 
   await queue.add('ran', {}, { timestamp: Date.now() - HOUR_MS })
-  t.true((await oldestWaitingMs(queue)) >= HOUR_MS)
+  t.true((await oldestWaitingMs(queue, Date.now())) >= HOUR_MS)
   const ran = await worker.getNextJob('token')
   await ran!.moveToWait('token')
-  t.is(await oldestWaitingMs(queue), 0)
+  t.is(await oldestWaitingMs(queue, Date.now()), 0)
 
   await queue.add('fresh', {}, { timestamp: Date.now() - 5000 })
-  const late = await oldestWaitingMs(queue)
+  const late = await oldestWaitingMs(queue, Date.now())
   t.true(late >= 5000 && late < HOUR_MS, `${late} ms`)
+})
+
+test('how late a queue is says the clock that its jobs are stamped with, not the one of the host', async (t) => {
+  const redis = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
+  const database = { wallTime: () => Date.now() + HOUR_MS }
+  const checkout = createCheckoutQueue(redis, `{${randomUUID()}}`, database)
+  t.teardown(async () => {
+    await checkout.queue.obliterate({ force: true })
+    await checkout.close()
+    redis.disconnect()
+  })
+  await checkout.add({ orderId: 1, products: [], lease: null, deadline: 0, replyTo: null })
+  const late = await checkout.oldestWaitingMs()
+  t.true(late >= 0 && late < HOUR_MS / 2, `${late} ms`)
 })

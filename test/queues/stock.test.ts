@@ -1,8 +1,8 @@
-import { Redis } from 'ioredis'
 import test from 'ava'
+import { Redis } from 'ioredis'
 import { createStockQueue, stockJobId } from '../../src/queues/stock.ts'
 
-test('a product that waits for its next look goes on waiting where one only sees to its job, and is looked at now where it is woken', async (t) => {
+test('a product that waits for its next check goes on waiting where its job is only seen to, and is checked now where it is woken', async (t) => {
   const redis = new Redis(process.env.REDIS_URL!)
   const stock = createStockQueue(redis, `{stock-queue-${process.pid}}`)
   t.teardown(async () => {
@@ -11,7 +11,7 @@ test('a product that waits for its next look goes on waiting where one only sees
     redis.disconnect()
   })
   const stateOf = (productId: number) => stock.queue.getJobState(stockJobId(productId))
-  await stock.queue.add('mend', { productId: 1 }, { jobId: stockJobId(1), delay: 60_000 })
+  await stock.queue.add('reconcile', { productId: 1 }, { jobId: stockJobId(1), delay: 60_000 })
 
   await stock.see([1, 2])
   t.deepEqual([await stateOf(1), await stateOf(2)], ['delayed', 'waiting'])

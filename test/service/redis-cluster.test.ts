@@ -64,7 +64,7 @@ test.serial('sign-ins are counted in a cluster', async (t) => {
   t.true((await tries.take('192.0.2.1', 'ada@example.com')) > 0)
 })
 
-test.serial('a node that hands our keys to its replica: the new one is found, and known to have given no leases', async (t) => {
+test.serial('a node that hands our keys to its replica: the new one is found, and every answer is true', async (t) => {
   const id = shop.catalog.product({ stock: 1000 })
   const slow = shop.catalog.fault({ call: 'reserve', productId: id, fault: 'slow', ms: 500 })
   const [first, second] = await customers(2, id)
@@ -77,13 +77,11 @@ test.serial('a node that hands our keys to its replica: the new one is found, an
     (role) => role.startsWith('master'),
   )
   slow.remove()
-  // Both may have met the node that was on its way out: only who is served for certain has a lease of the new one.
+  // Both may have met the node that was on its way out.
   const answers = [await second!.checkout(), await asked, ...(await untilServed(shop, id))]
 
   const sold = bought(answers)
   t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
-  const [marker, at] = await Promise.all([group.ask(group.replica, 'HGET', '{cluster}:leases-given-by', 'run_id'), runIdOf(group.replica)])
-  t.is(marker, at, 'the new node is known as such')
 })
 
 test.serial('the node with our keys is killed under a crowd: its replica takes over, and every answer is true', async (t) => {
@@ -91,7 +89,7 @@ test.serial('the node with our keys is killed under a crowd: its replica takes o
   const crowd = await customers(12, id)
   const slow = shop.catalog.fault({ call: 'reserve', fault: 'slow', ms: 100 })
   const asked = Promise.all(crowd.map((customer) => customer.checkout()))
-  await until(slow.fired, (times) => times > 2)
+  await until(slow.fired, (times) => times > 0)
   await group.replica.kill() // it is the master now
   const answers = await asked
   slow.remove()
@@ -135,7 +133,3 @@ test.serial('a cluster that does not let it in ends the start, and no password i
   t.regex(log, /WRONGPASS/)
   t.false(log.includes('wrong-password'))
 })
-
-async function runIdOf(server: ClusterGroup['ours']): Promise<string> {
-  return /run_id:(\w+)/.exec(String(await group.ask(server, 'INFO', 'server')))![1]!
-}

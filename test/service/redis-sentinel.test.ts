@@ -37,7 +37,7 @@ test.serial('a master that is killed under a crowd: its replica takes over, and 
   const slow = shop.catalog.fault({ call: 'reserve', fault: 'slow', ms: 100 })
 
   const asked = Promise.all(crowd.map((customer) => customer.checkout()))
-  await until(slow.fired, (times) => times > 2)
+  await until(slow.fired, (times) => times > 0)
   await group.master.kill()
   answers.push(...(await asked))
   slow.remove()

@@ -12,7 +12,7 @@ import { until } from './until.ts'
 export const patient = { CHECKOUT_BUDGET_MS: '60000' }
 const turn = pLimit(16)
 
-/** So many orders, each of one piece, or `qty`, of this product. @returns their ids */
+/** So many orders, each of one unit, or `qty`, of this product. @returns their ids */
 export async function placeOrders(shop: Shop, count: number, productId: number, qty = 1): Promise<number[]> {
   const answers = await Promise.all(
     Array.from({ length: count }, () => turn(async () => (await shop.customer().wants({ product_id: productId, qty })).checkout())),
@@ -68,7 +68,7 @@ export async function letters(shop: Pick<Shop, 'query'>, orderId?: number) {
   )
 }
 
-/** Catalog's books of a product once nobody has anything left to mend. */
+/** Catalog's books of a product once nothing is left to reconcile. */
 export async function booksInTheEnd(shop: Pick<Shop, 'query' | 'catalog'>, productId: number) {
   await settled(shop)
   return shop.catalog.books(productId)

@@ -1,10 +1,13 @@
-/** All that can be known of a seed in the end: what customers were told, our rows, and the neighbours' own books. */
+/** All that can be known of a seed in the end: what customers were told, our rows, and the downstream services' own. */
 import { z } from 'zod'
+import { compareCounters, type Miscount } from '../../src/db/inventory-view.ts'
+import { connectPool } from '../../src/db/pool.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from '../support/database.ts'
 import type { Neighbours } from '../support/neighbours/index.ts'
 import { type Landed, readTopic } from '../support/topic.ts'
 import type { Told } from './customers.ts'
-import { products } from './errands.ts'
+import { products as shelf } from './errands.ts'
 import type { Ending } from './fleet.ts'
 
 export interface OrderRow {
@@ -20,9 +23,16 @@ export interface OrderRow {
 export interface Evidence {
   told: readonly Told[]
   orders: readonly OrderRow[]
-  /** Catalog's books, and what they were before the first checkout. */
-  shelf: readonly { productId: number; stockBefore: number; heldBefore: number; inStock: number; reserved: number }[]
-  /** Orders of the commits that Catalog carried out, a call each. */
+  /** Catalog's inventory, what it was before the first checkout, and the units that others brought or (below 0) took since. */
+  shelf: readonly {
+    productId: number
+    stockBefore: number
+    heldBefore: number
+    others: number
+    inStock: number
+    reserved: number
+  }[]
+  /** Orders whose payments were, by our rows, in a commit that Catalog carried out. */
   commits: readonly number[]
   /** Orders of the shipments that Shipping has. */
   shipments: readonly number[]
@@ -36,19 +46,24 @@ export interface Evidence {
   books: { consumed: number; applied: number; duplicate: number; dead: number; waiting: number; passedBy: number }
   /** Payment events that paid, by order. */
   paying: readonly number[]
-  /** Our ledger, of the products that it has met. */
-  ledger: readonly { productId: number; predicted: number }[]
+  /** Our rows of products: what Catalog should say. */
+  rows: readonly { productId: number; inStock: number | null; reserved: number }[]
+  /** Products whose counter is not what their orders and open checkouts add up to. */
+  miscounts: readonly Miscount[]
   /**
-   * Pieces that our ledger took for somebody else's, by product: `followed` is what they changed Catalog's stock by, and so many of them
-   * it lists as undecided, too many and too few.
+   * Units that were taken for somebody else's, by product: `followed` is what they changed Catalog's stock by, and so many of them are
+   * listed as ambiguous, too many and too few.
    */
   follows: readonly { productId: number; followed: number; tooMany: number; tooFew: number }[]
-  /** The rows of these three tables of the ledger, for whoever looks for the cause of a violation. */
-  mendings: readonly unknown[]
-  undecided: readonly unknown[]
-  doubts: readonly unknown[]
-  /** Calls by which Catalog's books were mended. */
-  mendingCalls: number
+  /** Calls that change stock, as Catalog saw them: those that were answered before their time was out. */
+  calls: readonly { call: string; key: string; products: number[]; from: number; to: number }[]
+  /** The rows of these tables, for whoever looks for the cause of a violation. */
+  products: readonly unknown[]
+  reconciliations: readonly unknown[]
+  ambiguities: readonly unknown[]
+  unansweredCalls: readonly unknown[]
+  /** Calls by which Catalog's inventory was put right. */
+  corrections: number
   /** What is open still. */
   open: readonly string[]
   endings: readonly Ending[]
@@ -60,6 +75,8 @@ export interface Gathered {
   messages: number
   open: readonly string[]
   endings: readonly Ending[]
+  /** Units that others brought or (below 0) took, by product. */
+  others: ReadonlyMap<number, number>
 }
 
 const orderRows = z.array(
@@ -77,7 +94,7 @@ export async function gather(
   { dsn, bootstrap, topic, neighbours }: { dsn: string; bootstrap: string; topic: string; neighbours: Neighbours },
   known: Gathered,
 ): Promise<Evidence> {
-  const [orders, books, paying, ledger, follows, mendingCalls, [mendings, undecided, doubts], events] = await Promise.all([
+  const [orders, books, paying, rows, follows, [corrections], events, miscounts] = await Promise.all([
     query(
       dsn,
       `select o.id, o.user_email as email, o.status, o.total_cents::float8 as "totalCents",
@@ -94,47 +111,74 @@ export async function gather(
            + (select count(*)::int from order_service.dead_letters where event_id is null) as dead
        from order_service.bridge_books`,
     ),
-    query<{ id: number }>(dsn, `select order_id as id from order_service.payment_events where result = 'paid'`),
-    query<Evidence['ledger'][number]>(
+    query<{ id: number; callId: number }>(
       dsn,
-      'select product_id as "productId", predicted_stock::int as predicted from order_service.products order by 1',
+      `select order_id as id, call_id::int as "callId" from order_service.payment_events where result = 'paid' or state = 'WAITING'`,
     ),
-    // Nobody else brings stock here: what is followed is a doubt that fitted two stories (docs/stock.md), or was sold before it was taken back.
+    query<Evidence['rows'][number]>(
+      dsn,
+      `select product_id as "productId", (expected_stock + stock_correction)::int as "inStock",
+         (held + foreign_holds + hold_correction)::int as reserved from order_service.products order by 1`,
+    ),
     query<Evidence['follows'][number]>(
       dsn,
       `select product_id as "productId", coalesce(followed, 0)::int as followed,
          coalesce(too_many, 0)::int as "tooMany", coalesce(too_few, 0)::int as "tooFew"
-       from (select product_id, sum(qty) as followed from order_service.mendings where verb = 'follow' group by 1) f
-       full join (select product_id, sum(too_many) as too_many, sum(too_few) as too_few from order_service.undecided group by 1) u
+       from (select product_id, sum(qty) as followed from order_service.reconciliations where verb = 'follow' group by 1) f
+       full join (select product_id, sum(too_many) as too_many, sum(too_few) as too_few from order_service.ambiguities group by 1) u
          using (product_id)
        order by 1`,
     ),
-    query<{ calls: number }>(dsn, `select count(*)::int as calls from order_service.mendings where answer not in ('seen', 'happened')`),
-    Promise.all(['mendings', 'undecided', 'doubts'].map((table) => query(dsn, `select * from order_service.${table} order by id`))),
+    query<{ calls: number }>(
+      dsn,
+      `select count(*)::int as calls from order_service.reconciliations where result not in ('seen', 'happened')`,
+    ),
     readTopic(bootstrap, topic),
+    miscountsOf(dsn),
   ])
-  const commits = neighbours.catalog
-    .journal({ call: 'commit' })
-    .flatMap(({ applied, idempotencyKey }) =>
-      applied && idempotencyKey?.startsWith('order:') ? [Number(idempotencyKey.split(':')[1])] : [],
-    )
+  const [products, reconciliations, ambiguities, unansweredCalls] = await Promise.all(
+    ['products', 'reconciliations', 'ambiguities', 'unanswered_calls'].map((table) =>
+      query(dsn, `select * from order_service.${table} order by 1`),
+    ),
+  )
+  const journal = neighbours.catalog.journal()
+  const applied = new Set(
+    journal.flatMap(({ call, applied: did, idempotencyKey }) => (call === 'commit' && did ? [callIdOf(idempotencyKey)] : [])),
+  )
   return {
     ...known,
     orders: orderRows.parse(orders),
-    shelf: products.map(({ id, stock, leaked }) => {
+    shelf: shelf.map(({ id, stock, leaked }) => {
       const { in_stock: inStock, reserved } = neighbours.catalog.books(id)!
-      return { productId: id, stockBefore: stock, heldBefore: leaked, inStock, reserved }
+      return { productId: id, stockBefore: stock, heldBefore: leaked, others: known.others.get(id) ?? 0, inStock, reserved }
     }),
-    commits,
+    commits: paying.filter(({ callId }) => applied.has(callId)).map(({ id }) => id),
     shipments: neighbours.shipping.shipments().map((one) => one.order_id),
     events,
     books: books[0]!,
     paying: paying.map(({ id }) => id),
-    ledger,
+    rows,
+    miscounts,
     follows,
-    mendingCalls: mendingCalls[0]!.calls,
-    mendings: mendings!,
-    undecided: undecided!,
-    doubts: doubts!,
+    calls: journal.flatMap(({ call, answer, at, ms, items, idempotencyKey }) =>
+      call !== 'look' && answer === 200 && ms < CALL_TIMEOUT_MS
+        ? [{ call, key: idempotencyKey ?? '', products: items.map((item) => item.product_id), from: at, to: at + ms }]
+        : [],
+    ),
+    corrections: corrections!.calls,
+    products: products!,
+    reconciliations: reconciliations!,
+    ambiguities: ambiguities!,
+    unansweredCalls: unansweredCalls!,
   }
+}
+
+/** As the campaign is configured. */
+const CALL_TIMEOUT_MS = 1000
+
+const callIdOf = (key = '') => Number(key.split(':')[1])
+
+async function miscountsOf(dsn: string): Promise<Miscount[]> {
+  const pool = await connectPool(dsn, { size: 1, logger: createLogger('silent') })
+  return compareCounters(pool, { repair: false }).finally(() => pool.end())
 }

@@ -1,6 +1,7 @@
 /** The service's processes, two of each, under a supervisor as in production: what ends is started again, whatever ended it. */
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { pathToFileURL } from 'node:url'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from '../support/services/ports.ts'
@@ -42,6 +43,8 @@ export interface Fleet {
   stop(name: string, lastsMs: number): Promise<void>
   /** SIGTERM, once it runs. Resolves when it has ended. */
   deploy(name: string): Promise<void>
+  /** SIGKILL, once it runs; from then on the process of this name has a clock that is off by so much. */
+  shiftClock(name: string, ms: number): Promise<void>
   /** The id of the process that runs under this name now. */
   pid(name: string): number
   /** Whether a process of this name has ever logged this message. */
@@ -61,6 +64,7 @@ export interface Fleet {
 /** As a supervisor waits before it starts again what has ended. */
 const START_AGAIN_MS = 200
 const GRACE_MS = 25_000
+const wrongClock = pathToFileURL(`${import.meta.dirname}/wrong-clock.ts`).href
 
 export async function startFleet({ env, log, members: wanted = twoOfEach, nodeArgs = [] }: FleetOptions): Promise<Fleet> {
   mkdirSync(dirname(log), { recursive: true })
@@ -86,6 +90,7 @@ export async function startFleet({ env, log, members: wanted = twoOfEach, nodeAr
     kill: (name) => find(name).kill(),
     stop: (name, lastsMs) => find(name).stop(lastsMs),
     deploy: (name) => find(name).deploy(),
+    shiftClock: (name, ms) => find(name).shiftClock(ms),
     pid: (name) => find(name).pid(),
     said: (name, message) => find(name).said.has(message),
     note: (line) => void logFile.write(`${line}\n`),
@@ -111,12 +116,13 @@ interface Watched {
 }
 
 function watch({ name, roles, port, env, nodeArgs, logFile, endings, faults }: Watched) {
-  const job = {
-    command: [process.execPath, ...nodeArgs, 'src/main.ts', ...roles],
+  let clockArgs: string[] = []
+  const job = () => ({
+    command: [process.execPath, ...clockArgs, ...nodeArgs, 'src/main.ts', ...roles],
     directory: checkout,
     env: { ...env, PORT: String(port), METRICS_PORT: String(port), LOG_LEVEL: 'info' },
     graceMs: GRACE_MS,
-  }
+  })
   let running: Started | undefined
   let hasStarted = false
   const said = new Set<string>()
@@ -129,7 +135,7 @@ function watch({ name, roles, port, env, nodeArgs, logFile, endings, faults }: W
     while (!ending.signal.aborted) {
       hasStarted = false
       struck = 'no'
-      const now = await start(job, 'pipe')
+      const now = await start(job(), 'pipe')
       running = now
       if (ending.signal.aborted) void now.end()
       createInterface({ input: now.stdout! }).on('line', (line) => {
@@ -166,16 +172,22 @@ function watch({ name, roles, port, env, nodeArgs, logFile, endings, faults }: W
     }
   }
 
+  async function kill(): Promise<void> {
+    await here()
+    struck = 'killed'
+    signal('SIGKILL')
+  }
+
   return {
     name,
     url: `http://127.0.0.1:${port}`,
     hasStarted: () => hasStarted,
     said,
     pid: () => running?.pid ?? 0,
-    async kill() {
-      await here()
-      struck = 'killed'
-      signal('SIGKILL')
+    kill,
+    shiftClock(ms: number) {
+      clockArgs = ['--import', `${wrongClock}?${ms}`]
+      return kill()
     },
     async stop(lastsMs: number) {
       const stopped = await here()

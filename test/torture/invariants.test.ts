@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { Answer, Told } from './customers.ts'
 import type { Errand } from './errands.ts'
 import type { Evidence } from './evidence.ts'
-import { piecesOff, tooManyOff, violationsOf } from './invariants.ts'
+import { unitsOff, tooManyOff, violationsOf } from './invariants.ts'
 
 const answer = (status: number, changes: Partial<Answer> = {}): Answer => ({
   status,
@@ -34,7 +34,7 @@ const event = (orderId: number, type: string, id = `${type}-${orderId}`) => ({
   event: { event_id: id, sequence: 1, order_id: orderId, type },
 })
 
-/** Ada's order 11 of two pieces is PAID, Bob's 12 of one piece is not, and Eve got nothing. */
+/** Ada's order 11 of two units is PAID, Bob's 12 of one piece is not, and Eve got nothing. */
 function evening(): Evidence {
   return {
     told: [
@@ -46,7 +46,7 @@ function evening(): Evidence {
       { id: 11, email: 'ada@example.com', status: 'PAID', totalCents: 2000, createdAt: 2000, items: [{ productId: 1, qty: 2 }] },
       { id: 12, email: 'bob@example.com', status: 'CREATED', totalCents: 1000, createdAt: 2000, items: [{ productId: 1, qty: 1 }] },
     ],
-    shelf: [{ productId: 1, stockBefore: 10, heldBefore: 3, inStock: 8, reserved: 4 }],
+    shelf: [{ productId: 1, stockBefore: 10, heldBefore: 3, others: 0, inStock: 8, reserved: 4 }],
     commits: [11],
     shipments: [11, 12, 13],
     events: [event(11, 'order.created'), event(12, 'order.created'), event(11, 'order.created'), event(11, 'order.paid')],
@@ -54,12 +54,15 @@ function evening(): Evidence {
     messages: 4,
     books: { consumed: 5, applied: 1, duplicate: 1, dead: 2, waiting: 0, passedBy: 1 },
     paying: [11],
-    ledger: [{ productId: 1, predicted: 8 }],
+    rows: [{ productId: 1, inStock: 8, reserved: 4 }],
+    miscounts: [],
     follows: [],
-    mendingCalls: 0,
-    mendings: [],
-    undecided: [],
-    doubts: [],
+    calls: [],
+    products: [],
+    reconciliations: [],
+    ambiguities: [],
+    unansweredCalls: [],
+    corrections: 0,
     open: [],
     endings: [{ process: 'web-1', code: 0, ms: 2000 }],
   }
@@ -125,37 +128,66 @@ test('an answer, long ago, that the end does not bear out', (t) => {
   )
 })
 
-test('holds at Catalog that are not our orders’', (t) =>
-  finds(t, (books) => ({ shelf: [{ ...books.shelf[0]!, reserved: 5 }] }), 'stock: product 1: Catalog holds 5, our orders 4'))
+test('holds at Catalog that are not our orders’, or not what our row says', (t) =>
+  finds(
+    t,
+    (books) => ({ shelf: [{ ...books.shelf[0]!, reserved: 5 }] }),
+    'stock: product 1: Catalog holds 5, our orders 4',
+    'stock: product 1: Catalog holds 5, our row 4',
+  ))
 
-test('stock that is not what was paid, unless the ledger lists it', (t) => {
+test('stock that is not what was paid, unless it is listed', (t) => {
   const shelf = (books: Evidence) => [{ ...books.shelf[0]!, inStock: 7 }]
   finds(
     t,
     (books) => ({ shelf: shelf(books) }),
-    'stock: product 1: Catalog has 7, our ledger 8',
-    "stock: product 1: Catalog's stock is off by -1, and our ledger followed 0",
-    "stock: product 1: Catalog's stock is off by -1; listed as undecided: 0 too many, 0 too few",
+    'stock: product 1: Catalog has 7, our row 8',
+    "stock: product 1: Catalog's stock is off by -1, others brought 0, and our row followed 0",
+    "stock: product 1: Catalog's stock is off by -1; listed as ambiguous: 0 too many, 0 too few",
   )
-  const ledger = [{ productId: 1, predicted: 7 }]
+  const rows = [{ productId: 1, inStock: 7, reserved: 4 }]
   const follow = { productId: 1, followed: -1, tooMany: 0, tooFew: 1 }
-  finds(t, (books) => ({ shelf: shelf(books), ledger, follows: [follow] }))
+  finds(t, (books) => ({ shelf: shelf(books), rows, follows: [follow] }))
   finds(
     t,
-    (books) => ({ shelf: shelf(books), ledger, follows: [{ ...follow, tooMany: 1, tooFew: 0 }] }),
-    "stock: product 1: Catalog's stock is off by -1; listed as undecided: 1 too many, 0 too few",
+    (books) => ({ shelf: shelf(books), rows, follows: [{ ...follow, tooMany: 1, tooFew: 0 }] }),
+    "stock: product 1: Catalog's stock is off by -1; listed as ambiguous: 1 too many, 0 too few",
   )
   finds(
     t,
-    (books) => ({ shelf: shelf(books), ledger, follows: [{ ...follow, followed: -2, tooFew: 2 }] }),
-    "stock: product 1: Catalog's stock is off by -1, and our ledger followed -2",
+    (books) => ({ shelf: shelf(books), rows, follows: [{ ...follow, followed: -2, tooFew: 2 }] }),
+    "stock: product 1: Catalog's stock is off by -1, others brought 0, and our row followed -2",
   )
-  t.deepEqual(piecesOff({ orders: evening().orders, shelf: shelf(evening()) }), [{ productId: 1, pieces: -1 }])
+  t.deepEqual(unitsOff({ orders: evening().orders, shelf: shelf(evening()) }), [{ productId: 1, units: -1 }])
 })
 
-test('one piece in a thousand may be wrong, two may not', (t) => {
-  t.deepEqual(tooManyOff(1, 1000), [])
-  t.deepEqual(tooManyOff(2, 1000), ["2 of 1000 pieces are wrong in Catalog's stock"])
+test('stock that others took away is theirs, where our row followed it', (t) => {
+  const shelf = (books: Evidence) => [{ ...books.shelf[0]!, others: -1, inStock: 7 }]
+  const rows = [{ productId: 1, inStock: 7, reserved: 4 }]
+  finds(t, (books) => ({ shelf: shelf(books), rows, follows: [{ productId: 1, followed: -1, tooMany: 0, tooFew: 0 }] }))
+  finds(
+    t,
+    (books) => ({ shelf: [{ ...books.shelf[0]!, others: -1 }] }),
+    "stock: product 1: Catalog's stock is off by 1; listed as ambiguous: 0 too many, 0 too few",
+  )
+})
+
+test('a counter that is not the sum of its orders', (t) =>
+  finds(
+    t,
+    () => ({ miscounts: [{ productId: 1, counted: 3, held: 4 }] }),
+    'counters: product 1: counted 3, orders and open checkouts add up to 4',
+  ))
+
+test('two calls of ours at once on a product, and none on different ones', (t) => {
+  const call = (key: string, products: number[], from: number) => ({ call: 'reserve', key, products, from, to: from + 3 })
+  finds(t, () => ({ calls: [call('a', [1, 2], 10), call('b', [3], 11), call('c', [2], 14)] }))
+  finds(t, () => ({ calls: [call('b', [2], 11), call('a', [1, 2], 10)] }), 'overlaps: product 2: reserve a and reserve b overlapped')
+})
+
+test('one unit in ten thousand may be wrong, two may not', (t) => {
+  t.deepEqual(tooManyOff(1, 10_000), [])
+  t.deepEqual(tooManyOff(2, 10_000), ["2 of 10000 units are wrong in Catalog's stock"])
 })
 
 test('an order without a shipment, or with two, and a second draft', (t) => {

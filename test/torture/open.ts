@@ -8,13 +8,14 @@ import { kafkaAt } from '../support/topic.ts'
 
 const OPEN_ROWS = `
   select 'checkout ' || order_id as what from order_service.checkouts where state = 'OPEN'
-  union all select 'unsettled call of checkout ' || order_id from order_service.checkouts where state = 'CANCELLED' and reserve_call = 'unknown'
   union all select 'event ' || id from order_service.outbox where sent_at is null
   union all select 'payment event ' || id from order_service.payment_events where state = 'WAITING'
   union all select 'unpublished dead letter ' || id from order_service.dead_letters where published_at is null
-  union all select 'product ' || product_id || ' in doubt' from order_service.products p
-    where extra_hold <> 0 or extra_stock <> 0 or unsellable
-      or exists (select from order_service.doubts d where d.product_id = p.product_id and looked_at is null)`
+  union all select 'product ' || product_id || case when call_id is not null then ' in call ' || call_id || ' (' || call_verb || ')' else ' to be corrected' end
+    from order_service.products
+    where hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null or call_verb <> 'check'
+  union all select 'call ' || call_id || ' (' || verb || ') on product ' || product_id from order_service.unanswered_calls where found is null
+  union all select 'change of product ' || product_id from order_service.product_changes`
 
 export interface OpenOptions {
   dsn: string

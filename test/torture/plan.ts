@@ -19,10 +19,16 @@ export const kinds = [
   'slow',
   'drop',
   'late',
+  'lock-row',
+  'wrong-clock',
+  'others',
 ] as const
 export type Kind = (typeof kinds)[number]
 
 const catalogCalls = [undefined, 'reserve', 'reserve', 'commit', 'commit', 'restock', 'look'] as const
+/** Rows that a person may have in a transaction. */
+export const lockable = ['products', 'checkouts', 'orders', 'payment_events'] as const
+
 const shippingCalls = [undefined, 'create', 'create', 'list'] as const
 
 type NeighbourFault = {
@@ -49,13 +55,19 @@ type NeighbourFault = {
  * - `postgres-cut`: every session of the service is ended by the server
  * - `flush`: FLUSHALL
  * - `refuse`: the neighbour listens no more for `lastsMs`
- * - the others: see `test/support/neighbours/faults.ts`
+ * - `lock-row`: a session of its own has a row of this table, one that is in use, for `lastsMs`
+ * - `wrong-clock`: the process is killed, and runs from then on with a clock that is off by `ms`
+ * - `others`: others bring units of products to Catalog, or (below 0) take them, `times` times
+ * - the rest: see `test/support/neighbours/faults.ts`
  */
 export type Strike = { atMs: number } & (
   | { kind: 'kill' | 'deploy'; process: ProcessName }
   | { kind: 'stop'; process: ProcessName; lastsMs: number }
   | { kind: 'postgres-restart' | 'redis-restart' | 'kafka-restart'; crash: boolean }
   | { kind: 'postgres-cut' | 'flush' }
+  | { kind: 'lock-row'; table: (typeof lockable)[number]; lastsMs: number }
+  | { kind: 'wrong-clock'; process: ProcessName; ms: number }
+  | { kind: 'others'; units: number; times: number; lastsMs: number }
   | { kind: 'refuse'; neighbour: 'catalog' | 'shipping'; lastsMs: number }
   | NeighbourFault
 )
@@ -79,7 +91,14 @@ export const fullCounts: Counts = {
   slow: 4,
   drop: 5,
   late: 5,
+  'lock-row': 4,
+  'wrong-clock': 3,
+  others: 3,
 }
+
+/** As long as somebody who was called away. */
+const ROW_LOCK_MS = 10_000
+const WRONG_CLOCK_MS = 20_000
 
 /** A call may act so late at the most. */
 export const MOST_LATE_MS = 6000
@@ -112,13 +131,20 @@ function strikeOf(kind: Kind, atMs: number, chance: Chance): Strike {
     case 'postgres-cut':
     case 'flush':
       return { atMs, kind }
+    case 'lock-row':
+      return { atMs, kind, table: chance.oneOf(lockable), lastsMs: ROW_LOCK_MS }
+    case 'wrong-clock':
+      return { atMs, kind, process: chance.oneOf(processNames), ms: chance.oneOf([-WRONG_CLOCK_MS, WRONG_CLOCK_MS]) }
+    case 'others':
+      return { atMs, kind, units: chance.oneOf([-3, -2, -1, -1, 2]), times: chance.between(2, 6), lastsMs: chance.between(1000, 4000) }
     case 'refuse':
       return { atMs, kind, neighbour: chance.oneOf(['catalog', 'shipping']), lastsMs: chance.between(200, 1500) }
     default: {
       const terms = {
-        everyNth: chance.between(1, 3),
-        times: chance.between(2, 6),
-        lastsMs: chance.between(2000, 6000),
+        // Whoever waits for a product travels in one call: there are fewer calls than checkouts.
+        everyNth: chance.between(1, 2),
+        times: chance.between(3, 8),
+        lastsMs: chance.between(3000, 8000),
         ms: kind === 'late' ? chance.between(500, MOST_LATE_MS) : chance.between(200, 2500),
         actFirst: chance.next() < 0.5,
       }

@@ -3,9 +3,9 @@
 export type Protection =
   | 'nothing'
   | 'rescuer'
-  | 'mending'
+  | 'reconciliation'
   | 'lease'
-  | 'epoch'
+  | 'fencing'
   | 'offsets-last'
   | 'conditional-completion'
   | 'outbox-in-the-transaction'
@@ -21,43 +21,47 @@ interface Replacement {
 /** Not a protection: a relay that waits for its broker for a second only, so that a test need not wait for 15 s. */
 const impatientRelay: Replacement = { file: 'kafka/client.ts', code: 'requestTimeoutMs = 5000', instead: 'requestTimeoutMs = 300' }
 
-/** Nor this: a statement that a test holds back waits for longer than others lock rows. */
-const patientStatements: Replacement = { file: 'db/pool.ts', code: 'const LOCK_MS = 3000', instead: 'const LOCK_MS = 60_000' }
-
 export const protections: Record<Protection, readonly Replacement[]> = {
-  nothing: [impatientRelay, patientStatements],
+  nothing: [impatientRelay],
 
   rescuer: [
     {
       file: 'processors/rescuer.ts',
-      code: 'for (const look of [endOverdue, driveOn, writeDownCalls, driveOnPayments])',
+      code: 'for (const look of [endOverdue, driveOn, driveOnPayments])',
       instead: 'for (const look of [] as (typeof endOverdue)[])',
     },
   ],
 
-  mending: [
+  reconciliation: [
     {
-      file: 'stock/mending.ts',
-      code: 'const next = nextCall(books, ',
-      instead: 'const next = nextCall({ ...books, extraHold: 0, extraStock: 0 }, ',
+      file: 'stock/explain.ts',
+      code: '  const { holdCorrection, stockCorrection } = row\n',
+      instead: '  const [holdCorrection, stockCorrection] = [0, 0]\n  if (row) return undefined\n',
     },
   ],
 
+  // A product is taken, though somebody else's call is under way.
   lease: [
     {
-      file: 'stock/leases.ts',
-      code: 'take: (wish) =>',
-      instead: `take: async () => ({
-        expired: [], expiredOnRecord() {}, waited: false, wanted: () => false, keep: async () => true, letGo() {}, runOut() {},
-      }),
-      takeOne: (wish: Wish) =>`,
+      file: 'db/stock-calls.ts',
+      code: `select product_id, call_id, call_verb, call_qty, call_expires_at < clock_timestamp() as is_expired, expected_stock
+      from order_service.products
+      where product_id = any(\${productIds}) and (call_id is null or call_expires_at < clock_timestamp() or call_id = any(\${int8s(holds)}))`,
+      instead: `select product_id, null::bigint as call_id, call_verb, call_qty, true as is_expired, expected_stock
+      from order_service.products
+      where product_id = any(\${productIds}) and (true or call_id = any(\${int8s(holds)}))`,
     },
+    { file: 'db/intents.ts', code: 'call_id is null and expected_stock is not null', instead: 'expected_stock is not null' },
   ],
 
-  epoch: [
-    patientStatements,
-    { file: 'db/checkout-statements.ts', code: 'where s.epoch is distinct from h.epoch', instead: 'where false' },
-    { file: 'db/checkout-statements.ts', code: ' and s.epoch = w.epoch, false)', instead: ', false)' },
+  // A hold counts along with its order, though its product has another call by now, which found it and put it on record.
+  fencing: [
+    { file: 'db/checkout-statements.ts', code: 'where s.call_id is distinct from h.call_id', instead: 'where false' },
+    {
+      file: 'db/checkout-statements.ts',
+      code: 'where p.product_id = h.product_id and p.call_id = h.call_id',
+      instead: 'where p.product_id = h.product_id',
+    },
   ],
 
   'offsets-last': [
@@ -91,13 +95,13 @@ export const protections: Record<Protection, readonly Replacement[]> = {
     },
     {
       file: 'db/checkout-statements.ts',
-      code: '  const won = inOrder(batch, rows, (row) => row)\n',
+      code: '  const found = inOrder(batch, rows, (row) => row)\n',
       instead: `  await new Promise((resolve) => setTimeout(resolve, 1000))
   await pool.query(sql.unsafe\`
     insert into order_service.outbox (event_id, order_id, type, payload)
     select id, order_id, 'order.created', jsonb_build_object('type', 'order.created', 'order_id', order_id, 'event_id', id)
     from (select gen_random_uuid() as id, o.id as order_id from public.orders o where o.id = any(\${idsOf(batch)})) e\`)
-  const won = inOrder(batch, rows, (row) => row)
+  const found = inOrder(batch, rows, (row) => row)
 `,
     },
   ],

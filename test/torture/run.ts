@@ -66,14 +66,14 @@ function answersOf({ evidence }: Result): Record<string, number> {
 }
 
 function sayResult(result: Result): void {
-  const { seed, struck, orders, pieces, drafts, piecesOff, faults, violations, finishedMs, exactMs, lastOpen, evidence } = result
+  const { seed, struck, orders, units, drafts, unitsOff, faults, violations, finishedMs, exactMs, lastOpen, evidence } = result
   const strikes = kinds.map((kind) => `${kind} ${struck[kind] ?? 0}`).join(', ')
-  say(`seed ${seed}: ${orders} orders of ${pieces} pieces; ${strikes}`)
+  say(`seed ${seed}: ${orders} orders of ${units} units; ${strikes}`)
   const answers = Object.entries(answersOf(result)).map(([status, count]) => `${status} ${count}`)
-  say(`  answers: ${answers.join(', ')}; ${evidence.mendingCalls} mending calls`)
-  say(`  finished ${seconds(finishedMs)} s after the last strike (${lastOpen || 'at once'}), books exact after ${seconds(exactMs)} s`)
+  say(`  answers: ${answers.join(', ')}; ${evidence.corrections} corrections`)
+  say(`  finished ${seconds(finishedMs)} s after the last strike (${lastOpen || 'at once'}), inventory exact after ${seconds(exactMs)} s`)
   if (drafts.length > 0) say(`  drafts at Shipping of checkouts that became no order: ${drafts.join(', ')}`)
-  for (const { productId, pieces: off } of piecesOff) say(`  Catalog's stock of product ${productId} is off by ${off}`)
+  for (const { productId, units: off } of unitsOff) say(`  Catalog's stock of product ${productId} is off by ${off}`)
   if (faults.length > 0) say(`  ended by themselves: ${faults.join(', ')}`)
   for (const violation of violations) say(`  VIOLATION ${violation}`)
   if (violations.length === 0) return
@@ -85,15 +85,15 @@ function sayResult(result: Result): void {
 /** The last lines: a table as it stands in docs/reliability.md. */
 function sayAll(results: readonly Result[]): void {
   const sum = (of: (result: Result) => number) => results.reduce((all, result) => all + of(result), 0)
-  const off = sum(({ piecesOff }) => piecesOff.reduce((all, { pieces }) => all + Math.abs(pieces), 0))
-  const pieces = sum((result) => result.pieces)
-  const tooMany = tooManyOff(off, pieces)
+  const off = sum(({ unitsOff }) => unitsOff.reduce((all, { units }) => all + Math.abs(units), 0))
+  const units = sum((result) => result.units)
+  const tooMany = tooManyOff(off, units)
   const violations = sum((result) => result.violations.length) + tooMany.length
   for (const line of tooMany) say(`VIOLATION ${line}`)
   say('')
   say('| | |\n| --- | --- |')
   say(`| seeds | ${results[0]?.seed} to ${results.at(-1)?.seed}, ${checkouts} checkouts each |`)
-  say(`| orders | ${sum(({ orders }) => orders)}, of ${pieces} pieces |`)
+  say(`| orders | ${sum(({ orders }) => orders)}, of ${units} units |`)
   say(`| payments | ${sum(({ evidence }) => evidence.paying.length)} orders PAID |`)
   const answers = results.map(answersOf)
   for (const what of ['200', '503', '503 unknown', 'none']) {
@@ -102,10 +102,10 @@ function sayAll(results: readonly Result[]): void {
   for (const kind of kinds) say(`| \`${kind}\` | ${sum(({ struck }) => struck[kind] ?? 0)} |`)
   say(`| ended by themselves | ${sum(({ faults }) => faults.length)} |`)
   say(`| drafts of checkouts that became no order | ${sum(({ drafts }) => drafts.length)} |`)
-  say(`| mending calls | ${sum(({ evidence }) => evidence.mendingCalls)} |`)
-  say(`| pieces that Catalog has too many or too few | ${off} |`)
+  say(`| corrections | ${sum(({ evidence }) => evidence.corrections)} |`)
+  say(`| units that Catalog has too many or too few | ${off} |`)
   say(`| nothing open after the last strike | at most ${seconds(Math.max(...results.map(({ finishedMs }) => finishedMs)))} s |`)
-  say(`| books exact after the last strike | at most ${seconds(Math.max(...results.map(({ exactMs }) => exactMs)))} s |`)
+  say(`| inventory exact after the last strike | at most ${seconds(Math.max(...results.map(({ exactMs }) => exactMs)))} s |`)
   say(`| **violations** | **${violations}** |`)
   process.exitCode = violations === 0 ? 0 : 1
 }

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createDatabase, query } from '../support/database.ts'
-import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import { type Neighbours, type NeighboursOptions, startNeighbours } from '../support/neighbours/index.ts'
 import type { Servers } from '../support/services/index.ts'
 import { checkout } from '../support/services/state.ts'
 import { makeTopic } from '../support/topic.ts'
@@ -10,7 +10,7 @@ import { type Told, runErrands } from './customers.ts'
 import { type Errand, products } from './errands.ts'
 import { type Evidence, gather } from './evidence.ts'
 import { type Members, startFleet } from './fleet.ts'
-import { piecesOf, piecesOff, violationsOf } from './invariants.ts'
+import { unitsOf, unitsOff, violationsOf } from './invariants.ts'
 import { createOpen } from './open.ts'
 import { openPayers } from './payers.ts'
 import type { Battlefield, Struck } from './strikes.ts'
@@ -26,10 +26,12 @@ export interface SeedOptions {
   members?: Members
   /** Of `order.events`. */
   partitions?: number
-  /** A call may act so late at the most, in ms: until then the books may still change. */
+  /** A call may act so late at the most, in ms: until then Catalog's inventory may still change. */
   latestMs?: number
   /** Arguments for Node itself. */
   nodeArgs?: readonly string[]
+  /** How Catalog and Shipping are. */
+  neighbours?: NeighboursOptions
 }
 
 export interface Field extends Battlefield {
@@ -37,6 +39,8 @@ export interface Field extends Battlefield {
   prefix: string
   /** Messages on the payment topic, and how many of them the bridge has not committed yet. */
   payments(): Promise<{ there: number; unread: number }>
+  /** Others bring units of a product, or (below 0) take them. @returns false where a call is writing its row, or there are too few */
+  change(productId: number, units: number): boolean
   /** Further customers. */
   shop(errands: readonly Errand[]): Promise<Told[]>
 }
@@ -47,9 +51,9 @@ export interface Result {
   evidence: Evidence
   violations: string[]
   orders: number
-  pieces: number
-  /** By which Catalog's stock is wrong, with our ledger's knowledge or without. */
-  piecesOff: { productId: number; pieces: number }[]
+  units: number
+  /** By which Catalog's stock is wrong, listed as ambiguous or not. */
+  unitsOff: { productId: number; units: number }[]
   /** Shipments of checkouts that became no order. */
   drafts: number[]
   /** Ends of processes that nobody asked for. */
@@ -70,7 +74,7 @@ const env = {
   MIGRATE: 'false',
 }
 const CUSTOMER_TIMEOUT_MS = 6500
-/** The bars: everything open is finished within a minute, and Catalog's books are exact within two. */
+/** The bars: everything open is finished within a minute, and Catalog's inventory is exact within two. */
 const FINISHED_WITHIN_MS = 60_000
 const EXACT_WITHIN_MS = 120_000
 
@@ -82,7 +86,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   await using toClose = new AsyncDisposableStack()
   const database = await createDatabase()
   toClose.defer(database.drop)
-  const neighbours = await startNeighbours({ seed })
+  const neighbours = await startNeighbours({ seed, ...options.neighbours })
   toClose.defer(neighbours.stop)
   for (const { id, stock, leaked } of products) neighbours.catalog.product({ id, stock, reserved: leaked })
   const mark = `${seed}-${Date.now().toString(36)}`
@@ -96,6 +100,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   await makeTopic(bootstrap, names.topic, { partitions })
   const payers = await openPayers(bootstrap, names.paymentTopic)
   toClose.defer(payers.close)
+  const others = new Map<number, number>()
   const watch = createOpen({ dsn: database.dsn, redisUrl: servers.redis.url, bootstrap, ...names })
   toClose.defer(watch.close)
   const fleet = await startFleet({
@@ -136,6 +141,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
       dsn: database.dsn,
       prefix: names.prefix,
       payments: watch.messages,
+      change,
       shop,
     })
     const shopping = shop(errands)
@@ -156,9 +162,9 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
       open = await watch.open()
     }
     const finishedMs = performance.now() - calmAt
-    // A call that is to act late may still act, and is found by the mender's next look.
+    // A call that is to act late may still act, and is found by the reconciler's next check.
     await sleep(Math.max(0, Math.min(left(), latestMs + 200 - finishedMs)))
-    while ((await wrongBooks()) > 0 && left() > 0) await sleep(300)
+    while ((await wrongInventory()) > 0 && left() > 0) await sleep(300)
     const exactMs = performance.now() - calmAt
     if (open.length === 0) open = await watch.open()
     const { there } = await watch.messages()
@@ -166,17 +172,23 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     return judge(all, { struck, open, messages: there, finishedMs, exactMs, lastOpen })
   }
 
-  /** Products whose holds at Catalog are not those of our orders, or whose stock is not what the ledger says. */
-  async function wrongBooks(): Promise<number> {
-    const rows = await query<{ id: number; held: number; predicted: number }>(
+  function change(productId: number, units: number): boolean {
+    const { in_stock: inStock, reserved } = neighbours.catalog.books(productId)!
+    if (inStock - reserved + units < 0 || !neighbours.catalog.isIdle(productId)) return false
+    neighbours.catalog.setInventory(productId, { in_stock: inStock + units, reserved })
+    others.set(productId, (others.get(productId) ?? 0) + units)
+    return true
+  }
+
+  /** Products of which Catalog does not say what our rows say. */
+  async function wrongInventory(): Promise<number> {
+    const rows = await query<{ id: number; held: number; expected: number | null }>(
       database.dsn,
-      `select p.product_id as id, p.predicted_stock::int as predicted, p.drift + coalesce((select sum(i.qty) from public.order_items i
-         join public.orders o on o.id = i.order_id where i.product_id = p.product_id and o.status = 'CREATED'), 0)::int as held
-       from order_service.products p`,
+      `select product_id as id, expected_stock::int as expected, (held + foreign_holds)::int as held from order_service.products`,
     )
-    return rows.filter(({ id, held, predicted }) => {
+    return rows.filter(({ id, held, expected }) => {
       const { in_stock: inStock, reserved } = neighbours.catalog.books(id)!
-      return reserved !== held || inStock !== predicted
+      return expected !== null && (reserved !== held || inStock !== expected)
     }).length
   }
 
@@ -184,7 +196,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     told: readonly Told[],
     { open, messages, ...course }: Pick<Result, 'struck' | 'finishedMs' | 'exactMs' | 'lastOpen'> & { open: string[]; messages: number },
   ): Promise<Result> {
-    const known = { told, paid: payers.paid, messages, open, endings: fleet.endings }
+    const known = { told, paid: payers.paid, messages, open, endings: fleet.endings, others }
     const evidence = await gather({ dsn: database.dsn, bootstrap, topic: names.topic, neighbours }, known)
     const violations = violationsOf(evidence)
     if (course.finishedMs > FINISHED_WITHIN_MS)
@@ -196,8 +208,8 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
       evidence,
       violations,
       orders: evidence.orders.length,
-      pieces: piecesOf(evidence.orders),
-      piecesOff: piecesOff(evidence),
+      units: unitsOf(evidence.orders),
+      unitsOff: unitsOff(evidence),
       drafts: evidence.shipments.filter((id) => !orders.has(id)),
       faults: fleet.faults,
     }

@@ -1,20 +1,23 @@
 /** Carries out what the plan has: each strike under a watch that puts right in time what it did. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
+import { Client } from 'pg'
 import { query } from '../support/database.ts'
 import type { Neighbours } from '../support/neighbours/index.ts'
 import type { Servers } from '../support/services/index.ts'
 import type { Fleet } from './fleet.ts'
-import { type Kind, type Strike, tell } from './plan.ts'
+import { type Kind, type lockable, type Strike, tell } from './plan.ts'
 
 export interface Battlefield extends Servers {
   fleet: Fleet
   neighbours: Neighbours
   /** Of the service's database. */
   dsn: string
+  /** Others bring units of a product, or (below 0) take them. @returns false where it cannot be done right now */
+  change(productId: number, units: number): boolean
 }
 
-/** How often each kind struck: with neighbours, the calls that were struck. */
+/** How often each kind struck: with downstream services, the calls that were struck. */
 export type Struck = Partial<Record<Kind, number>>
 
 /** Resolves when every strike of the plan is over and put right. */
@@ -74,6 +77,13 @@ export async function carryOut(plan: readonly Strike[], field: Battlefield): Pro
           client.disconnect()
           count('flush')
         })
+      case 'lock-row':
+        return lockRow(dsn, strike.table, { lastsMs: strike.lastsMs, locked: () => count('lock-row') })
+      case 'wrong-clock':
+        await fleet.shiftClock(strike.process, strike.ms)
+        return count('wrong-clock')
+      case 'others':
+        return count('others', await changeStock(field, strike))
       case 'refuse':
         return inTurn(strike.neighbour, async () => {
           const neighbour = neighbours[strike.neighbour]
@@ -101,4 +111,55 @@ export async function carryOut(plan: readonly Strike[], field: Battlefield): Pro
     await server.restart()
     count(strike.kind)
   }
+}
+
+/** The row that is most in use. */
+const rowsInUse: Record<(typeof lockable)[number], string> = {
+  products: 'select product_id from order_service.products order by call_id is null, updated_at desc',
+  checkouts: "select order_id from order_service.checkouts order by state <> 'OPEN', order_id desc",
+  orders: "select id from public.orders order by status <> 'CREATED', id desc",
+  payment_events: "select id from order_service.payment_events order by state <> 'WAITING', id desc",
+}
+
+const ROW_TRIES = 20
+
+/** Has it until PostgreSQL ends the session, where it is restarted meanwhile. @param locked called once there is such a row */
+async function lockRow(
+  dsn: string,
+  table: (typeof lockable)[number],
+  { lastsMs, locked }: { lastsMs: number; locked: () => void },
+): Promise<void> {
+  for (let tries = 0; tries < ROW_TRIES; tries += 1) {
+    const person = new Client({ connectionString: dsn })
+    person.on('error', () => {})
+    try {
+      await person.connect()
+      await person.query('begin')
+      const { rowCount } = await person.query(`${rowsInUse[table]} limit 1 for update skip locked`)
+      if (rowCount === 1) {
+        locked()
+        return await sleep(lastsMs)
+      }
+    } catch {
+      // PostgreSQL is away.
+    } finally {
+      await person.end().catch(() => {})
+    }
+    await sleep(200)
+  }
+}
+
+/** Products that are known, those first that have a call under way or without an answer. */
+const KNOWN = `select product_id::int as id from order_service.products p where expected_stock is not null
+  order by call_id is null, not exists (select from order_service.unanswered_calls u where u.product_id = p.product_id), random() limit 3`
+
+/** @returns how often it was done */
+async function changeStock({ dsn, change }: Battlefield, { units, times, lastsMs }: { units: number; times: number; lastsMs: number }) {
+  let done = 0
+  for (let i = 0; i < times; i += 1) {
+    const known = await query<{ id: number }>(dsn, KNOWN).catch(() => [])
+    if (known.some(({ id }) => change(id, units))) done += 1
+    await sleep(lastsMs / times)
+  }
+  return done
 }

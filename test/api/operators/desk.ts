@@ -10,6 +10,7 @@ import { connectFailFast, connectPatient, ready } from '../../../src/queues/redi
 import { createStockQueue } from '../../../src/queues/stock.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { createMetrics } from '../../../src/telemetry/metrics.ts'
+import { hostClock } from '../../support/clock.ts'
 import { adminEmail, openAuth, password } from '../../support/neighbours/auth.ts'
 import { open, SECRET } from '../desk.ts'
 
@@ -51,7 +52,7 @@ export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000,
   })
   if (redisUrl === process.env.REDIS_URL) await ready(redis)
   const patient = connectPatient(process.env.REDIS_URL!, logger) // however slow the machine is at the moment
-  const checkoutQueue = createCheckoutQueue(patient, prefix)
+  const checkoutQueue = createCheckoutQueue(patient, prefix, hostClock)
   const stockQueue = createStockQueue(patient, prefix)
   const parts = {
     auth: createAuth(neighbour),

@@ -10,7 +10,8 @@ const api = '/order/admin/queues/api/queues'
 
 const task = (orderId: number) => ({
   orderId,
-  products: [{ productId: 1, qty: 2, epoch: null }],
+  products: [{ productId: 1, qty: 2 }],
+  lease: null,
   deadline: Date.now() + 60_000,
   replyTo: '{order}:replies:1',
 })
@@ -74,7 +75,7 @@ test('a job that failed is shown with its reason, and runs again when an operato
       runs += 1
       if (runs > 1) return
       job.opts.attempts = 1
-      throw new Error('catalog look: status 500')
+      throw new Error('catalog read: status 500')
     },
     { connection, prefix: queue.opts.prefix! },
   )
@@ -84,7 +85,7 @@ test('a job that failed is shown with its reason, and runs again when an operato
       JSON.parse((await operators.visit(`${api}?activeQueue=stock&status=failed`, session)).text).queues[1] as Shown
     const session = await operators.session()
     const { jobs } = await until(failed, ({ jobs: shown }) => shown.length === 1)
-    t.like(jobs[0], { id: 'product-3', name: 'mend', failedReason: 'catalog look: status 500' })
+    t.like(jobs[0], { id: 'product-3', name: 'reconcile', failedReason: 'catalog read: status 500' })
 
     const headers = { ...session, 'sec-fetch-site': 'same-origin' }
     t.is((await operators.ask(`${api}/stock/product-3/retry`, { method: 'PUT', headers })).status, 204)

@@ -1,29 +1,37 @@
 /**
- * The Catalog of today: reads, waits and writes, so that calls which overlap overwrite each other; forgets keys; refuses what it has
- * not got. With a fault it loses requests, drops answers, fails, or acts long after everybody has given up. And its client.
+ * The Catalog of today, at the other end of the service's own client: reads, waits and writes, so that calls which overlap overwrite each
+ * other; forgets keys; refuses what it has not got. With a fault it loses requests, drops answers, fails, or acts long after everybody
+ * has given up.
  */
-import type { Catalog } from '../../../src/clients/catalog.ts'
-import { NoAnswer } from '../../../src/clients/http.ts'
+import pLimit from 'p-limit'
+import { type Catalog, createCatalog } from '../../../src/clients/catalog.ts'
+import { type Answer, type Call, NoAnswer } from '../../../src/clients/http.ts'
 import type { ProductQty, StockVerb } from '../../../src/model.ts'
-import { enoughFor } from '../../../src/stock/leases.ts'
 import type { Life, World } from './world.ts'
 
 export const CALL_TIMEOUT_MS = 5000
 
-export interface CatalogTerms {
-  /** The share of calls, looks included, that meet a fault while faults last. */
+export interface CatalogOptions {
+  /** The share of calls, reads included, that meet a fault while faults last. */
   faultRate: number
-  /** A late call acts after 3 s at the earliest, and after so many ms at the latest. */
+  /** A late call acts so many ms after it was sent at the latest, and after a second at the earliest. */
   actLateMs: number
   faultsEndMs: number
   /** Whether it has a release, as a newer Catalog may. */
   release: boolean
+  /** Whether a reserve takes quantities below 0, as today's does; otherwise it answers 422. */
+  negative: boolean
+  /** Whether a process may be stopped just before it sends a call, so that the call acts late. */
+  sendsLate: boolean
+  /** Calls of a process that are under way at a time: the others wait for their place. */
+  places: number
+  /** Whether a product's row still says that this call is under way. */
+  hasLease(callId: number, productId: number): boolean
 }
 
 export interface PlayedCatalog {
-  shelf: Map<number, { inStock: number; reserved: number }>
-  /** @param looks told in the moment in which a product is looked at */
-  clientOf(life: Life, looks: (productId: number) => void): Catalog
+  inventory: Map<number, { inStock: number; reserved: number }>
+  clientOf(life: Life): Catalog
   /** Two calls of ours were there at once: Catalog keeps one of them. */
   overwritten: ReadonlySet<number>
   /** Nothing is between reading and writing. */
@@ -32,109 +40,138 @@ export interface PlayedCatalog {
 
 /** A call of ours that is at a product. */
 interface Visit {
-  /** When its process made sure of its lease. */
+  /** When its process made sure of its lease: its time-out counts from there. */
   checkedAt: number
-  sentAt: number
 }
 
-export function playCatalog(world: World, { faultRate, actLateMs, faultsEndMs, release }: CatalogTerms): PlayedCatalog {
+interface Request {
+  verb: StockVerb
+  key: string
+  items: readonly ProductQty[]
+  visit: Visit
+}
+
+export function playCatalog(
+  world: World,
+  { faultRate, actLateMs, faultsEndMs, release, negative, places, sendsLate, hasLease }: CatalogOptions,
+): PlayedCatalog {
   const { chance } = world
-  const shelf: PlayedCatalog['shelf'] = new Map()
+  const inventory: PlayedCatalog['inventory'] = new Map()
   const visits = new Map<number, Set<Visit>>()
   const overwritten = new Set<number>()
   const faulty = () => world.now() < faultsEndMs && chance.happens(faultRate)
+  const isLate = ({ checkedAt }: Visit) => world.now() - checkedAt > CALL_TIMEOUT_MS
 
-  /** Two at one product are no fault of the leases where one of them comes when its own is over, or the call counts as over. */
+  /** Two at one product are no fault of the leases where one of them acts after its time-out. */
   function enter(productId: number, visit: Visit): void {
     const there = visits.get(productId) ?? new Set()
     visits.set(productId, there.add(visit))
-    const isLate = ({ checkedAt, sentAt }: Visit) =>
-      world.now() - checkedAt > enoughFor(CALL_TIMEOUT_MS) || world.now() - sentAt > CALL_TIMEOUT_MS
     for (const other of there) {
       if (other === visit) continue
       overwritten.add(productId)
+      world.tell(() => `catalog: calls overlap on ${productId}`)
       world.count(isLate(visit) || isLate(other) ? 'late overlaps' : 'overlaps')
     }
   }
 
-  /** @param answer is told `true` when it is done, `false` where it is refused */
-  function serve(verb: StockVerb, key: string, items: readonly ProductQty[], visit: Visit, answer: (done: boolean) => void): void {
-    const read = items.map(({ productId, qty }) => ({ productId, qty, books: { ...shelf.get(productId)! } }))
-    if (verb === 'reserve' && read.some(({ qty, books }) => books.inStock - books.reserved < qty)) {
-      world.tell(() => `catalog refuses ${key}`)
-      return answer(false)
+  function refusalOf({ verb, items }: Request): { status: number; detail: string } | undefined {
+    if (verb === 'release' && !release) return { status: 404, detail: 'Not Found' }
+    if (verb !== 'reserve') return undefined
+    if (!negative && items.some(({ qty }) => qty < 0)) return { status: 422, detail: 'Input should be greater than 0' }
+    const isShort = ({ productId, qty }: ProductQty) => free(productId) < qty
+    return items.some(isShort) ? { status: 409, detail: 'Insufficient stock' } : undefined
+  }
+
+  function free(productId: number): number {
+    const { inStock, reserved } = inventory.get(productId)!
+    return inStock - reserved
+  }
+
+  function serve(request: Request, answer: (status: number, body: unknown) => void): void {
+    const { verb, key, items, visit } = request
+    const before = items.map(({ productId, qty }) => ({ productId, qty, was: { ...inventory.get(productId)! } }))
+    const refusal = refusalOf(request)
+    if (refusal) {
+      world.tell(() => `catalog refuses ${key}: ${verb} ${JSON.stringify(items)}, ${refusal.status}`)
+      return answer(refusal.status, { detail: refusal.detail })
     }
+    if (isLate(visit)) world.count('acted late')
     for (const { productId } of items) enter(productId, visit)
     world.after(chance.between(1, 5), () => {
-      for (const { productId, qty, books } of read) {
-        const now = shelf.get(productId)!
-        if (verb === 'reserve') now.reserved = books.reserved + qty
-        if (verb === 'commit') Object.assign(now, { inStock: books.inStock - qty, reserved: Math.max(0, books.reserved - qty) })
-        if (verb === 'restock') now.inStock = books.inStock + qty
-        if (verb === 'release') now.reserved = Math.max(0, books.reserved - qty)
+      for (const { productId, qty, was } of before) {
+        const now = inventory.get(productId)!
+        if (verb === 'reserve') now.reserved = was.reserved + qty
+        if (verb === 'commit') Object.assign(now, { inStock: was.inStock - qty, reserved: Math.max(0, was.reserved - qty) })
+        if (verb === 'restock') now.inStock = was.inStock + qty
+        if (verb === 'release') now.reserved = Math.max(0, was.reserved - qty)
         visits.get(productId)!.delete(visit)
         world.tell(() => `catalog ${verb} ${qty} of ${productId} for ${key}: ${JSON.stringify(now)}`)
       }
-      answer(true)
+      answer(200, {})
     })
   }
 
+  async function change(life: Life, { path, body, idempotencyKey: key = '', mayGo }: Call): Promise<Answer> {
+    const verb = path.split('/').at(-1) as StockVerb
+    const items = (body as { items: { product_id: number; qty: number }[] }).items.map((item) => ({
+      productId: item.product_id,
+      qty: item.qty,
+    }))
+    const unsent = () => new NoAnswer(`catalog ${verb} was not sent`, { sent: false, settlesAt: world.now() })
+    if (mayGo && !(await mayGo())) throw unsent()
+    const checkedAt = world.now()
+    const settlesAt = checkedAt + CALL_TIMEOUT_MS
+    if (sendsLate) await world.sleep(life, chance.between(0.05, 0.2))
+    world.count(verb)
+    const callId = Number(key.replace('stock-call:', ''))
+    if (!items.every(({ productId }) => hasLease(callId, productId))) world.count('sent without a lease')
+    const fault = faulty() ? chance.pick(['drop', 'late', 'late', 'unsent', 'lose', 'error'] as const) : undefined
+    if (fault) world.count(fault)
+    world.tell(() => `${life.process} sends ${key}: ${verb} ${JSON.stringify(items)}, ${fault ?? 'no fault'}`)
+
+    return new Promise((resolve, reject) => {
+      const noAnswer = (why: string) => reject(new NoAnswer(`catalog ${verb}: ${why}`, { sent: true, settlesAt }))
+      const answer = (settle: () => void) =>
+        world.deliver(life, chance.between(1, 3), () => {
+          // A process that was stopped beyond the time-out finds both when it wakes.
+          if (world.now() > settlesAt && chance.happens(0.5)) noAnswer('no answer in time')
+          else settle()
+        })
+      world.deliver(life, settlesAt - world.now(), () => noAnswer('no answer in time'))
+      if (fault === 'unsent') return world.deliver(life, 1, () => reject(unsent()))
+      if (fault && fault !== 'error' && chance.happens(0.3))
+        world.deliver(life, chance.between(1, CALL_TIMEOUT_MS - 1), () => noAnswer('ECONNRESET'))
+      if (fault === 'lose') return
+      const failed = () => answer(() => reject(new NoAnswer('status 500', { sent: true, settlesAt: world.now() })))
+      if (fault === 'error' && chance.happens(0.5)) return failed()
+      world.after(fault === 'late' ? chance.between(1000, actLateMs - 10) : chance.between(1, 4), () =>
+        serve({ verb, key, items, visit: { checkedAt } }, (status, said) => {
+          if (fault === 'drop') return
+          if (fault === 'error') return failed()
+          answer(() => resolve({ status, body: said, settlesAt }))
+        }),
+      )
+    })
+  }
+
+  async function read(life: Life, path: string): Promise<Answer> {
+    world.count('read')
+    if (faulty()) {
+      await world.sleep(life, chance.pick([1, CALL_TIMEOUT_MS]))
+      throw new NoAnswer('catalog read', { sent: true, settlesAt: world.now() })
+    }
+    const { inStock, reserved } = await world.ask(life, () => ({ ...inventory.get(Number(path.split('/').at(-1)))! }))
+    return { status: 200, body: { inventory: { in_stock: inStock, reserved } }, settlesAt: world.now() }
+  }
+
   return {
-    shelf,
+    inventory,
     overwritten,
     isFree: (productId) => !visits.get(productId)?.size,
-    clientOf: (life, looks) => ({
-      mayRelease: () => release,
-
-      async change({ verb, items, idempotencyKey, mayGo }) {
-        const unsent = () => new NoAnswer(`catalog ${verb} was not sent`, { sent: false, settlesAt: world.now() })
-        const began = world.now()
-        if (mayGo && !(await mayGo())) throw unsent()
-        const checkedAt = world.now()
-        await world.sleep(life, chance.between(0.05, 0.2)) // one that is stopped here sends late
-        world.count(verb)
-        const sentAt = world.now()
-        const fault = faulty() ? chance.pick(['drop', 'late', 'late', 'unsent', 'lose', 'error'] as const) : undefined
-        if (fault) world.count(fault)
-        world.tell(() => `${life.process} sends ${idempotencyKey}, ${fault ?? 'no fault'}`)
-
-        return new Promise((resolve, reject) => {
-          const noAnswer = (why: string) =>
-            reject(new NoAnswer(`catalog ${verb}: ${why}`, { sent: true, settlesAt: began + CALL_TIMEOUT_MS }))
-          const answer = (settle: () => void) =>
-            world.deliver(life, chance.between(1, 3), () => {
-              // One that was stopped beyond the time-out finds both when it wakes.
-              if (world.now() - sentAt > CALL_TIMEOUT_MS && chance.happens(0.5)) noAnswer('no answer in time')
-              else settle()
-            })
-          world.deliver(life, CALL_TIMEOUT_MS, () => noAnswer('no answer in time'))
-          if (fault === 'unsent') return world.deliver(life, 1, () => reject(unsent()))
-          if (fault && fault !== 'error' && chance.happens(0.3))
-            world.deliver(life, chance.between(1, CALL_TIMEOUT_MS), () => noAnswer('ECONNRESET'))
-          if (fault === 'lose') return
-          const failed = () => answer(() => reject(new NoAnswer('status 500', { sent: true, settlesAt: world.now() })))
-          if (fault === 'error' && chance.happens(0.5)) return failed()
-          world.after(fault === 'late' ? chance.between(3000, actLateMs) : chance.between(1, 4), () =>
-            serve(verb, idempotencyKey, items, { checkedAt, sentAt }, (done) => {
-              if (fault === 'drop') return
-              if (fault === 'error') return failed()
-              answer(() => resolve(done ? { answer: 'done' } : { answer: 'refused', status: 409, detail: 'Insufficient stock' }))
-            }),
-          )
-        })
-      },
-
-      async look(productId) {
-        world.count('look')
-        if (faulty()) {
-          await world.sleep(life, chance.pick([1, CALL_TIMEOUT_MS]))
-          throw new NoAnswer('catalog look', { sent: true, settlesAt: world.now() })
-        }
-        return world.ask(life, () => {
-          looks(productId)
-          return { ...shelf.get(productId)! }
-        })
-      },
-    }),
+    clientOf(life) {
+      const place = pLimit(places)
+      const call = (one: Call) => place(() => (one.method === 'GET' ? read(life, one.path) : change(life, one)))
+      return createCatalog({ call, close: async () => {} }, world.now)
+    },
   }
 }

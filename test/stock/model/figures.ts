@@ -1,24 +1,27 @@
 /** What came of many histories. */
-import { type End, type Knobs, trial } from './trial.ts'
+import { type End, history, type Knobs } from './history.ts'
 
 export interface Figures {
   seeds: number
   orders: number
-  /** Pieces paid for. */
+  created: number
+  /** Units paid for. */
   sold: number
   /** Seeds in which something was not brought to its end. */
   unfinished: number[]
-  /** Seeds in which Catalog holds other pieces than our rows do. */
+  /** Seeds in which Catalog holds other units than our rows do, or a product's row counts others. */
   wrongHolds: number[]
-  /** Pieces that Catalog has too many, and too few. */
+  /** Units promised that are not there, as the service knows: a call that acted late had given them back. */
+  oversold: number
+  /** Units that Catalog has too many, and too few. */
   tooMany: number
   tooFew: number
-  /** Seeds with a wrong piece of which our records do not say so, or for which there is no reason but a fault of ours. */
-  unexplained: number[]
-  /** Seeds with a wrong piece that the ledger does not list as undecided, save where Catalog itself lost a call that came late. */
+  /** Seeds with a wrong unit. */
+  wrongStock: number[]
+  /** Seeds with a wrong unit that the service does not list as ambiguous, save where Catalog itself lost a call that acted late. */
   unlisted: number[]
-  /** Pieces that it lists. */
-  undecided: number
+  /** Units that it lists. */
+  listed: number
   /** Seeds in which two calls were at one product at once, both of them in their time. */
   overlaps: number[]
   /** How often what happened. */
@@ -30,42 +33,41 @@ export async function figuresOf(from: number, seeds: number, changed: Partial<Kn
   const figures: Figures = {
     seeds,
     orders: 0,
+    created: 0,
     sold: 0,
     unfinished: [],
     wrongHolds: [],
+    oversold: 0,
     tooMany: 0,
     tooFew: 0,
-    unexplained: [],
+    wrongStock: [],
     unlisted: [],
-    undecided: 0,
+    listed: 0,
     overlaps: [],
     tally: {},
   }
   for (let seed = from; seed < from + seeds; seed += 1) {
-    add(figures, await trial(seed, changed))
+    add(figures, await history(seed, changed))
     await new Promise((resolve) => setImmediate(resolve))
   }
   return figures
 }
 
-function add(figures: Figures, end: End): void {
-  const { seed, orders, sold, unfinished, products, misreadings, tally } = end
+function add(figures: Figures, { seed, orders, created, sold, unfinished, products, tally }: End): void {
   figures.orders += orders
+  figures.created += created
   figures.sold += sold
-  for (const { wrongStock } of products) {
+  for (const { wrongStock, listed, oversold } of products) {
+    figures.oversold += oversold
     if (wrongStock > 0) figures.tooMany += wrongStock
     else figures.tooFew -= wrongStock
+    figures.listed += Math.max(listed.tooMany, listed.tooFew)
   }
   if (unfinished > 0) figures.unfinished.push(seed)
-  if (products.some(({ wrongHold }) => wrongHold !== 0)) figures.wrongHolds.push(seed)
-  const noted = (id: number) => misreadings.filter(({ productId }) => productId === id).reduce((sum, { pieces }) => sum + pieces, 0)
-  const isExplained =
-    products.every(({ productId, wrongStock }) => wrongStock === noted(productId)) && misreadings.every(({ why }) => why !== 'none')
-  if (!isExplained) figures.unexplained.push(seed)
-  for (const { undecided } of products) figures.undecided += Math.max(undecided.tooMany, undecided.tooFew)
-  const wasOverwritten = (id: number) => misreadings.some(({ productId, why }) => productId === id && why === 'overwritten')
-  const isListed = ({ productId, wrongStock, undecided }: End['products'][number]) =>
-    wasOverwritten(productId) || (wrongStock <= undecided.tooMany && -wrongStock <= undecided.tooFew)
+  if (products.some(({ wrongHold, wrongCount }) => wrongHold !== 0 || wrongCount !== 0)) figures.wrongHolds.push(seed)
+  if (products.some(({ wrongStock }) => wrongStock !== 0)) figures.wrongStock.push(seed)
+  const isListed = ({ wrongStock, listed, wasOverwritten }: End['products'][number]) =>
+    wasOverwritten || (wrongStock <= listed.tooMany && -wrongStock <= listed.tooFew)
   if (!products.every(isListed)) figures.unlisted.push(seed)
   if (tally.overlaps) figures.overlaps.push(seed)
   for (const [what, times] of Object.entries(tally)) figures.tally[what] = (figures.tally[what] ?? 0) + times

@@ -58,6 +58,8 @@ export interface Catalog {
   books(id: number): Books | null
   /** Changes the books behind everybody's back. */
   setInventory(id: number, books: Books | null): void
+  /** Whether no call would overwrite such a change: none has read the product and has yet to write it. */
+  isIdle(id: number): boolean
   /** Tells it what to do wrong. */
   fault(fault: CatalogFault): Fault
   removeFault(id: number): boolean
@@ -187,6 +189,7 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
     setInventory(id, books) {
       known(id).inventory = books && { ...books }
     },
+    isIdle: (id) => shelf.isIdle(id),
     fault: (fault) => faults.add(fault),
     removeFault: (id) => faults.remove(id),
     clearFaults: () => faults.clear(),

@@ -78,6 +78,8 @@ export class Shelf {
   readonly #capacity: Capacity
   /** For each product the end of the last call that took its lock; Catalog's row lock, where it is exact. */
   readonly #locks = new Map<number, Promise<unknown>>()
+  /** Calls that have read a product's books, and have yet to write them. */
+  readonly #underWay = new Map<number, number>()
   readonly #answers = new Latest<string, Answer>(rememberedKeys)
 
   constructor(manners: Manners, chance: Chance, waits: Waits, capacity: Capacity) {
@@ -96,9 +98,24 @@ export class Shelf {
     if (exact) return this.#underLock(items, () => this.#during(() => undefined, once))
     // Catalog of today: what it read before it waited is what it writes after, over whatever others wrote in between.
     return this.#during(
-      () => this.#changed(verb, items),
-      (read) => this.#write(verb, read, onWrite),
+      () => {
+        this.#count(items, 1)
+        return this.#changed(verb, items)
+      },
+      (read) => {
+        this.#count(items, -1)
+        return this.#write(verb, read, onWrite)
+      },
     )
+  }
+
+  /** Whether no call is between its read and its write of this product: what is changed now is not overwritten. */
+  isIdle(productId: number): boolean {
+    return !this.#underWay.get(productId)
+  }
+
+  #count(items: readonly Item[], more: 1 | -1): void {
+    for (const { product_id: id } of items) this.#underWay.set(id, (this.#underWay.get(id) ?? 0) + more)
   }
 
   /** Takes the time of a call: `begin` runs when it begins, `end` with its result when it is over. */

@@ -43,11 +43,20 @@ export async function readUnsent(pool: Pool, limit: number): Promise<OutboxEvent
   return rows.map(({ order_id: orderId, ...rest }) => ({ ...rest, orderId }))
 }
 
-/** Kafka has acknowledged these. May be said again; a row that is set aside stays so. */
-export async function markSent(pool: Pool, ids: readonly number[]): Promise<void> {
-  await pool.query(sql.prepared('mark-sent', nothing)`
-    update order_service.outbox set sent_at = now()
-    where id = any(${sql.array(ids, 'int8')}) and sent_at is null and set_aside_at is null`)
+/**
+ * Kafka has acknowledged these. May be said again; a row that is set aside stays so.
+ * @returns those whose rows somebody keeps locked: to be said again
+ */
+export async function markSent(pool: Pool, ids: readonly number[]): Promise<number[]> {
+  const rows = await pool.any(sql.prepared('mark-sent', z.object({ id: z.int() }))`
+    with free as materialized (
+      select id from order_service.outbox where id = any(${sql.array(ids, 'int8')}) order by id for no key update skip locked
+    ), marked as (
+      update order_service.outbox set sent_at = now()
+      where id = any(array(select id from free)) and sent_at is null and set_aside_at is null
+    )
+    select id from unnest(${sql.array(ids, 'int8')}) as t (id) where id not in (select id from free)`)
+  return rows.map(({ id }) => id)
 }
 
 /** This event cannot be sent as it is; the others go on without it. A row that was sent meanwhile stays sent. */

@@ -15,8 +15,8 @@ import { lastOf, toSends, type Unsent } from './sends.ts'
 export interface RelaySource<Row extends Unsent> {
   /** The oldest unsent rows, in the order in which they are to be sent; ids rise along it. */
   readUnsent(limit: number): Promise<Row[]>
-  /** Kafka has acknowledged these. May be said again. */
-  markSent(ids: readonly number[]): Promise<void>
+  /** Kafka has acknowledged these. May be said again. @returns those whose rows somebody keeps locked: to be said again */
+  markSent(ids: readonly number[]): Promise<number[]>
   /** This row can never be sent; the others go on without it. */
   setAside(id: number, reason: string): Promise<void>
 }
@@ -101,7 +101,7 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
   let producer: Producer | undefined
   /** Rows up to this id were in a send that was rejected: they go one by one, so that one that is itself the fault is set aside alone. */
   let aloneUpTo = 0
-  /** Acknowledged, but not marked yet: PostgreSQL went away in between. They are marked before anything is read, and not sent again. */
+  /** Acknowledged, but not marked yet: PostgreSQL went away in between, or somebody keeps their rows locked. They are not sent again. */
   let acknowledged: number[] = []
   const turns = { tried: 0, succeeded: 0 }
   let running: Promise<unknown> = Promise.resolve()
@@ -137,21 +137,24 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
       return error as Error
     }
     turned()
-    acknowledged = rows.map(({ id }) => id)
+    acknowledged = [...acknowledged, ...rows.map(({ id }) => id)]
     onSent?.(rows)
     return undefined
   }
 
   async function markAcknowledged(): Promise<void> {
     if (acknowledged.length === 0) return
-    await source.markSent(acknowledged)
-    acknowledged = []
+    acknowledged = await source.markSent(acknowledged)
   }
 
   async function relay(): Promise<number> {
     await markAcknowledged()
     if (!leadership.leads()) return 0
-    const sends = toSends(await source.readUnsent(batchRows), aloneUpTo)
+    const unsent = await source.readUnsent(batchRows)
+    const sends = toSends(
+      unsent.filter(({ id }) => !acknowledged.includes(id)),
+      aloneUpTo,
+    )
     let done = 0
     for (let rows = sends.shift(); rows; rows = sends.shift()) {
       producer ??= await openProducer()

@@ -1,9 +1,11 @@
 /** The outbox's verbs: what is unsent, in which order, and what a mark may touch. */
 import test from 'ava'
+import { Client } from 'pg'
 import { markSent, readLag, readUnsent, setAside } from '../../src/db/outbox.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createDatabase, query } from '../support/database.ts'
+import { until } from '../support/until.ts'
 
 async function open(t: { teardown(end: () => Promise<void>): void }) {
   const database = await createDatabase()
@@ -57,6 +59,22 @@ test('what is marked sent is not read again, and a mark may be made twice', asyn
     (await readUnsent(pool, 10)).map(({ id }) => id),
     ids.slice(2),
   )
+})
+
+test('a row that a person keeps locked holds up no other: it is told, and marked when it is free', async (t) => {
+  const { pool, write, dsn } = await open(t)
+  const ids = await write(3)
+  const person = new Client({ connectionString: dsn })
+  await person.connect()
+  await person.query('begin')
+  await person.query('select from order_service.outbox where id = $1 for update', [ids[1]])
+  t.deepEqual(await markSent(pool, ids), [ids[1]])
+  await person.end()
+  await until(
+    () => markSent(pool, [ids[1]!]),
+    (locked) => locked.length === 0,
+  )
+  t.deepEqual(await readUnsent(pool, 10), [])
 })
 
 test('what is set aside is not read, keeps its reason, and is neither sent nor unsent', async (t) => {

@@ -44,7 +44,13 @@ export function createProducts(pool: Pool, { by, leaseMs, emitPaid }: { by: stri
     addProducts: (productIds: readonly number[]) => addProducts(pool, productIds),
     continueCall: (call: Rest<typeof continueCall>[0], options: Omit<Rest<typeof continueCall>[1], 'leaseMs'> = {}) =>
       briefly(() => continueCall(pool, call, { ...options, leaseMs })),
-    releaseCalls: (calls: Rest<typeof releaseCalls>[0]) => releaseCalls(pool, calls),
+    /** Said again while somebody has a row, for 0.5 s. */
+    async releaseCalls(calls: Rest<typeof releaseCalls>[0]): Promise<void> {
+      for (const pauseMs of [2, 5, 10, 20, 50, 100, 300]) {
+        if (await releaseCalls(pool, calls)) return
+        await sleep(pauseMs)
+      }
+    },
     applyChanges: (productId: number) => applyChanges(pool, productId),
     readProduct: (lease: Rest<typeof readProduct>[0]) => briefly(() => readProduct(pool, lease)),
     recordExplanation: (lease: ProductLease, seen: Seen, explanation: Explanation) =>

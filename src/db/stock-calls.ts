@@ -253,19 +253,29 @@ export async function continueCall(
   return row?.expires_at.getTime()
 }
 
-/** A call that certainly did not happen: refused, or never sent. A lease that is not ours any more stays as it is. */
-export async function releaseCalls(pool: Pool, calls: readonly { callId: number; productIds: readonly number[] }[]): Promise<void> {
+/**
+ * Calls that certainly did not happen: refused, or never sent. A lease that is not ours any more stays as it is.
+ * @returns false where somebody has a row: it is to be said again, or the product waits for the end of the lease
+ */
+export async function releaseCalls(pool: Pool, calls: readonly { callId: number; productIds: readonly number[] }[]): Promise<boolean> {
   const input = JSON.stringify(
     calls.flatMap(({ callId: call_id, productIds }) => productIds.map((product_id) => ({ call_id, product_id }))),
   )
   const productIds = int4s([...new Set(calls.flatMap((call) => call.productIds))])
-  await pool.query(sql.prepared('release-calls', nothing)`
-    with mine as materialized (
+  const missed = await pool.any(sql.prepared('release-calls', productRow)`
+    with ours as materialized (
+      select product_id from order_service.products join jsonb_to_recordset(${input}::jsonb) as t (call_id bigint, product_id int)
+        using (product_id, call_id)
+      where product_id = any(${productIds})
+    ), free as materialized (
       select product_id from order_service.products p join jsonb_to_recordset(${input}::jsonb) as t (call_id bigint, product_id int)
         using (product_id, call_id)
       where product_id = any(${productIds}) order by product_id for no key update of p skip locked
+    ), released as (
+      update order_service.products set ${cleared}, updated_at = now() where product_id = any(array(select product_id from free))
     )
-    update order_service.products set ${cleared}, updated_at = now() where product_id = any(array(select product_id from mine))`)
+    select product_id from ours where product_id not in (select product_id from free)`)
+  return missed.length === 0
 }
 
 export const cleared = sql.fragment`call_id = null, call_verb = null, call_qty = null, call_expires_at = null, call_by = null`

@@ -23,6 +23,8 @@ export interface PaymentParts extends VerdictTerms {
   queue: Pick<PaymentQueue, 'addAgain' | 'isInAnotherJob'>
   logger: Logger
   metrics: Metrics
+  /** From 0 on, below 1: pauses differ by it. */
+  chance: () => number
   /** So many of those that share jobs are read and judged at a time. To wait for stock takes no place. */
   atOnce: number
   /** Beyond so many that wait for the same products, a payment is put back for a while: its job takes no one's place. */
@@ -92,7 +94,7 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
   async function apart(job: Job, task: PaymentTask): Promise<void> {
     const next = await tryOnce(job, task)
     if (!next) return
-    const [attempt, pauseMs] = 'fault' in next ? [null, paymentBackoffMs(1)] : [next.attempt, next.pauseMs]
+    const [attempt, pauseMs] = 'fault' in next ? [null, paymentBackoffMs(1, parts.chance)] : [next.attempt, next.pauseMs]
     await queue.addAgain([{ ...task, attempt }], pauseMs)
   }
 

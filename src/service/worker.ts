@@ -89,6 +89,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     queue: base.paymentQueue,
     logger,
     metrics,
+    chance: Math.random,
     atOnce: config.WORKER_CONCURRENCY,
     graceMs: config.PAYMENT_GRACE_MS,
     amountCheck: config.PAYMENT_AMOUNT_CHECK,

@@ -211,6 +211,16 @@ test.serial('a product is let go by whoever has it, and by nobody else', async (
   t.like(await callRow(productId), { call_id: null, call_verb: null, qty: null, call_by: null })
 })
 
+test.serial('a product whose row somebody has for a moment is let go as soon as the row is free', async (t) => {
+  const productId = await harness.product()
+  const taken = await take(one, 'check', [check(productId)])
+  const unlock = await keepLocked(harness.dsn, 'select from order_service.products where product_id = $1 for update', [productId])
+  const released = one.products.releaseCalls([taken])
+  await unlock()
+  await released
+  t.like(await callRow(productId), { call_id: null })
+})
+
 /** A call to reserve that Catalog has carried out, for checkouts of so many units each. */
 async function reserved(...quantities: number[]) {
   const productId = await harness.product()

@@ -21,6 +21,13 @@ interface Replacement {
 /** Not a protection: a relay that waits for its broker for a second only, so that a test need not wait for 15 s. */
 const impatientRelay: Replacement = { file: 'kafka/client.ts', code: 'requestTimeoutMs = 5000', instead: 'requestTimeoutMs = 300' }
 
+/** Nor this: on a busy machine the hold would be recorded by itself before its order is. */
+const patientRecord: Replacement = {
+  file: 'processors/reserve-record.ts',
+  code: 'const PATIENCE_MS = 25',
+  instead: 'const PATIENCE_MS = 25_000',
+}
+
 export const protections: Record<Protection, readonly Replacement[]> = {
   nothing: [impatientRelay],
 
@@ -56,6 +63,7 @@ export const protections: Record<Protection, readonly Replacement[]> = {
 
   // A hold counts along with its order, though its product has another call by now, which found it and put it on record.
   fencing: [
+    patientRecord,
     { file: 'db/checkout-statements.ts', code: 'where s.call_id is distinct from h.call_id', instead: 'where false' },
     {
       file: 'db/checkout-statements.ts',

@@ -150,6 +150,7 @@ export function startService(deps: ServiceDeps): Service {
     queue: queues.payments,
     logger,
     metrics,
+    chance: () => world.chance.between(0, 1),
     atOnce: CONCURRENCY,
     graceMs: 600_000,
     amountCheck: 'strict',

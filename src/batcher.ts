@@ -2,10 +2,13 @@
 
 /** After a batch of more calls than this there is a crowd, and a little patience makes larger batches. */
 const CROWD = 2
+/** Where nothing came for so long, nothing more is on its way: those that wait would wait in vain. */
+const QUIET_MS = 2
 
 /**
- * Collects calls into batches. A lone call leaves at the end of its tick. While there is a crowd, batches leave at least `paceMs` apart,
- * unless `enough` wait already, so that the price of a statement is shared by fifteen checkouts and not by four.
+ * Collects calls into batches. A lone call leaves at the end of its tick. While there is a crowd, a batch leaves when nothing came for
+ * 2 ms, `enough` wait, or the last one left `paceMs` ago: the price of a statement is shared by fifteen checkouts and not by four, and
+ * nobody waits for others that do not come (a fixed pace of 14 ms: 0.78 of the throughput at 16 connections).
  * @param flush gets at most `max` items and answers as many results, in the same order. An element that is an `Error` rejects that item alone.
  * @returns a function that resolves to its item's result, or rejects with what `flush` threw
  */
@@ -17,12 +20,18 @@ export function batcher<In, Out>(
   let flying = 0
   let planned = false
   let last = { size: 0, at: 0 }
+  let arrivedAt = 0
 
   function plan(): void {
     if (planned || waiting.length === 0 || flying >= inflight) return
     planned = true
-    const patience = last.size > CROWD && waiting.length < enough ? last.at + paceMs - performance.now() : 0
-    if (patience >= 1) setTimeout(depart, patience)
+    gather()
+  }
+
+  function gather(): void {
+    const isCrowd = last.size > CROWD && waiting.length < enough
+    const patience = isCrowd ? Math.min(last.at + paceMs, arrivedAt + QUIET_MS) - performance.now() : 0
+    if (patience >= 1) setTimeout(gather, patience)
     else setImmediate(depart)
   }
 
@@ -55,6 +64,7 @@ export function batcher<In, Out>(
   return (item) =>
     new Promise<Out>((resolve, reject) => {
       waiting.push({ item, resolve, reject })
+      arrivedAt = performance.now()
       plan()
     })
 }

@@ -24,6 +24,8 @@ export interface Waiter<Settled> extends Member {
   isSecondTry: boolean
   /** After a refusal of many it asks by itself: what it is told is then in Catalog's own words. */
   isAlone?: boolean
+  /** Its deadline came while it was asked for: it hears of nothing any more. */
+  hasGivenUp?: boolean
   settle: (settled: Settled) => void
   fail: (error: unknown) => void
 }
@@ -135,7 +137,10 @@ export function createLine<Settled>({ products, callIds, clock, run, outcomes }:
       for (const line of lines.values()) {
         const late = line.waiters.filter(({ deadline }) => deadline <= now)
         if (late.length > 0) remove(line, late)
-        for (const waiter of late) waiter.fail(new WaitedInVain(`waited for product ${line.productIds.join(', ')} until the deadline`))
+        for (const waiter of late) {
+          waiter.hasGivenUp = false
+          waiter.fail(new WaitedInVain(`waited for product ${line.productIds.join(', ')} until the deadline`))
+        }
       }
       plan()
     }

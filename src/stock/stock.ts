@@ -139,7 +139,7 @@ export function createStock(deps: StockDeps) {
     if (group.verb === 'check') return lend(group)
     try {
       if (group.checks.length > 0) await checkFirst(group)
-      if (group.waiters.length > 0) await send(group)
+      if (group.waiters.some(({ hasGivenUp }) => !hasGivenUp)) await send(group)
       else await products.releaseCalls([group])
     } catch (error) {
       // Nothing of it has happened: it was refused, or never sent.
@@ -153,7 +153,8 @@ export function createStock(deps: StockDeps) {
     for (const waiter of group.waiters) waiter.settle(result)
   }
 
-  function lend({ callId, productIds, waiters }: StockGroup): Promise<void> {
+  async function lend({ callId, productIds, waiters }: StockGroup): Promise<void> {
+    if (waiters[0]!.hasGivenUp) return products.releaseCalls([{ callId, productIds }]).catch(() => {})
     return new Promise((done) => waiters[0]!.settle({ result: 'leased', lease: { productId: productIds[0]!, callId, done } }))
   }
 
@@ -199,7 +200,7 @@ export function createStock(deps: StockDeps) {
     }
     if (answer.answer === 'refused') return await refused(group, answer)
     if (verb === 'commit') return await paid(group)
-    if (waiters.length === 1 && !line.isWanted(productIds)) return await holdOpen(group)
+    if (waiters.length === 1 && !waiters[0]!.hasGivenUp && !line.isWanted(productIds)) return await holdOpen(group)
     await reserved(group)
   }
 

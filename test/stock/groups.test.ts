@@ -179,3 +179,26 @@ test('nobody waits beyond the deadline', async (t) => {
   await t.throwsAsync(worker.reserve({ ...late, deadline: Date.now() + 100 }), { name: 'WaitedInVain' })
   t.is(worker.stock.waiting('reserve', late.products), 0)
 })
+
+for (const what of ['checkout', 'check'] as const) {
+  test(`a ${what} whose time ends while its product is asked for keeps the product from nobody`, async (t) => {
+    const id = await harness.product()
+    const worker = harness.worker()
+    const { takeCalls } = worker.products
+    const answer = Promise.withResolvers<void>()
+    worker.products.takeCalls = async (calls) => {
+      const taken = await takeCalls(calls)
+      await answer.promise // as a PostgreSQL that stands still for a while
+      return taken
+    }
+    const told =
+      what === 'check'
+        ? worker.stock.reconcile(id)
+        : worker.reserve({ ...(await harness.checkout({ productId: id, qty: 1 })), deadline: Date.now() })
+    await t.throwsAsync(told, { name: 'WaitedInVain' })
+    worker.products.takeCalls = takeCalls
+    answer.resolve()
+
+    t.is(await worker.reserve(await harness.checkout({ productId: id, qty: 1 })), 'done')
+  })
+}

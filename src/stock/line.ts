@@ -138,7 +138,7 @@ export function createLine<Settled>({ products, callIds, clock, run, outcomes }:
         const late = line.waiters.filter(({ deadline }) => deadline <= now)
         if (late.length > 0) remove(line, late)
         for (const waiter of late) {
-          waiter.hasGivenUp = false
+          waiter.hasGivenUp = true
           waiter.fail(new WaitedInVain(`waited for product ${line.productIds.join(', ')} until the deadline`))
         }
       }

@@ -8,7 +8,7 @@ const QUIET_MS = 2
 /**
  * Collects calls into batches. A lone call leaves at the end of its tick. While there is a crowd, a batch leaves when nothing came for
  * 2 ms, `enough` wait, or the last one left `paceMs` ago: the price of a statement is shared by fifteen checkouts and not by four, and
- * nobody waits for others that do not come (a fixed pace of 14 ms: 0.78 of the throughput at 16 connections).
+ * nobody waits for others that do not come.
  * @param flush gets at most `max` items and answers as many results, in the same order. An element that is an `Error` rejects that item alone.
  * @returns a function that resolves to its item's result, or rejects with what `flush` threw
  */

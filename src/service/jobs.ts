@@ -11,7 +11,7 @@ import type { Watched } from './watchdog.ts'
 
 /** Of the 15 s that a process has to end in: then the jobs are left to others. */
 export const JOBS_END_MS = 3000
-/** A job's own time limits end each try of it sooner: 20 s for leases, a call, and the mending after it. */
+/** A job's own time limits end each try of it sooner: 20 s for its products, a call, and the check after it. */
 const longestJobMs = (callTimeoutMs: number) => 60_000 + 10 * callTimeoutMs
 
 export interface JobsTerms {

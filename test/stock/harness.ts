@@ -20,6 +20,7 @@ import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { hostClock } from '../support/clock.ts'
 import { createDatabase, query } from '../support/database.ts'
 import { demoAddress } from '../support/shop.ts'
+import { until } from '../support/until.ts'
 
 /**
  * What one call to Catalog does. `silent`: it acts, and nobody gets the answer. `lost`: neither. `late`: it gets no answer, and acts when
@@ -406,3 +407,10 @@ export async function keepLocked(dsn: string, text: string, values: unknown[] = 
     await client.end()
   }
 }
+
+/** A product's row once no call is under way on it: whoever was in one is told before it is let go. */
+export const freeRow = (harness: Pick<Harness, 'row'>, productId: number): Promise<ProductRow> =>
+  until(
+    () => harness.row(productId),
+    ({ call }) => call === null,
+  )

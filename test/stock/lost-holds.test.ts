@@ -1,6 +1,6 @@
 /** Taking over products of which the predecessor lost holds at Catalog: they are sold and paid as usual, and what is oversold is listed. */
 import test from 'ava'
-import { type Harness, openHarness } from './harness.ts'
+import { freeRow, type Harness, openHarness } from './harness.ts'
 
 let harness: Harness
 test.before(async () => {
@@ -25,7 +25,7 @@ test('a product that lost four holds of ten, with three units free, is paid as u
   t.deepEqual(inventory, { inStock: 9, reserved: 9 }, 'as many as are free are held')
   t.true(worker.woken.includes(id))
   t.true(await worker.stock.reconcile(id), 'it is come back to')
-  t.like(await harness.row(id), { held: 10, foreign: -1, hold: 0, call: null })
+  t.like(await freeRow(harness, id), { held: 10, foreign: -1, hold: 0, call: null })
 
   t.is(await worker.commit(await harness.payment(orderIds[0]!)), 'done')
   t.deepEqual(inventory, { inStock: 8, reserved: 8 })
@@ -42,7 +42,7 @@ test('a product that lost holds, with more units free than are missing, is sold 
   t.is(await worker.reserve(await harness.checkout({ productId: id, qty: 2 })), 'done')
   t.deepEqual(inventory, { inStock: 12, reserved: 12 })
   await worker.stock.reconcile(id)
-  t.like(await harness.row(id), { held: 12, foreign: 0, hold: 0, call: null })
+  t.like(await freeRow(harness, id), { held: 12, foreign: 0, hold: 0, call: null })
   t.deepEqual(harness.catalog.asked(id), ['reserve 4', 'reserve 2'])
 })
 
@@ -51,7 +51,7 @@ test('a product that lost four holds of ten, with three units free, has three of
   await worker.products.addProducts([id])
   await worker.stock.reconcile(id)
   t.deepEqual(inventory, { inStock: 9, reserved: 9 })
-  t.like(await harness.row(id), { expected: 9, held: 10, foreign: -1, hold: 0, stock: 0, call: null })
+  t.like(await freeRow(harness, id), { expected: 9, held: 10, foreign: -1, hold: 0, stock: 0, call: null })
   t.deepEqual(await harness.reconciliations(id), ['reserve 3 done hold-missing'])
 })
 

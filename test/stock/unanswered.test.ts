@@ -1,6 +1,6 @@
 /** Calls whose answer is missing, or whose maker died: what became of them is found out by reading Catalog, and counts once. */
 import test from 'ava'
-import { type Checkout, type Harness, openHarness, type Payment, type TestWorker } from './harness.ts'
+import { freeRow, type Checkout, type Harness, openHarness, type Payment, type TestWorker } from './harness.ts'
 
 let harness: Harness
 test.before(async () => {
@@ -37,7 +37,7 @@ test('a reserve that happened without an answer is found by its maker, whose cus
   const checkout = await harness.checkout({ productId: id, qty: 2 })
   t.is(await harness.worker().reserve(checkout), 'done')
   t.is(await recoveryPoint(checkout), 'reserve-stock')
-  t.like(await harness.row(id), { held: 2, hold: 0, call: null })
+  t.like(await freeRow(harness, id), { held: 2, hold: 0, call: null })
   t.deepEqual(harness.catalog.asked(id), ['reserve 2'])
   t.deepEqual(await harness.unanswered(id), [{ call: 'reserve 2', found: 'happened' }])
 })
@@ -65,7 +65,7 @@ test('a 500 after which a reserve may have happened is found out about at once',
   const began = performance.now()
   await t.throwsAsync(worker.reserve(await harness.checkout({ productId: id, qty: 2 })), { name: 'StockFault' })
   t.true(performance.now() - began < 5000)
-  t.like(await harness.row(id), { held: 0, hold: 0, call: null })
+  t.like(await freeRow(harness, id), { held: 0, hold: 0, call: null })
 })
 
 test('a call that could not reach Catalog leaves nothing behind', async (t) => {
@@ -74,7 +74,7 @@ test('a call that could not reach Catalog leaves nothing behind', async (t) => {
   const fault = await t.throwsAsync(harness.worker().reserve(await harness.checkout({ productId: id, qty: 2 })), { name: 'StockFault' })
   t.like(fault, { sent: false })
   t.deepEqual(await harness.unanswered(id), [])
-  t.like(await harness.row(id), { held: 0, call: null })
+  t.like(await freeRow(harness, id), { held: 0, call: null })
 })
 
 for (const isUnderWay of [false, true]) {
@@ -136,7 +136,7 @@ test('64 payments of a group whose worker dies after Catalog answered are found 
   ])
   t.deepEqual(events, [{ result: 'paid', count: 64 }])
   t.deepEqual(inventory(id), { inStock: 36, reserved: 0 })
-  t.like(await harness.row(id), { expected: 36, held: 0, hold: 0, stock: 0, foreign: 0, call: null })
+  t.like(await freeRow(harness, id), { expected: 36, held: 0, hold: 0, stock: 0, foreign: 0, call: null })
   const paid = await harness.ask(`select from order_service.outbox where type = 'order.paid' and order_id = any($1)`, [
     all.map(({ orderId }) => orderId),
   ])

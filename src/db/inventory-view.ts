@@ -3,10 +3,8 @@ import { sql } from 'slonik'
 import { z } from 'zod'
 import type { StockVerb } from '../model.ts'
 import { nothing, type Pool } from './pool.ts'
-import { MAY_ACT_MS, type ProductCounters } from './reconciliation.ts'
+import { mayAct, type ProductCounters, verb } from './reconciliation.ts'
 import { int4s } from './stock-calls.ts'
-
-const verb = z.enum(['reserve', 'commit', 'restock', 'release'])
 
 /** A call without an answer that may have happened, or may still happen. */
 export interface OpenCall {
@@ -44,7 +42,6 @@ const entryRow = z.object({
   too_few: z.int(),
 })
 
-const mayAct = sql.fragment`(u.found is null or u.found = 'not-happened' and u.since > clock_timestamp() - ${MAY_ACT_MS}::float8 * interval '1 ms')`
 const notable = sql.fragment`(hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null
   or exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and ${mayAct})
   or exists (select from order_service.ambiguities a where a.product_id = p.product_id))`

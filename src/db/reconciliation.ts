@@ -53,7 +53,7 @@ export interface ProductLease {
 /** A call younger than this may still act: no service has been seen to act later. In ms. */
 export const MAY_ACT_MS = 10 * 60_000
 
-const verb = z.enum(['reserve', 'commit', 'restock', 'release'])
+export const verb = z.enum(['reserve', 'commit', 'restock', 'release'])
 const countersRow = z.object({
   expected_stock: z.int().nullable(),
   held: z.int(),
@@ -62,7 +62,8 @@ const countersRow = z.object({
   stock_correction: z.int(),
   calls: z.array(z.object({ callId: z.int(), verb, qty: z.int(), isChecked: z.boolean() })),
 })
-const mayAct = sql.fragment`(u.found is null or u.found = 'not-happened' and u.since > clock_timestamp() - ${MAY_ACT_MS}::float8 * interval '1 ms')`
+/** Of a row `u` of `unanswered_calls`: nobody has checked it, or it is young enough to act late. */
+export const mayAct = sql.fragment`(u.found is null or u.found = 'not-happened' and u.since > clock_timestamp() - ${MAY_ACT_MS}::float8 * interval '1 ms')`
 
 export interface Seen {
   row: ProductCounters

@@ -1,5 +1,6 @@
 import test from 'ava'
-import { type Harness, openHarness, type Payment } from '../stock/harness.ts'
+import { NotChecked } from '../../src/stock/check.ts'
+import { type Harness, openHarness, type Payment, type TestWorker } from '../stock/harness.ts'
 
 let harness: Harness
 test.before(async () => {
@@ -10,6 +11,14 @@ test.after.always(() => harness?.close())
 const UNITS = 1_000_000
 const ROUNDS = 8
 const AT_ONCE = 8
+
+/** Rows that payments change all the while may be read in vain: the job of the product comes again, and here the end of the test does. */
+const reconcileNow = async ({ stock }: TestWorker, productId: number): Promise<'done'> => {
+  await stock.reconcile(productId).catch((error: unknown) => {
+    if (!(error instanceof NotChecked)) throw error
+  })
+  return 'done'
+}
 
 test('payments, holds on record, cancelled checkouts and reconciling of the same products never wait for each other in a circle', async (t) => {
   const products: number[] = []
@@ -42,7 +51,7 @@ test('payments, holds on record, cancelled checkouts and reconciling of the same
         const [cancelled] = await Promise.all([checkouts.cancel(checkout.id, { status: 503, detail: 'too late' }), reserved])
         return cancelled.won ? 'done' : 'not cancelled'
       }),
-      ...workers.map((worker, i) => worker.stock.reconcile(products[i]!).then(() => 'done')),
+      ...workers.map((worker, i) => reconcileNow(worker, products[i]!)),
     ])
     t.deepEqual(new Set(results), new Set(['done']))
   }

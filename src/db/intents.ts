@@ -114,71 +114,80 @@ export function createIntents(pool: Pool, { callIds, leaseMs }: { callIds: CallI
   }
 }
 
-/**
- * Rows are inserted in the order of their keys, so that two batches cannot wait for each other. A checkout takes the leases of all its
- * products with its row, where they are free, and otherwise none; of two in a batch that share a product the first may ask.
- */
-async function insertIntents(pool: Pool, batch: Asked[], leaseMs: number): Promise<z.infer<typeof insertedRow>[]> {
+function inputOf(batch: readonly Asked[]): string {
   const asked = new Set<number>()
-  const input = JSON.stringify(
-    batch.map((intent, ord) => {
-      const productIds = intent.lines.map((line) => line.product_id)
-      const asks = productIds.every((id) => !asked.has(id))
-      for (const id of productIds) asked.add(id)
-      return {
-        ord,
-        user_email: intent.userEmail,
-        idempotency_key: intent.idempotencyKey,
-        request_hash: intent.requestHash,
-        lines: intent.lines,
-        address: intent.address,
-        total_cents: intent.totalCents,
-        budget_ms: intent.budgetMs,
-        call_id: intent.callId,
-        asks,
-      }
-    }),
-  )
+  const rows = batch.map((intent, ord) => {
+    const productIds = intent.lines.map((line) => line.product_id)
+    const asks = productIds.every((id) => !asked.has(id))
+    for (const id of productIds) asked.add(id)
+    return {
+      ord,
+      user_email: intent.userEmail,
+      idempotency_key: intent.idempotencyKey,
+      request_hash: intent.requestHash,
+      lines: intent.lines,
+      address: intent.address,
+      total_cents: intent.totalCents,
+      budget_ms: intent.budgetMs,
+      call_id: intent.callId,
+      asks,
+    }
+  })
+  return JSON.stringify(rows)
+}
+
+/** Claims the keys. Rows are inserted in their order, so that two batches cannot wait for each other. */
+const claimKeys = (input: string) => sql.fragment`
+  inp as materialized (
+    select * from jsonb_to_recordset(${input}::jsonb) as t (ord int, user_email text, idempotency_key text, request_hash text, lines jsonb,
+      address jsonb, total_cents bigint, budget_ms int, call_id bigint, asks boolean)
+  ), old as (
+    select i.ord, c.* from inp i cross join lateral (
+      select order_id, state, request_hash, total_cents, currency, deadline_at from order_service.checkouts c
+      where c.user_email = i.user_email and c.idempotency_key = i.idempotency_key limit 1) c
+  ), fresh as materialized (
+    select distinct on (user_email, idempotency_key) i.* from inp i
+    where not exists (select from old where old.ord = i.ord)
+    order by user_email, idempotency_key, ord
+  ), num as materialized (
+    select f.*, nextval('public.orders_id_seq')::int as order_id from (select * from fresh order by ord) f
+  ), ins as materialized (
+    insert into order_service.checkouts
+      (order_id, user_email, idempotency_key, request_hash, lines, address, total_cents, deadline_at, call_id)
+    select order_id, user_email, idempotency_key, request_hash, lines, address, total_cents,
+      clock_timestamp() + budget_ms * interval '1 ms', call_id
+    from num order by user_email, idempotency_key
+    on conflict (user_email, idempotency_key) do nothing
+    returning order_id, user_email, idempotency_key, request_hash, state, total_cents, currency, deadline_at, call_id, lines
+  )`
+
+/**
+ * A checkout takes the leases of all its products with its row, where they are free, and otherwise none; of two in a batch that share a
+ * product the first may ask. Of a key that somebody had before no product is taken.
+ */
+const leaseProducts = (leaseMs: number) => sql.fragment`
+  want as materialized (
+    select ins.call_id, l.product_id, sum(l.qty) as qty
+    from ins join inp using (call_id) cross join lateral jsonb_to_recordset(ins.lines) as l (product_id int, qty int)
+    where inp.asks group by ins.call_id, l.product_id
+  ), free as materialized (
+    select product_id from order_service.products
+    where product_id = any(array(select product_id from want)) and call_id is null and expected_stock is not null
+      and (wanted_by is null or wanted_until < clock_timestamp())
+    order by product_id for no key update skip locked
+  ), got as materialized (
+    select call_id, clock_timestamp() + ${leaseMs}::float8 * interval '1 ms' as expires_at
+    from want left join free using (product_id) group by call_id having bool_and(free.product_id is not null)
+  ), leased as (
+    update order_service.products p
+    set call_id = w.call_id, call_verb = 'reserve', call_qty = w.qty, call_expires_at = got.expires_at, updated_at = now()
+    from want w join got using (call_id)
+    where p.product_id = w.product_id and p.product_id = any(array(select product_id from free))
+  )`
+
+async function insertIntents(pool: Pool, batch: readonly Asked[], leaseMs: number): Promise<z.infer<typeof insertedRow>[]> {
   const rows = await pool.any(sql.prepared('intend', insertedRow)`
-    with inp as materialized (
-      select * from jsonb_to_recordset(${input}::jsonb) as t (ord int, user_email text, idempotency_key text, request_hash text, lines jsonb,
-        address jsonb, total_cents bigint, budget_ms int, call_id bigint, asks boolean)
-    ), old as (
-      select i.ord, c.* from inp i cross join lateral (
-        select order_id, state, request_hash, total_cents, currency, deadline_at from order_service.checkouts c
-        where c.user_email = i.user_email and c.idempotency_key = i.idempotency_key limit 1) c
-    ), fresh as materialized (
-      select distinct on (user_email, idempotency_key) i.* from inp i
-      where not exists (select from old where old.ord = i.ord)
-      order by user_email, idempotency_key, ord
-    ), num as materialized (
-      select f.*, nextval('public.orders_id_seq')::int as order_id from (select * from fresh order by ord) f
-    ), ins as materialized (
-      insert into order_service.checkouts
-        (order_id, user_email, idempotency_key, request_hash, lines, address, total_cents, deadline_at, call_id)
-      select order_id, user_email, idempotency_key, request_hash, lines, address, total_cents,
-        clock_timestamp() + budget_ms * interval '1 ms', call_id
-      from num order by user_email, idempotency_key
-      on conflict (user_email, idempotency_key) do nothing
-      returning order_id, user_email, idempotency_key, request_hash, state, total_cents, currency, deadline_at, call_id, lines
-    ), want as materialized (  -- of a key that somebody had before no product is taken
-      select ins.call_id, l.product_id, sum(l.qty) as qty
-      from ins join inp using (call_id) cross join lateral jsonb_to_recordset(ins.lines) as l (product_id int, qty int)
-      where inp.asks group by ins.call_id, l.product_id
-    ), free as materialized (
-      select product_id from order_service.products
-      where product_id = any(array(select product_id from want)) and call_id is null and expected_stock is not null
-        and (wanted_by is null or wanted_until < clock_timestamp())
-      order by product_id for no key update skip locked
-    ), got as materialized (
-      select call_id, clock_timestamp() + ${leaseMs}::float8 * interval '1 ms' as expires_at
-      from want left join free using (product_id) group by call_id having bool_and(free.product_id is not null)
-    ), leased as (
-      update order_service.products p
-      set call_id = w.call_id, call_verb = 'reserve', call_qty = w.qty, call_expires_at = got.expires_at, updated_at = now()
-      from want w join got using (call_id)
-      where p.product_id = w.product_id and p.product_id = any(array(select product_id from free))
-    )
+    with ${claimKeys(inputOf(batch))}, ${leaseProducts(leaseMs)}
     select
       case when o.order_id is not null then 'existing' when s.order_id is null then 'raced'
         when n.ord = i.ord then 'inserted' else 'duplicate_in_batch' end as outcome,

@@ -13,7 +13,8 @@ import {
   type Seen,
 } from './reconciliation.ts'
 import type { Pool } from './pool.ts'
-import { addProducts, applyChanges, continueCall, releaseCalls, takeCalls } from './stock-calls.ts'
+import { addProducts, applyChanges, continueCall, releaseCalls } from './stock-calls.ts'
+import { takeCalls } from './take-calls.ts'
 
 export type Products = ReturnType<typeof createProducts>
 

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
-import type { OpenHold } from '../stock/stock.ts'
+import type { OpenHold } from '../stock/open-hold.ts'
 import { type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
 
 /** How long the completion is waited for: what others may lose who come for the same products meanwhile. */

@@ -37,87 +37,94 @@ export interface Reconciler {
   correct(lease: ProductLease, correction: Correction): Promise<void>
 }
 
+/** What the calls of one reconciliation have shown of Catalog. */
+interface Memory {
+  released: number
+  refusesRelease: boolean
+}
+
 export function createReconciler(deps: ReconcileDeps): Reconciler {
-  const { products, catalog, clock, callIds, metrics, leased } = deps
-
-  /** @returns false where nothing is left that a call could put right now */
-  async function once(productId: number, memory: { released: number; refusesRelease: boolean }): Promise<boolean> {
-    const lease = await leased(productId, clock.wallTime() + LEASE_PATIENCE_MS)
-    try {
-      const { explanation, says } = await checkProduct(deps, lease)
-      if (!explanation.isFirst && memory.released > 0 && explanation.unexplained === memory.released) catalog.ignoredRelease()
-      memory.released = 0
-      const known = await products.readProduct(lease)
-      const canRelease = catalog.canRelease() && !memory.refusesRelease
-      const correction = known && nextCorrection(known.row, { free: says.inStock - says.reserved, canRelease })
-      if (!correction) return await products.releaseCalls([{ callId: lease.callId, productIds: [productId] }]).then(() => false)
-      await correct(lease, correction, memory)
-      return true
-    } catch (error) {
-      await products.releaseCalls([{ callId: lease.callId, productIds: [productId] }]).catch(() => {})
-      throw error
-    } finally {
-      lease.done()
-    }
-  }
-
-  /** It is written down before it is sent: without an answer it is one like any other, and the next round finds out. */
-  async function correct(
-    { productId, callId: before }: ProductLease,
-    { verb, qty, reason }: Correction,
-    memory = { released: 0, refusesRelease: false },
-  ): Promise<void> {
-    const callId = await callIds()
-    const expiresAt = await products.continueCall({ callId: before, productIds: [productId] }, { next: { callId, verb, qty } })
-    if (expiresAt === undefined) throw new NotReconciled(`the lease of product ${productId} is lost, or its row is locked`)
-    const call = { callId, productIds: [productId], expiresAt }
-    const ended = (result: 'done' | 'refused' | 'unanswered') => {
-      metrics.reconciliations.inc({ verb, result })
-      if (result === 'done') metrics.reconciledUnits.inc({ verb }, qty)
-      return products.recordCorrection(productId, { callId, verb, qty, reason, result })
-    }
-    let answer: Awaited<ReturnType<Catalog['change']>>
-    try {
-      answer = await catalog.change({
-        verb,
-        items: [{ productId, qty }],
-        idempotencyKey: `stock-call:${callId}`,
-        mayGo: () => keepLease(deps, call),
-      })
-    } catch (error) {
-      if (!(error instanceof NoAnswer) || !error.sent) {
-        await products.releaseCalls([call])
-        throw error
-      }
-      await ended('unanswered')
-      await unanswered(call, error.settlesAt)
-      return
-    }
-    if (answer.answer === 'done') {
-      if (verb === 'release') memory.released = qty
-      await products.recordAnswered(call)
-      return ended('done')
-    }
-    await ended('refused')
-    if (verb === 'reserve' && reason === 'stock-extra' && saysNoStock.has(answer.status)) await products.recordSold({ productId, callId })
-    await products.releaseCalls([call])
-    if (verb === 'release') memory.refusesRelease = true
-    else throw new NotReconciled(`catalog refused to ${verb} ${qty} of product ${productId}: ${answer.detail}`)
-  }
-
-  async function unanswered({ callId, productIds }: { callId: number; productIds: number[] }, settlesAt: number): Promise<void> {
-    const next = { callId: await callIds(), verb: 'check' as const, qty: 0 }
-    if ((await products.continueCall({ callId, productIds }, { next, isUnanswered: true })) === undefined) return
-    if (settlesAt > clock.now()) await clock.sleep(settlesAt - clock.now())
-    await products.releaseCalls([{ callId: next.callId, productIds }])
-  }
-
   return {
-    correct,
+    correct: (lease, correction) => correct(deps, lease, correction),
     async reconcile(productId) {
-      const memory = { released: 0, refusesRelease: false }
-      for (let calls = 0; calls < MOST_CALLS; calls += 1) if (!(await once(productId, memory))) break
-      return products.needsReconciling(productId)
+      const memory: Memory = { released: 0, refusesRelease: false }
+      for (let calls = 0; calls < MOST_CALLS; calls += 1) if (!(await once(deps, productId, memory))) break
+      return deps.products.needsReconciling(productId)
     },
   }
+}
+
+/** @returns false where nothing is left that a call could put right now */
+async function once(deps: ReconcileDeps, productId: number, memory: Memory): Promise<boolean> {
+  const { products, catalog, clock, leased } = deps
+  const lease = await leased(productId, clock.wallTime() + LEASE_PATIENCE_MS)
+  const release = () => products.releaseCalls([{ callId: lease.callId, productIds: [productId] }])
+  try {
+    const { explanation, says } = await checkProduct(deps, lease)
+    if (!explanation.isFirst && memory.released > 0 && explanation.unexplained === memory.released) catalog.ignoredRelease()
+    memory.released = 0
+    const known = await products.readProduct(lease)
+    const canRelease = catalog.canRelease() && !memory.refusesRelease
+    const correction = known && nextCorrection(known.row, { free: says.inStock - says.reserved, canRelease })
+    if (correction) await correct(deps, lease, correction, memory)
+    else await release()
+    return correction !== undefined
+  } catch (error) {
+    await release().catch(() => {})
+    throw error
+  } finally {
+    lease.done()
+  }
+}
+
+/** It is written down before it is sent: without an answer it is one like any other, and the next round finds out. */
+async function correct(
+  deps: ReconcileDeps,
+  { productId, callId: before }: ProductLease,
+  { verb, qty, reason }: Correction,
+  memory: Memory = { released: 0, refusesRelease: false },
+): Promise<void> {
+  const { products, catalog, callIds, metrics } = deps
+  const callId = await callIds()
+  const expiresAt = await products.continueCall({ callId: before, productIds: [productId] }, { next: { callId, verb, qty } })
+  if (expiresAt === undefined) throw new NotReconciled(`the lease of product ${productId} is lost, or its row is locked`)
+  const call = { callId, productIds: [productId], expiresAt }
+  const ended = (result: 'done' | 'refused' | 'unanswered') => {
+    metrics.reconciliations.inc({ verb, result })
+    if (result === 'done') metrics.reconciledUnits.inc({ verb }, qty)
+    return products.recordCorrection(productId, { callId, verb, qty, reason, result })
+  }
+  let answer: Awaited<ReturnType<Catalog['change']>>
+  try {
+    const idempotencyKey = `stock-call:${callId}`
+    answer = await catalog.change({ verb, items: [{ productId, qty }], idempotencyKey, mayGo: () => keepLease(deps, call) })
+  } catch (error) {
+    if (!(error instanceof NoAnswer) || !error.sent) {
+      await products.releaseCalls([call])
+      throw error
+    }
+    await ended('unanswered')
+    return await unanswered(deps, call, error.settlesAt)
+  }
+  if (answer.answer === 'done') {
+    if (verb === 'release') memory.released = qty
+    await products.recordAnswered(call)
+    return ended('done')
+  }
+  await ended('refused')
+  if (verb === 'reserve' && reason === 'stock-extra' && saysNoStock.has(answer.status)) await products.recordSold({ productId, callId })
+  await products.releaseCalls([call])
+  if (verb === 'release') memory.refusesRelease = true
+  else throw new NotReconciled(`catalog refused to ${verb} ${qty} of product ${productId}: ${answer.detail}`)
+}
+
+async function unanswered(
+  { products, callIds, clock }: ReconcileDeps,
+  { callId, productIds }: { callId: number; productIds: number[] },
+  settlesAt: number,
+): Promise<void> {
+  const next = { callId: await callIds(), verb: 'check' as const, qty: 0 }
+  if ((await products.continueCall({ callId, productIds }, { next, isUnanswered: true })) === undefined) return
+  if (settlesAt > clock.now()) await clock.sleep(settlesAt - clock.now())
+  await products.releaseCalls([{ callId: next.callId, productIds }])
 }

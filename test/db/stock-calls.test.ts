@@ -1,6 +1,6 @@
 /** The verbs over `products`, one by one: who takes a product, who goes on with it, and what a record leaves. */
 import test from 'ava'
-import type { WantedCall } from '../../src/db/stock-calls.ts'
+import type { WantedCall } from '../../src/db/take-calls.ts'
 import { type Checkout, type Harness, keepLocked, openHarness, type TestWorker } from '../stock/harness.ts'
 
 let harness: Harness

@@ -4,7 +4,8 @@
  */
 import type { Explanation, ProductLease, Seen } from '../../../src/db/reconciliation.ts'
 import { MAY_ACT_MS } from '../../../src/db/reconciliation.ts'
-import { effects, type Member, type MemberState, type NextCall, type TakenCall, type WantedCall } from '../../../src/db/stock-calls.ts'
+import { effects, type NextCall } from '../../../src/db/stock-calls.ts'
+import type { Member, MemberState, TakenCall, WantedCall } from '../../../src/db/take-calls.ts'
 import type { StockVerb } from '../../../src/model.ts'
 import type { OrderStatements } from './order-statements.ts'
 import type { CallRow, ChangeRow, ProductRow, Tables, UnansweredRow } from './tables.ts'

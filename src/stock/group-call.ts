@@ -1,0 +1,82 @@
+/** Makes the call of a group: what is new to us is checked first, then it is sent, and what came of it is told and put on record. */
+import type { Catalog } from '../clients/catalog.ts'
+import { NoAnswer } from '../clients/http.ts'
+import type { StockVerb } from '../model.ts'
+import { checkProduct } from './check.ts'
+import { nextCorrection } from './explain.ts'
+import { type GroupDeps, StockFault, type StockGroup } from './group.ts'
+import { keepLease } from './lease.ts'
+import { MOST_IN_A_CALL } from './line.ts'
+import { holdOpen } from './open-hold.ts'
+import { recordCommit, recordReserve } from './record.ts'
+import { afterRefusal } from './refused.ts'
+import { findOut } from './unanswered.ts'
+
+/** Never rejects: whoever is in the call is told. Resolves when the products may be asked for again. */
+export async function callFor(deps: GroupDeps, group: StockGroup): Promise<void> {
+  if (group.verb === 'check') return lend(deps, group)
+  try {
+    if (group.checks.length > 0) await checkFirst(deps, group)
+    if (group.waiters.some(({ hasGivenUp }) => !hasGivenUp)) await send(deps, group)
+    else await deps.products.releaseCalls([group])
+  } catch (error) {
+    // Nothing of it has happened: it was refused, or never sent.
+    await deps.products.releaseCalls([group]).catch(() => {})
+    const fault = error instanceof NoAnswer ? new StockFault(error.message, { sent: error.sent, cause: error }) : error
+    for (const waiter of group.waiters) waiter.fail(fault)
+  }
+}
+
+async function lend({ products }: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
+  if (waiters[0]!.hasGivenUp) return products.releaseCalls([{ callId, productIds }]).catch(() => {})
+  return new Promise((done) => waiters[0]!.settle({ result: 'leased', lease: { productId: productIds[0]!, callId, done } }))
+}
+
+/** Products that are new to us, and those whose lease ran out, are read before anybody is in a call on them. */
+async function checkFirst(deps: GroupDeps, group: StockGroup): Promise<void> {
+  const { products, catalog, line, reconciler, wakeReconciler } = deps
+  const checks = [...group.checks]
+  const inNeed: number[] = []
+  try {
+    for (const productId of checks) {
+      const lease = { productId, callId: group.callId }
+      const { explanation, seen, says } = await checkProduct(deps, lease)
+      if (explanation.isFirst && explanation.reserved >= seen.row.held) continue
+      inNeed.push(productId)
+      const known = await products.readProduct(lease)
+      const free = says.inStock - says.reserved
+      const correction = known && nextCorrection(known.row, { free, canRelease: catalog.canRelease() })
+      if (correction?.reason !== 'hold-missing') continue
+      // Units are held for the orders that were promised them before anybody else gets any; then it is asked for anew.
+      await reconciler.correct(lease, correction)
+      return wakeReconciler(inNeed)
+    }
+  } catch (error) {
+    wakeReconciler(checks)
+    group.waiters = line.takeAll(group.verb, group.productIds)
+    throw error
+  }
+  await line.fill(group, MOST_IN_A_CALL)
+  // A call that was not found may still act, what is held for nobody has to be given back, and what is missing to be held.
+  if (inNeed.length > 0) wakeReconciler(inNeed)
+}
+
+async function send(deps: GroupDeps, group: StockGroup): Promise<void> {
+  const { productIds, waiters } = group
+  const verb = group.verb as StockVerb
+  const items = productIds.map((productId, i) => ({ productId, qty: waiters.reduce((sum, waiter) => sum + waiter.products[i]!.qty, 0) }))
+  deps.metrics.stockCallMembers.observe({ verb }, waiters.length)
+  let answer: Awaited<ReturnType<Catalog['change']>>
+  try {
+    const idempotencyKey = `stock-call:${group.callId}`
+    answer = await deps.catalog.change({ verb, items, idempotencyKey, mayGo: () => keepLease(deps, group) })
+  } catch (error) {
+    if (error instanceof NoAnswer && error.sent) return await findOut(deps, group, error)
+    throw error
+  }
+  if (answer.answer === 'refused') {
+    if (await afterRefusal(deps, group, answer)) await send(deps, group)
+  } else if (verb === 'commit') await recordCommit(deps, group)
+  else if (waiters.length === 1 && !waiters[0]!.hasGivenUp && !deps.line.isWanted(productIds)) await holdOpen(deps, group)
+  else await recordReserve(deps, group)
+}

@@ -1,0 +1,55 @@
+/** Puts on record that Catalog did what was asked, and tells those who were in the call. */
+import { type GroupDeps, StockFault, type StockGroup, type StockWaiter } from './group.ts'
+
+/** Records that are not taken over at once, since somebody has the product's row, are tried again for so long. */
+const APPLY_PAUSES_MS = [5, 20, 50, 100, 250, 500, 1000, 2000, 4000]
+
+export async function recordReserve(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
+  const members = waiters.map(({ id, products }) => ({ orderId: id, products }))
+  const recorded = await deps
+    .recordReserved({ callId, productIds, members })
+    .catch((error: unknown) => unrecorded(deps, { waiters, productIds, error }))
+  if (!recorded) return
+  applySoon(deps, recorded.missedProducts)
+  const granted = new Set(recorded.orderIds)
+  for (const waiter of waiters) {
+    if (granted.has(waiter.id)) waiter.settle({ result: 'done' })
+    // Its units go back. One that was cancelled meanwhile finds that out when it goes on.
+    else waiter.fail(new StockFault(`checkout ${waiter.id} was ended, or its row is locked`, { sent: true }))
+  }
+  if (waiters.some(({ id }) => !granted.has(id))) deps.wakeReconciler(productIds)
+}
+
+export async function recordCommit(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
+  const members = waiters.map(({ id, products }) => ({ eventId: id, products }))
+  const recorded = await deps
+    .recordPaid({ callId, productIds, members })
+    .catch((error: unknown) => unrecorded(deps, { waiters, productIds, error }))
+  if (!recorded) return
+  applySoon(deps, recorded.missedProducts)
+  const counted = new Set(recorded.eventIds)
+  for (const waiter of waiters) waiter.settle({ result: counted.has(waiter.id) ? 'done' : 'ended' })
+  if (waiters.some(({ id }) => !counted.has(id))) deps.wakeReconciler(productIds)
+}
+
+/** It may be on record or not. The lease runs out, and Catalog's inventory tells. */
+function unrecorded(
+  { wakeReconciler }: GroupDeps,
+  { waiters, productIds, error }: { waiters: readonly StockWaiter[]; productIds: readonly number[]; error: unknown },
+): undefined {
+  for (const waiter of waiters) waiter.fail(new StockFault('the record of a call got no answer', { sent: true, cause: error }))
+  wakeReconciler(productIds)
+}
+
+/** Somebody has the row: what was recorded is taken over into it as soon as it is free, and lets go of it then. */
+export function applySoon(deps: GroupDeps, productIds: readonly number[]): void {
+  for (const productId of productIds) void applyUntilDone(deps, productId).catch(() => deps.wakeReconciler([productId]))
+}
+
+async function applyUntilDone({ products, clock, wakeReconciler }: GroupDeps, productId: number): Promise<void> {
+  for (const pauseMs of APPLY_PAUSES_MS) {
+    if (await products.applyChanges(productId)) return
+    await clock.sleep(pauseMs)
+  }
+  wakeReconciler([productId])
+}

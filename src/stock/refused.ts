@@ -1,0 +1,70 @@
+/**
+ * What follows a call that Catalog refused. Units that are held for nobody are given back before anybody is told that there are none, and
+ * of many who asked together as many get theirs as there are units for.
+ */
+import type { GroupDeps, StockGroup, StockResult, StockWaiter } from './group.ts'
+
+/** Refusals that say nothing of quantities: a key that is wrong, a product that is not there, too many calls. */
+const CONCERNS_ALL = new Set([401, 403, 404, 429])
+
+const aloneNow = (waiter: StockWaiter): StockWaiter => ({ ...waiter, isAlone: true })
+
+/** @returns whether the group has others in it by now, in a call that is to be sent */
+export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: { status: number; detail: string }): Promise<boolean> {
+  const { products, line } = deps
+  const { waiters } = group
+  const told: StockResult = { result: 'refused', ...refusal }
+  const isShortage = group.verb === 'reserve' && refusal.status === 409
+  const toCorrect = isShortage && waiters.some(({ isSecondTry }) => !isSecondTry) ? await heldForNobody(deps, group) : []
+  if (isShortage && toCorrect.length === 0 && waiters.length > 1) return admitSome(deps, group)
+
+  if (toCorrect.length > 0) void correctFirst(deps, toCorrect, waiters)
+  // It may be about their sum, or about one of them.
+  else if (waiters.length > 1 && !CONCERNS_ALL.has(refusal.status)) line.putBack(group.verb, waiters.map(aloneNow))
+  else {
+    const likewise = isShortage ? line.takeLikewise('reserve', waiters[0]!.products) : []
+    for (const waiter of [...waiters, ...likewise]) waiter.settle(told)
+  }
+  await products.releaseCalls([group])
+  return false
+}
+
+async function correctFirst(
+  { reconciler, line }: GroupDeps,
+  productIds: readonly number[],
+  waiters: readonly StockWaiter[],
+): Promise<void> {
+  for (const productId of productIds) await reconciler.reconcile(productId).catch(() => {})
+  line.putBack(
+    'reserve',
+    waiters.map((waiter) => ({ ...waiter, isSecondTry: true })),
+  )
+}
+
+/** @returns products of which Catalog holds or has too much, as far as our rows say */
+async function heldForNobody({ products }: GroupDeps, { callId, productIds }: StockGroup): Promise<number[]> {
+  const seen = await Promise.all(productIds.map((productId) => products.readProduct({ productId, callId })))
+  return productIds.filter((_, i) => seen[i] !== undefined && (seen[i].row.holdCorrection > 0 || seen[i].row.stockCorrection < 0))
+}
+
+/** As many as there are units for, in their order; the first that there are none for asks by itself. */
+async function admitSome({ products, catalog, line }: GroupDeps, group: StockGroup): Promise<boolean> {
+  const inventories = await Promise.all(group.productIds.map((productId) => catalog.read(productId)))
+  const free = inventories.map(({ inStock, reserved }) => inStock - reserved)
+  const fits = group.waiters.filter(({ products: asked }) => {
+    const hasRoom = asked.every(({ qty }, i) => qty <= free[i]!)
+    if (hasRoom) for (const [i, { qty }] of asked.entries()) free[i]! -= qty
+    return hasRoom
+  })
+  const others = group.waiters.filter((waiter) => !fits.includes(waiter))
+  group.waiters = []
+  // Refused although there seemed to be room for all: each asks by itself.
+  if (others.length === 0) line.putBack('reserve', fits.map(aloneNow))
+  else {
+    line.putBack('reserve', [...fits, ...others.map((waiter, i) => (i === 0 ? aloneNow(waiter) : waiter))])
+    if (fits.length > 0) await line.fill(group, fits.length)
+  }
+  if (group.waiters.length > 0) return true
+  await products.releaseCalls([group])
+  return false
+}

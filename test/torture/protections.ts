@@ -50,13 +50,13 @@ export const protections: Record<Protection, readonly Replacement[]> = {
   // A product is taken, though somebody else's call is under way.
   lease: [
     {
-      file: 'db/stock-calls.ts',
+      file: 'db/take-calls.ts',
       code: `select product_id, call_id, call_verb, call_qty, call_expires_at < clock_timestamp() as is_expired, expected_stock
-      from order_service.products
-      where product_id = any(\${productIds}) and (call_id is null or call_expires_at < clock_timestamp() or call_id = any(\${int8s(holds)}))`,
+    from order_service.products
+    where product_id = any(\${int4s(productIds)}) and (call_id is null or call_expires_at < clock_timestamp() or call_id = any(\${int8s(holds)}))`,
       instead: `select product_id, null::bigint as call_id, call_verb, call_qty, true as is_expired, expected_stock
-      from order_service.products
-      where product_id = any(\${productIds}) and (true or call_id = any(\${int8s(holds)}))`,
+    from order_service.products
+    where product_id = any(\${int4s(productIds)}) and (true or call_id = any(\${int8s(holds)}))`,
     },
     { file: 'db/intents.ts', code: 'call_id is null and expected_stock is not null', instead: 'expected_stock is not null' },
   ],

@@ -1,5 +1,5 @@
 /**
- * The statements of src/db/stock-calls.ts and reconciliation.ts on tables in memory: each does at once what its original does in one
+ * The statements of src/db/take-calls.ts, stock-calls.ts and reconciliation.ts on tables in memory: each does at once what its original does in one
  * statement, or transaction. parity.test.ts holds them to the originals.
  */
 import type { Explanation, ProductLease, Seen } from '../../../src/db/reconciliation.ts'

@@ -22,12 +22,13 @@ export interface LeaseDeps {
 
 /**
  * Makes sure that the lease lasts for a call; it is renewed where it has to be.
- * @returns false where it is lost, or somebody has a product's row: nothing may be sent under it
+ * @returns false where it is lost, or too short already, or somebody has a product's row: nothing may be sent under it
  */
 export async function keepLease({ products, clock, callTimeoutMs }: LeaseDeps, call: LeasedCall): Promise<boolean> {
-  if (call.expiresAt - clock.wallTime() >= enoughFor(callTimeoutMs)) return true
+  const isEnough = () => call.expiresAt - clock.wallTime() >= enoughFor(callTimeoutMs)
+  if (isEnough()) return true
   const expiresAt = await products.continueCall(call)
   if (expiresAt === undefined) return false
   call.expiresAt = expiresAt
-  return true
+  return isEnough() // the process may have been stopped between the renewal and its answer
 }

@@ -162,6 +162,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
       open = await watch.open()
     }
     const finishedMs = performance.now() - calmAt
+    await sendReconciler()
     // A call that is to act late may still act, and is found by the reconciler's next check.
     await sleep(Math.max(0, Math.min(left(), latestMs + 200 - finishedMs)))
     while ((await wrongInventory()) > 0 && left() > 0) await sleep(300)
@@ -178,6 +179,15 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     neighbours.catalog.setInventory(productId, { in_stock: inStock + units, reserved })
     others.set(productId, (others.get(productId) ?? 0) + units)
     return true
+  }
+
+  /** Our rows follow what others changed when somebody reads the product at Catalog: where nothing has since, it is sent for here. */
+  async function sendReconciler(): Promise<void> {
+    await query(
+      database.dsn,
+      'update order_service.products set reconciling_since = coalesce(reconciling_since, now()) where product_id = any($1)',
+      [[...others.keys()]],
+    )
   }
 
   /** Products of which Catalog does not say what our rows say. */

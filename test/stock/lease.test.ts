@@ -1,0 +1,36 @@
+import test from 'ava'
+import { enoughFor, keepLease, leaseFor } from '../../src/stock/lease.ts'
+
+const CALL_TIMEOUT_MS = 5000
+
+/** A call under a lease that ends soon. @param standstillMs how long the process is stopped before it hears of the renewal */
+async function renewed({ standstillMs }: { standstillMs: number }): Promise<{ mayGo: boolean; lastsMs: number }> {
+  let now = 1_000_000
+  const call = { callId: 1, productIds: [1], expiresAt: now + 10 }
+  const mayGo = await keepLease(
+    {
+      callTimeoutMs: CALL_TIMEOUT_MS,
+      clock: { wallTime: () => now },
+      products: {
+        async continueCall() {
+          const expiresAt = now + leaseFor(CALL_TIMEOUT_MS)
+          now += standstillMs
+          return expiresAt
+        },
+      },
+    },
+    call,
+  )
+  return { mayGo, lastsMs: call.expiresAt - now }
+}
+
+test('a call may go under a lease that was renewed for it', async (t) => {
+  const { mayGo, lastsMs } = await renewed({ standstillMs: 3 })
+  t.true(mayGo)
+  t.true(lastsMs >= enoughFor(CALL_TIMEOUT_MS))
+})
+
+test('a process that was stopped while its lease was renewed sends nothing under what is left of it', async (t) => {
+  t.false((await renewed({ standstillMs: 2000 })).mayGo)
+  t.false((await renewed({ standstillMs: 60_000 })).mayGo)
+})

@@ -162,10 +162,10 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
       open = await watch.open()
     }
     const finishedMs = performance.now() - calmAt
-    await sendReconciler()
     // A call that is to act late may still act, and is found by the reconciler's next check.
     await sleep(Math.max(0, Math.min(left(), latestMs + 200 - finishedMs)))
-    while ((await wrongInventory()) > 0 && left() > 0) await sleep(300)
+    if ((await wrongInventory()) > 0) await sendReconciler()
+    while (((await wrongInventory()) > 0 || (await watch.open()).length > 0) && left() > 0) await sleep(300)
     const exactMs = performance.now() - calmAt
     if (open.length === 0) open = await watch.open()
     const { there } = await watch.messages()

@@ -34,6 +34,8 @@ export interface PlayedCatalog {
   clientOf(life: Life): Catalog
   /** Two calls of ours were there at once: Catalog keeps one of them. */
   overwritten: ReadonlySet<number>
+  /** The calls that were sent, also those that never arrived. */
+  sent: ReadonlySet<number>
   /** Nothing is between reading and writing. */
   isFree(productId: number): boolean
 }
@@ -59,6 +61,7 @@ export function playCatalog(
   const inventory: PlayedCatalog['inventory'] = new Map()
   const visits = new Map<number, Set<Visit>>()
   const overwritten = new Set<number>()
+  const sent = new Set<number>()
   const faulty = () => world.now() < faultsEndMs && chance.happens(faultRate)
   const isLate = ({ checkedAt }: Visit) => world.now() - checkedAt > CALL_TIMEOUT_MS
 
@@ -124,6 +127,7 @@ export function playCatalog(
     if (sendsLate) await world.sleep(life, chance.between(0.05, 0.2))
     world.count(verb)
     const callId = Number(key.replace('stock-call:', ''))
+    sent.add(callId)
     if (!items.every(({ productId }) => hasLease(callId, productId))) world.count('sent without a lease')
     const fault = faulty() ? chance.pick(['drop', 'late', 'late', 'unsent', 'lose', 'error'] as const) : undefined
     if (fault) world.count(fault)
@@ -167,6 +171,7 @@ export function playCatalog(
   return {
     inventory,
     overwritten,
+    sent,
     isFree: (productId) => !visits.get(productId)?.size,
     clientOf(life) {
       const place = pLimit(places)

@@ -111,7 +111,7 @@ export interface End {
   created: number
   /** Units paid for. */
   sold: number
-  /** Checkouts and payments without an end, products that have to be reconciled. */
+  /** Checkouts and payments without an end, products that have to be reconciled, calls under way. */
   unfinished: number
   products: ProductEnd[]
   tally: Record<string, number>
@@ -326,7 +326,9 @@ export async function history(seed: number, changed: Partial<Knobs> = {}, hear?:
   }
 
   let isOver = false
-  const unfinished = () => unended(tables) + statements.productsToReconcile().length
+  /** Nothing searches for leases that ran out: something else has to lead to each call that was sent. */
+  const underWay = () => [...tables.products.values()].filter(({ call }) => call && catalog.sent.has(call.id)).length
+  const unfinished = () => unended(tables) + statements.productsToReconcile().length + underWay()
   function look(): void {
     isOver = unfinished() === 0 || world.now() > on.faultsLastMs + QUIET_LASTS_MS
     world.after(5000, look)

@@ -3,9 +3,9 @@ import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
 import Postgrator from 'postgrator'
-import { readPostgresDsn } from '../config/postgres-dsn.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { sqlState } from './pool.ts'
+import { sessionTerms } from './session.ts'
 
 /** Any number will do, as long as nobody else on this database takes it. */
 const MIGRATION_LOCK = 7_036_401
@@ -21,7 +21,7 @@ export class MigrationFault extends Error {
 }
 
 async function openSession(dsn: string, onLost: (error: Error) => void): Promise<Client> {
-  const session = new Client({ ...readPostgresDsn(dsn), connectionTimeoutMillis: 5000, query_timeout: MIGRATION_MS })
+  const session = new Client({ ...sessionTerms(dsn), connectionTimeoutMillis: 5000, query_timeout: MIGRATION_MS })
   session.on('error', onLost)
   await session.connect()
   return session

@@ -1,10 +1,17 @@
 /** The connection to PostgreSQL: slonik with rows checked by zod and values as JavaScript has them. */
 import { Client, defaults } from 'pg'
-import { createPool, type DatabasePool, type DatabaseTransactionConnection, type Interceptor, SchemaValidationError } from 'slonik'
+import {
+  createPool,
+  type DatabasePool,
+  type DatabaseTransactionConnection,
+  type Interceptor,
+  InvalidInputError,
+  SchemaValidationError,
+} from 'slonik'
 import { z } from 'zod'
-import { readPostgresDsn } from '../config/postgres-dsn.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { places } from './places.ts'
+import { sessionTerms } from './session.ts'
 
 export type Pool = DatabasePool
 export type Transaction = DatabaseTransactionConnection
@@ -77,12 +84,12 @@ const verbs = [
  * would often plan a statement anew at each run, for parameters that change nothing: 0.8 ms of a checkout by itself. What depends on
  * a parameter's value (a partial index) has to have it in its text.
  */
-function withSettings(dsn: string): string {
-  const url = new URL(dsn)
-  const settings = `-c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan -c lock_timeout=${LOCK_MS} -c order_service.counts=off`
-  url.searchParams.set('options', `${url.searchParams.get('options') ?? ''} ${settings}`.trim())
-  url.search = url.search.replaceAll('+', '%20') // slonik decodes it as a component, where + is a plus
-  return url.href
+const settings = {
+  enable_seqscan: 'off',
+  jit: 'off',
+  plan_cache_mode: 'force_generic_plan',
+  lock_timeout: String(LOCK_MS),
+  'order_service.counts': 'off',
 }
 
 /**
@@ -91,10 +98,10 @@ function withSettings(dsn: string): string {
  */
 export async function connectPool(dsn: string, terms: PoolTerms): Promise<Pool> {
   const { size, connectionTimeoutMs = 2000, statementTimeoutMs = 10_000, logger } = terms
-  const { connectionString, ssl } = readPostgresDsn(dsn)
+  const { connectionString, ssl } = sessionTerms(dsn, settings)
   // slonik hands nothing on to pg that would end a wait for an answer. This holds for all clients of this process that name no time of their own.
   defaults.query_timeout = statementTimeoutMs + SILENCE_MS
-  const pool = await createPool(withSettings(connectionString), {
+  const pool = await createPool(connectionString, {
     ...(ssl ? { ssl } : {}),
     maxPoolSize: size,
     connectionTimeout: connectionTimeoutMs,
@@ -124,10 +131,13 @@ export async function connectPool(dsn: string, terms: PoolTerms): Promise<Pool> 
 
 /** The SQLSTATE of an error, wherever slonik or pg put it; undefined where PostgreSQL did not answer. */
 export function sqlState(error: unknown): string | undefined {
+  if (error instanceof InvalidInputError) return '22P02' // slonik drops the code of this one, and the error that it came with
   const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }
-  const state = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : cause?.code
-  return typeof state === 'string' && /^[0-9A-Z]{5}$/.test(state) ? state : undefined
+  return [code, cause?.code].find((one): one is string => typeof one === 'string' && SQLSTATE.test(one))
 }
+
+/** No class begins with an E; codes of Node do (EPIPE), and say nothing of what PostgreSQL did. */
+const SQLSTATE = /^(?!E)[0-9A-Z]{5}$/
 
 /** Whether PostgreSQL refused a value (SQLSTATE class 22, 23 or 54): asking again is in vain. */
 export const isRefusal = (error: unknown): boolean => /^(22|23|54)/.test(sqlState(error) ?? '')

@@ -4,7 +4,7 @@
  */
 import { Client } from 'pg'
 import type { Config } from '../config.ts'
-import { readPostgresDsn } from '../config/postgres-dsn.ts'
+import { sessionTerms } from '../db/session.ts'
 import { connectFailFast, ready } from '../queues/redis.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
@@ -23,7 +23,7 @@ export function createProbes(
 ): Probes {
   return {
     async postgres() {
-      const client = new Client({ ...readPostgresDsn(POSTGRES_DSN), connectionTimeoutMillis: ANSWER_MS, query_timeout: ANSWER_MS })
+      const client = new Client({ ...sessionTerms(POSTGRES_DSN), connectionTimeoutMillis: ANSWER_MS, query_timeout: ANSWER_MS })
       client.on('error', () => {}) // a query tells of it
       try {
         await client.connect()

@@ -170,16 +170,23 @@ test.serial('a message that PostgreSQL refuses is set aside alone, in a crowd an
   const orders = await placeOrders(shop, 11, product())
   // What it might refuse is refused before; this stands for what was forgotten.
   await shop.query(`create function refuse() returns trigger language plpgsql as $$
-    begin if new.provider = 'refused' then raise exception 'no' using errcode = '22023'; end if; return new; end $$`)
+    begin
+      if new.provider = 'refused' then raise exception 'no' using errcode = '22023'; end if;
+      if new.provider = 'unreadable' then perform new.payment_id::int; end if;
+      return new;
+    end $$`)
   await shop.query('create trigger refuse before insert on order_service.payment_events for each row execute function refuse()')
   const messages = orders.slice(0, 10).map((order, i) => ({ ...flat(order, i === 4 ? { provider: 'refused' } : {}), partition: 1 }))
   await publish(...messages)
   await bridgeBooks(shop, { consumed: 10 })
-  await publish({ ...flat(orders[10]!, { provider: 'refused' }), partition: 1 })
+  await publish({ ...flat(orders[10]!, { provider: 'unreadable', payment_id: 'none' }), partition: 1 })
 
   t.like(await bridgeBooks(shop, { consumed: 11 }), { consumed: 11, applied: 9, dead: 2 })
   t.deepEqual(
     (await letters(shop)).map(({ fault, reason, value }) => ({ fault, reason, order: JSON.parse(String(value)).order_id })),
-    [orders[4]!, orders[10]!].map((order) => ({ fault: 'unreadable', reason: 'PostgreSQL refuses it: 22023', order })),
+    [
+      { fault: 'unreadable', reason: 'PostgreSQL refuses it: 22023', order: orders[4]! },
+      { fault: 'unreadable', reason: 'PostgreSQL refuses it: 22P02', order: orders[10]! },
+    ],
   )
 })

@@ -1,6 +1,7 @@
 /** What machines ask of any of our processes: whether it lives, whether it can work, who it is, and its numbers. */
 import { Router } from '@koa/router'
 import manifest from '../../package.json' with { type: 'json' }
+import { reasonOf } from '../telemetry/error-fields.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { answer } from './refusal.ts'
 import { within } from './wait.ts'
@@ -9,7 +10,7 @@ import { within } from './wait.ts'
 export interface Check {
   name: string
   required: boolean
-  /** Resolves where the part can be used; the message of what it throws is shown. */
+  /** Resolves where the part can be used; the reason in what it throws is shown. */
   check: () => Promise<unknown>
 }
 
@@ -56,6 +57,6 @@ async function stateOf({ check }: Check): Promise<string> {
     await within(CHECK_MS, check())
     return 'ok'
   } catch (error) {
-    return (error instanceof Error && error.message) || 'away'
+    return reasonOf(error)
   }
 }

@@ -4,6 +4,7 @@
  */
 import pLimit from 'p-limit'
 import { Pool } from 'undici'
+import { withoutEmails } from '../telemetry/error-fields.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
 /** The neighbour answered. A body that is no JSON is undefined. */
@@ -139,10 +140,10 @@ function json(text: string): unknown {
   }
 }
 
-/** Neighbours quote what they were sent, and a detail goes into jobs, logs and answers. */
-const withoutEmails = (text: string) => text.replace(/[^\s"'<>(),;]+@[^\s"'<>(),;]+/g, '***')
-
-/** The `detail` of an error answer, as FastAPI writes it: a string, or a list of objects with `msg`; at most 500 characters, emails hidden. */
+/**
+ * The `detail` of an error answer, as FastAPI writes it: a string, or a list of objects with `msg`; at most 500 characters. Emails are
+ * hidden: neighbours quote what they were sent, and a detail goes into jobs, logs and answers.
+ */
 export function detailOf({ status, body }: Answer): string {
   const detail = (body as { detail?: unknown } | null | undefined)?.detail
   if (typeof detail === 'string') return withoutEmails(detail.slice(0, 500))

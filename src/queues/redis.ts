@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis'
 import { type Login, readRedisUrl } from '../config/redis-url.ts'
+import { reasonOf } from '../telemetry/error-fields.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { SteadySentinelConnector } from './sentinel-connector.ts'
 
@@ -14,8 +15,9 @@ const QUIET_MS = 10_000
 function watch<Connection extends RedisConnection>(redis: Connection, logger: Logger): Connection {
   let last = { message: '', at: 0 }
   redis.on('error', (told: Error) => {
-    const error = reasonOf(told)
-    const message = error.message.replace(/\S+:\d+$/, '').trim() || (error as { code?: string }).code || error.name
+    const message = reasonOf(nodeErrorOf(told))
+      .replace(/\S+:\d+$/, '')
+      .trim()
     if (message === last.message && Date.now() - last.at < QUIET_MS) return
     last = { message, at: Date.now() }
     logger.warn({ reason: message }, 'Redis connection lost, reconnecting')
@@ -24,7 +26,7 @@ function watch<Connection extends RedisConnection>(redis: Connection, logger: Lo
 }
 
 /** A cluster says that none of its nodes could be asked, and beside it why not. */
-const reasonOf = (error: Error): Error => (error as { lastNodeError?: Error }).lastNodeError ?? error
+const nodeErrorOf = (error: Error): Error => (error as { lastNodeError?: Error }).lastNodeError ?? error
 
 /** How often a cluster is asked which node has which keys. */
 const LOOK_MS = 1000
@@ -118,7 +120,7 @@ export function connectPatient(url: string, logger: Logger): RedisConnection {
 export async function ready(redis: RedisConnection): Promise<void> {
   if (redis.status !== 'ready') {
     await once(redis, 'ready', { signal: AbortSignal.timeout(2000) }).catch((error: Error) => {
-      throw reasonOf(error)
+      throw nodeErrorOf(error)
     })
   }
   // A cluster connects to each node when it is first needed, and refuses what comes meanwhile.

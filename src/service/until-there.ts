@@ -1,5 +1,6 @@
 /** What is away at start is waited for, with a line in the log, and never a reason to end. What no waiting mends is one. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { reasonOf } from '../telemetry/error-fields.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
 export interface Wait {
@@ -7,7 +8,7 @@ export interface Wait {
   part: string
   /** Whether what an attempt threw is a fault that no waiting mends. */
   isFault: (error: unknown) => boolean
-  /** Told what an attempt threw that will be repeated. */
+  /** Told why an attempt that will be repeated failed. */
   tell?: (message: string) => void
   logger: Logger
   signal: AbortSignal
@@ -24,7 +25,7 @@ export async function untilThere<T>(attempt: () => Promise<T>, { part, isFault, 
       return await attempt()
     } catch (error) {
       if (isFault(error)) throw error
-      tell?.((error as Error).message)
+      tell?.(reasonOf(error))
       logger.warn({ err: error, part, againInMs: pauseMs }, `${part} cannot be used yet`)
     }
     await sleep(pauseMs, undefined, { signal })

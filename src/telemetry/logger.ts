@@ -1,18 +1,19 @@
 /** Structured logs, one JSON line each. Secrets, tokens and addresses are never handed to a logger; what an error may carry is cut down here. */
 import { type Logger, pino } from 'pino'
+import { errorFields } from './error-fields.ts'
 
 export type { Logger }
 
-/** What of an error goes into a log: its name, message, code and stack. Other fields (SQL values, request bodies, headers) stay out. */
-function serializeError(error: unknown): unknown {
-  if (!(error instanceof Error)) return { message: String(error) }
-  const { name, message, stack } = error
-  const code = (error as { code?: unknown }).code
-  const cause = error.cause instanceof Error ? serializeError(error.cause) : undefined
-  return { name, message, ...(code === undefined ? {} : { code }), stack, ...(cause === undefined ? {} : { cause }) }
-}
-
-/** @param level pino's level, `silent` for none */
-export function createLogger(level: string): Logger {
-  return pino({ level, base: { service: 'order' }, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: serializeError } })
+/**
+ * @param level pino's level, `silent` for none
+ * @param destination where lines go, standard output where it is left out
+ */
+export function createLogger(level: string, destination?: { write(line: string): void }): Logger {
+  const options = {
+    level,
+    base: { service: 'order' },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    serializers: { err: errorFields },
+  }
+  return destination ? pino(options, destination) : pino(options)
 }

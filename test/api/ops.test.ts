@@ -8,7 +8,7 @@ import { open } from './desk.ts'
 
 const ok = async () => {}
 const away = (message: string) => async () => {
-  throw new Error(message)
+  throw Object.assign(new Error(message), { code: 'ECONNREFUSED', syscall: 'connect' })
 }
 
 test('health is ok on both paths', async (t) => {

@@ -30,8 +30,8 @@ export interface CheckoutParts {
   clock: Pick<Clock, 'wallTime'>
 }
 
-/** How a wait ended. `unknown`: PostgreSQL cannot be asked, and what it holds may yet become an order. */
-type Ending = Outcome | 'unknown'
+/** How a wait ended, and what went wrong in it. `unknown`: PostgreSQL cannot be asked, and what it holds may yet become an order. */
+type Ending = (Outcome | { state: 'unknown' }) & { cause?: unknown }
 
 /** A lost reply costs this at the most. */
 const LOOK_EVERY_MS = 1000
@@ -56,7 +56,7 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
 
   /** Never rejects. */
   async function cancelled(orderId: number, rejection: Rejection): Promise<Ending> {
-    return within(LAST_ANSWER_MS, parts().checkouts.cancel(orderId, rejection)).catch(() => 'unknown' as const)
+    return within(LAST_ANSWER_MS, parts().checkouts.cancel(orderId, rejection)).catch((cause: unknown) => ({ state: 'unknown', cause }))
   }
 
   /** Adds the job and waits. The reply is expected before the job is there, since it can be quicker than the answer of Redis. */
@@ -67,8 +67,8 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
     try {
       try {
         await queue.add({ orderId, products, lease: lease ?? null, deadline: deadlineAt.getTime(), replyTo: replies.channel })
-      } catch {
-        return await cancelled(orderId, NOT_QUEUED) // it may have been added all the same, and done
+      } catch (cause) {
+        return { cause, ...(await cancelled(orderId, NOT_QUEUED)) } // it may have been added all the same, and done
       }
       const outcome = await untilEnded({
         reply,
@@ -118,8 +118,8 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
 
     // Before the cart, which may have been cleared since: what was answered once is answered so again.
     if (key !== undefined) {
-      const claim = await within(budgetMs, parts().intents.findClaim(customer, key)).catch(() => {
-        throw outcomeUnknown() // an order may stand under the key: a plain 503 would deny it
+      const claim = await within(budgetMs, parts().intents.findClaim(customer, key)).catch((cause: unknown) => {
+        throw outcomeUnknown(cause) // an order may stand under the key: a plain 503 would deny it
       })
       if (claim) return answerClaim(ctx, claim, request)
     }
@@ -147,16 +147,16 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
     try {
       return await within(budgetMs, parts().intents.intend(intent))
     } catch (error) {
-      if (!certainlyNotWritten(error)) throw outcomeUnknown()
+      if (!certainlyNotWritten(error)) throw outcomeUnknown(error)
       // Another request with this key may have been let in since we looked.
-      throw keyed ? outcomeUnknown() : new Refusal(503, 'Orders cannot be taken at the moment', { headers: RETRY_SOON })
+      throw keyed ? outcomeUnknown(error) : new Refusal(503, 'Orders cannot be taken at the moment', { headers: RETRY_SOON, cause: error })
     }
   }
 }
 
 async function readCart(carts: Carts, customer: string) {
-  const cart = await carts.read(customer).catch(() => {
-    throw new Refusal(503, 'The cart cannot be read at the moment', { headers: RETRY_SOON })
+  const cart = await carts.read(customer).catch((cause: unknown) => {
+    throw new Refusal(503, 'The cart cannot be read at the moment', { headers: RETRY_SOON, cause })
   })
   if (cart.cart === 'empty') throw new Refusal(400, 'Cart is empty')
   if (cart.cart === 'malformed') throw new Refusal(422, cart.detail)
@@ -167,18 +167,19 @@ async function readCart(carts: Carts, customer: string) {
 function answerEnding(ctx: Context, orderId: number, ending: Ending): void {
   ctx.state.orderId = orderId
   ctx.set('Order-Id', String(orderId))
-  if (ending === 'unknown') throw outcomeUnknown()
+  if (ending.state === 'unknown') throw outcomeUnknown(ending.cause)
   if (ending.state === 'CREATED') {
     return answer(ctx, 200, { order_id: orderId, status: 'CREATED', total_cents: ending.totalCents, currency: ending.currency })
   }
-  answer(ctx, ending.status, { detail: ending.detail }, ending.status === 503 ? RETRY_SOON : {})
+  const { status, detail, cause } = ending
+  throw new Refusal(status, detail, { headers: status === 503 ? RETRY_SOON : {}, cause })
 }
 
 /** What goes with the one 5xx after which an order may stand, for programs to see. */
 export const UNKNOWN = { headers: { ...RETRY_SOON, 'Checkout-Outcome': 'unknown' }, fields: { outcome: 'unknown' } }
 
 /** PostgreSQL cannot be asked what became of a checkout, and what it holds may yet become an order. */
-const outcomeUnknown = () => new Refusal(503, 'Outcome unknown; repeat with the same Idempotency-Key', UNKNOWN)
+const outcomeUnknown = (cause: unknown) => new Refusal(503, 'Outcome unknown; repeat with the same Idempotency-Key', { ...UNKNOWN, cause })
 
 /**
  * Whether a failed statement left nothing behind: it never reached PostgreSQL, or was refused there. Not so where the connection

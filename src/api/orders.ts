@@ -30,7 +30,7 @@ export function orderHandler(parts: () => OrderParts): Middleware {
 async function read(parts: OrderParts, id: number): Promise<OrderView | undefined> {
   try {
     return await within(READ_MS, parts.readOrder(id))
-  } catch {
-    throw new Refusal(503, 'Orders cannot be read at the moment', { headers: RETRY_SOON })
+  } catch (cause) {
+    throw new Refusal(503, 'Orders cannot be read at the moment', { headers: RETRY_SOON, cause })
   }
 }

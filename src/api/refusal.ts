@@ -1,9 +1,10 @@
 /** How every answer that is not a success looks: `{"detail": "..."}`, as the stack's clients know it. */
 import { STATUS_CODES } from 'node:http'
 import type { Context, Middleware } from 'koa'
+import { reasonOf } from '../telemetry/error-fields.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
-/** Thrown by a handler that will not go on: the customer gets `status`, `{"detail": message, ...fields}` and `headers`. */
+/** Thrown by a handler that will not go on: the customer gets `status`, `{"detail": message, ...fields}` and `headers`, the log `cause`. */
 export class Refusal extends Error {
   override name = 'Refusal'
   readonly status: number
@@ -13,9 +14,9 @@ export class Refusal extends Error {
   constructor(
     status: number,
     detail: string,
-    { headers = {}, fields = {} }: { headers?: Record<string, string>; fields?: Record<string, string> } = {},
+    { headers = {}, fields = {}, cause }: { headers?: Record<string, string>; fields?: Record<string, string>; cause?: unknown } = {},
   ) {
-    super(detail)
+    super(detail, { cause })
     this.status = status
     this.headers = headers
     this.fields = fields
@@ -33,14 +34,34 @@ export function answer(ctx: Context, status: number, body: object, headers: Read
   ctx.body = body
 }
 
+/** An outage refuses hundreds of customers a second: each reason is worth one line in this time. */
+const QUIET_MS = 60_000
+
+/** Tells the log why customers are refused. */
+function reasons(logger: Logger): (refusal: Refusal, requestId: unknown) => void {
+  const toldAt = new Map<string, number>()
+  return (refusal, requestId) => {
+    const what = `${refusal.message}: ${reasonOf(refusal.cause)}`
+    const now = performance.now()
+    for (const [one, at] of toldAt) if (now - at >= QUIET_MS) toldAt.delete(one)
+    if (toldAt.has(what)) return
+    toldAt.set(what, now)
+    logger.error({ err: refusal.cause, detail: refusal.message, requestId }, 'customers are refused')
+  }
+}
+
 /** Turns what handlers throw, and paths and methods that nobody serves, into answers. Nothing gets past it. */
 export function refusals(logger: Logger): Middleware {
+  const tell = reasons(logger)
   return async (ctx, next) => {
     try {
       await next()
       if (ctx.status >= 400 && ctx.body == null) answer(ctx, ctx.status, { detail: STATUS_CODES[ctx.status] ?? 'Error' })
     } catch (error) {
-      if (error instanceof Refusal) return answer(ctx, error.status, { detail: error.message, ...error.fields }, error.headers)
+      if (error instanceof Refusal) {
+        if (error.cause !== undefined) tell(error, ctx.state.requestId)
+        return answer(ctx, error.status, { detail: error.message, ...error.fields }, error.headers)
+      }
       logger.error({ err: error, requestId: ctx.state.requestId, orderId: ctx.state.orderId }, 'request failed')
       answer(ctx, 500, { detail: 'Internal server error' })
     }

@@ -5,7 +5,7 @@ import { Client } from 'pg'
 import Postgrator from 'postgrator'
 import type { Logger } from '../telemetry/logger.ts'
 import { sqlState } from './pool.ts'
-import { sessionTerms } from './session.ts'
+import { DatabaseFault, requireUsable, sessionTerms } from './session.ts'
 
 /** Any number will do, as long as nobody else on this database takes it. */
 const MIGRATION_LOCK = 7_036_401
@@ -15,23 +15,22 @@ const MIGRATION_MS = 86_400_000
 const LOCK_MS = 10_000
 const sqlDirectory = new URL('../../sql/', import.meta.url)
 
-/** The files themselves are at fault: one was edited after it had been applied, or two have one number. */
-export class MigrationFault extends Error {
-  override name = 'MigrationFault'
-}
-
 async function openSession(dsn: string, onLost: (error: Error) => void): Promise<Client> {
   const session = new Client({ ...sessionTerms(dsn), connectionTimeoutMillis: 5000, query_timeout: MIGRATION_MS })
   session.on('error', onLost)
   await session.connect()
+  await requireUsable(session).catch(async (error: unknown) => {
+    await session.end()
+    throw error
+  })
   return session
 }
 
 /**
  * Brings the tables to the newest version and returns; whoever runs at the same time waits, and finds nothing left to do.
  * postgrator brings neither a lock nor a transaction of its own: both are here, on a session whose end frees them.
- * @throws where PostgreSQL is away or a file fails: nothing of this run stays
- * @throws MigrationFault
+ * @throws where PostgreSQL is away or read-only, or a file fails: nothing of this run stays
+ * @throws DatabaseFault where the files themselves are at fault (one was edited after it had been applied, two have one number)
  */
 export async function migrate(dsn: string, logger: Logger): Promise<void> {
   let lost = false
@@ -56,7 +55,7 @@ export async function migrate(dsn: string, logger: Logger): Promise<void> {
       },
     })
     const applied = await postgrator.migrate().catch((error: Error) => {
-      throw lost || sqlState(error) ? error : new MigrationFault(error.message, { cause: error })
+      throw lost || sqlState(error) ? error : new DatabaseFault(error.message, { cause: error })
     })
     await session.query('commit')
     for (const { version, name } of applied) logger.info({ version, migration: name }, 'migration applied')
@@ -67,7 +66,7 @@ export async function migrate(dsn: string, logger: Logger): Promise<void> {
 
 /**
  * For a process that leaves the migrations to `release`: whether they have been applied.
- * @throws where PostgreSQL is away, or the tables are older than this program
+ * @throws where PostgreSQL is away or read-only, or the tables are older than this program
  */
 export async function requireMigrated(dsn: string): Promise<void> {
   const newest = Math.max(...readdirSync(sqlDirectory).map((file) => Number.parseInt(file, 10)))

@@ -7,6 +7,7 @@ import {
   type Interceptor,
   InvalidInputError,
   SchemaValidationError,
+  sql,
 } from 'slonik'
 import { z } from 'zod'
 import type { Logger } from '../telemetry/logger.ts'
@@ -129,6 +130,12 @@ export async function connectPool(dsn: string, terms: PoolTerms): Promise<Pool> 
   return pool
 }
 
+const readOnlyRow = z.object({ is_read_only: z.boolean() })
+
+/** Whether PostgreSQL takes no writes of this pool now. */
+export const isReadOnly = (pool: Pool): Promise<boolean> =>
+  pool.oneFirst(sql.type(readOnlyRow)`select current_setting('transaction_read_only')::bool as is_read_only`)
+
 /** The SQLSTATE of an error, wherever slonik or pg put it; undefined where PostgreSQL did not answer. */
 export function sqlState(error: unknown): string | undefined {
   if (error instanceof InvalidInputError) return '22P02' // slonik drops the code of this one, and the error that it came with
@@ -144,12 +151,12 @@ export const isRefusal = (error: unknown): boolean => /^(22|23|54)/.test(sqlStat
 
 /**
  * Whether PostgreSQL answered with what no waiting mends: a login that it refuses, a right that is missing, a statement that it does not
- * understand; or whether we did not get so far by a bug of ours. Not so where it is away, starts or ends (57), has no room (53), or the
- * database is not there yet (3D).
+ * understand; or whether we did not get so far by a bug of ours. Not so where it is away, starts or ends (57), has no room (53), takes no
+ * writes for now (25006), or the database is not there yet (3D).
  */
 export function isFaultOfPostgres(error: unknown): boolean {
   const state = sqlState(error)
-  if (state !== undefined) return !/^(08|3D|40|53|55|57|58|XX)/.test(state)
+  if (state !== undefined) return !/^(08|25006|3D|40|53|55|57|58|XX)/.test(state)
   return [TypeError, RangeError, ReferenceError, SyntaxError, SchemaValidationError].some((bug) => error instanceof bug)
 }
 

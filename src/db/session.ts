@@ -1,11 +1,12 @@
 /** Sessions of PostgreSQL: every one of ours begins with the same settings, whatever the database, the role or the server has set. */
+import type { Client } from 'pg'
 import { type PostgresTerms, readPostgresDsn } from '../config/postgres-dsn.ts'
 
 /**
  * What our statements and the reading of their answers rely on. `ALTER DATABASE ... SET`, `ALTER ROLE ... SET` and postgresql.conf
  * cannot change it: what a client sends as it connects wins. Not here, on purpose:
  * - `default_transaction_read_only`: whoever sets it wants nobody to write (a cutover, a disk that is nearly full), so it is heeded and
- *   reported ({@link requireUsable}).
+ *   reported ({@link requireWritable}).
  * - What only a superuser may set (`session_replication_role`, `lc_messages`), or not every version knows (`transaction_timeout`): a
  *   connection that asks for it is refused.
  * - What changes only how quickly or where rows are stored: work_mem, tablespaces.
@@ -42,4 +43,29 @@ export function sessionTerms(dsn: string, more: Readonly<Record<string, string>>
   url.searchParams.set('options', [url.searchParams.get('options'), ...settings].filter(Boolean).join(' '))
   url.search = url.search.replaceAll('+', '%20') // slonik decodes it as a component, where + is a plus
   return { connectionString: url.href, ssl }
+}
+
+/** What only a person can put right in the database: its encoding, or migrations that were edited after they had been applied. */
+export class DatabaseFault extends Error {
+  override name = 'DatabaseFault'
+}
+
+/** @throws where PostgreSQL takes no writes, which is waited for */
+export function requireWritable(isReadOnly: boolean): void {
+  if (isReadOnly) throw new Error('PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on')
+}
+
+/**
+ * Whether one can work with the database of this session.
+ * @throws DatabaseFault, or where it is read-only
+ */
+export async function requireUsable(session: Client): Promise<void> {
+  const { rows } = await session.query<{ encoding: string; is_read_only: boolean }>(
+    `select current_setting('server_encoding') as encoding, current_setting('transaction_read_only')::bool as is_read_only`,
+  )
+  const { encoding, is_read_only: isReadOnly } = rows[0]!
+  if (encoding !== 'UTF8') {
+    throw new DatabaseFault(`the database has the encoding ${encoding}, which cannot hold every name; make one with the encoding UTF8`)
+  }
+  requireWritable(isReadOnly)
 }

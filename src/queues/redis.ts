@@ -130,5 +130,9 @@ export async function ready(redis: RedisConnection): Promise<void> {
 /** Every server that holds keys of ours or of Cart's. */
 export const mastersOf = (redis: RedisConnection): Redis[] => (redis instanceof Cluster ? redis.nodes('master') : [redis])
 
-/** Whether Redis was reached and does not let us in, which no waiting mends. */
-export const isRefusedByRedis = (error: unknown): boolean => error instanceof Error && /\b(WRONGPASS|NOAUTH|NOPERM)\b/.test(error.message)
+/** What Redis says, or a script in it (the second of them before Redis 7). */
+const REFUSED = /\b(WRONGPASS|NOAUTH|NOPERM)\b|ACL failure in script|The user executing the script can't/
+
+/** Whether Redis was reached and does not let us in, or not do what we need, which no waiting mends. */
+export const isRefusedByRedis = (error: unknown): boolean =>
+  error instanceof Error && (REFUSED.test(error.message) || isRefusedByRedis(error.cause))

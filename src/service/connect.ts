@@ -1,16 +1,17 @@
 /** What every process needs before it does its own work: Redis, PostgreSQL, the queues and the tables' verbs, in the order in which they come up. */
-import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
 import type { Config } from '../config.ts'
 import { type CallIds, createCallIds } from '../db/call-ids.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
 import { createDatabaseClock, type DatabaseClock } from '../db/database-clock.ts'
-import { migrate, MigrationFault, requireMigrated } from '../db/migrate.ts'
-import { connectPool, isFaultOfPostgres, type Pool } from '../db/pool.ts'
+import { migrate, requireMigrated } from '../db/migrate.ts'
+import { connectPool, isFaultOfPostgres, isReadOnly, type Pool } from '../db/pool.ts'
+import { DatabaseFault, requireWritable } from '../db/session.ts'
 import { createKafka, type Kafka } from '../kafka/client.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { warnOfEviction } from '../queues/eviction.ts'
 import { connectFailFast, connectPatient, isRefusedByRedis, ready, type RedisConnection } from '../queues/redis.ts'
+import { requireRights } from '../queues/rights.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { createStockQueue, type StockQueue } from '../queues/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
@@ -71,7 +72,7 @@ export async function connect(parts: {
   let poolMissing = 'not reached yet'
   const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, security: config.kafkaSecurity, clientId: 'order-service', logger })
   checks.push(
-    { name: 'postgres', required: true, check: async () => await present(pool, poolMissing).query(sql.unsafe`select 1`) },
+    { name: 'postgres', required: true, check: async () => requireWritable(await isReadOnly(present(pool, poolMissing))) },
     { name: 'redis', required: true, check: () => redis.ping() },
   )
   pool = await untilThere(
@@ -87,7 +88,7 @@ export async function connect(parts: {
     },
     {
       part: 'PostgreSQL',
-      isFault: (error) => error instanceof MigrationFault || isFaultOfPostgres(error),
+      isFault: (error) => error instanceof DatabaseFault || isFaultOfPostgres(error),
       tell: (message) => (poolMissing = message),
       logger,
       signal,
@@ -97,7 +98,13 @@ export async function connect(parts: {
   const clock = await untilThere(() => createDatabaseClock(pool!), { part: 'PostgreSQL', isFault: isFaultOfPostgres, logger, signal })
   const syncing = setInterval(() => void clock.sync().catch(() => {}), SYNC_CLOCK_EVERY_MS) // while PostgreSQL is away the last answer counts
   closers.push(async () => clearInterval(syncing))
-  await untilThere(() => ready(redis), { part: 'Redis', isFault: isRefusedByRedis, logger, signal })
+  await untilThere(
+    async () => {
+      await ready(redis)
+      await requireRights(redis, config.REDIS_PREFIX)
+    },
+    { part: 'Redis', isFault: isRefusedByRedis, logger, signal },
+  )
   await warnOfEviction(redis, logger)
 
   const probes = createProbes(config, logger)

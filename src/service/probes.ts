@@ -4,7 +4,7 @@
  */
 import { Client } from 'pg'
 import type { Config } from '../config.ts'
-import { sessionTerms } from '../db/session.ts'
+import { requireUsable, sessionTerms } from '../db/session.ts'
 import { connectFailFast, ready } from '../queues/redis.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
@@ -30,6 +30,7 @@ export function createProbes(
         // Asks for no row, and for the right to read: a table that somebody has locked is as good as away.
         await client.query(`select from order_service.checkouts, order_service.payment_events, order_service.outbox,
           order_service.dead_letters limit 0`)
+        await requireUsable(client)
       } finally {
         await client.end()
       }

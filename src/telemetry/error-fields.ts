@@ -15,7 +15,7 @@ const MOST_MEMBERS = 5
 const POSTGRES_NAMES_NO_VALUE = /^(08|25|28|3D|3F|40|42|53|54|55|57|58)/
 /** Where Redis says more than these words, a command's arguments may be among it. */
 const REDIS_NAMES_NO_VALUE =
-  /^(WRONGPASS|NOAUTH|NOPERM|READONLY|LOADING|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|OOM|MISCONF|BUSY|WRONGTYPE|ERR max number) /
+  /^(WRONGPASS|NOAUTH|NOPERM|READONLY|LOADING|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|OOM|MISCONF|BUSY|WRONGTYPE|ERR max number|ERR ACL failure) /
 const KAFKA_NAMES_NO_VALUE =
   /^KafkaJS(Connection|ConnectionClosed|RequestTimeout|BrokerNotFound|GroupCoordinatorNotFound|SASLAuthentication|LockTimeout|TopicMetadataNotLoaded)(Error)?$/
 /** What pg, ioredis and Node say word for word. */

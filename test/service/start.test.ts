@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { type AddressInfo, createServer } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
-import { createDatabase, query } from '../support/database.ts'
+import { createDatabase, query, withDatabase } from '../support/database.ts'
 import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
 import { openProxy } from '../support/proxy.ts'
 import { startProcess } from '../support/service-process.ts'
@@ -254,6 +256,53 @@ test.serial('a Redis that does not let it in ends it with exit code 70', async (
   t.is(await service.stop(), 0)
 })
 
+/** The rights that the README asks for, given to the user `order`. */
+function readmeRights(prefix: string, password: string): string[] {
+  const [line] = readFileSync('README.md', 'utf8').match(/^ACL SETUSER order .*$/m)!
+  return line.replaceAll('{order}', prefix).replace('PASSWORD', password).split(' ').slice(1)
+}
+
+test.serial('a Redis user with the rights of the README is enough, and one without them ends it with exit code 70', async (t) => {
+  const redis = await startRedis({ name: 'test-start' })
+  t.teardown(redis.stop)
+  const owner = new Redis(redis.url)
+  t.teardown(async () => owner.disconnect())
+  const database = await createDatabase()
+  t.teardown(database.drop)
+  const env: Record<string, string> = { ...environment(database.dsn), REDIS_URL: redis.url.replace('//', '//order:secret@') }
+  const allow = async (...rights: string[]) => owner.call('ACL', ...readmeRights(env.REDIS_PREFIX!, 'secret'), ...rights)
+  for (const [rights, says] of [
+    [['resetkeys', `~${env.REDIS_PREFIX}*`], /read cart:\*/],
+    [['resetkeys', '%R~cart:*'], /write \{start-/],
+    [['-zadd'], /run scripts on \{start-/],
+    [['-eval'], /run scripts on \{start-/],
+    [['resetchannels'], /publish on \{start-/],
+  ] as const) {
+    await allow('resetkeys', 'resetchannels')
+    await allow(...rights)
+    const { message } = await faultOf(t, [], env)
+    t.regex(message, says)
+  }
+
+  await owner.call('ACL', 'DELUSER', 'order')
+  await allow()
+  const service = await startProcess(t, [], env)
+  await service.logged('started')
+  const product = neighbours.catalog.product({ stock: 10 })
+  const email = `rights-${process.pid}@example.com`
+  await owner.hset(`cart:${email}`, '1', JSON.stringify({ product_id: product, qty: 1, unit_price_cents: 100, title: 'Laces' }))
+  t.is((await checkout(service.url, email)).status, 200)
+  t.false(service.log.some((line) => /NOPERM|ACL/.test(JSON.stringify(line))))
+
+  await allow('resetkeys', `~${env.REDIS_PREFIX}*`)
+  for (let i = 0; i < 3; i += 1) t.is((await checkout(service.url, email)).status, 503)
+  const told = service.log.filter(({ msg }) => msg === 'customers are refused')
+  t.is(told.length, 1)
+  t.like(told[0], { level: 50, detail: 'The cart cannot be read at the moment', err: { name: 'ReplyError' } })
+  t.regex((told[0]!.err as { message: string }).message, /^NOPERM/)
+  t.is(await service.stop(), 0)
+})
+
 test.serial('a Redis that may evict jobs is warned of at the start, and shown as a metric', async (t) => {
   const redis = await startRedis({ name: 'test-start' })
   t.teardown(redis.stop)
@@ -296,6 +345,64 @@ test('where PostgreSQL comes up later the same process takes orders', async (t) 
   await service.logged('started')
   await serves(t, service)
   t.is(await service.stop(), 0)
+})
+
+test.serial('a database whose encoding is not UTF8 ends it with exit code 70, before anything is made in it', async (t) => {
+  const name = `latin1_${process.pid}`
+  await query(process.env.POSTGRES_DSN!, `create database ${name} encoding 'LATIN1' locale 'C' template template0`)
+  const dsn = withDatabase(process.env.POSTGRES_DSN!, name)
+  t.teardown(() => query(process.env.POSTGRES_DSN!, `drop database ${name} with (force)`))
+  for (const args of [[], ['release']]) t.regex((await faultOf(t, args, environment(dsn))).message, /encoding LATIN1/)
+  t.regex((await faultOf(t, [], { ...environment(dsn), MIGRATE: 'false' })).message, /encoding LATIN1/)
+  t.deepEqual(await query(dsn, `select from pg_namespace where nspname = 'order_service'`), [])
+})
+
+/** Until readiness says so of PostgreSQL. */
+async function postgresIs(service: { url: string }, state: RegExp): Promise<void> {
+  await until(
+    () => json(`${service.url}/order/ready`),
+    ({ body }) => state.test((body.parts as { postgres?: { state: string } }).postgres?.state ?? ''),
+  )
+}
+
+test('a standby is waited for until it is promoted, and a database that turns read-only is named and gone on with', async (t) => {
+  const postgres = await startPostgres({ name: 'test-standby' })
+  t.teardown(postgres.stop)
+  const env = environment(postgres.dsn)
+  t.is(await (await startProcess(t, ['release'], env)).exited, 0)
+  const [place] = await query<{ directory: string }>(postgres.dsn, `select current_setting('data_directory') as directory`)
+  await writeFile(join(place!.directory, 'standby.signal'), '')
+  await postgres.restart()
+  const standing = await Promise.all(['true', 'false'].map((MIGRATE) => startProcess(t, [], { ...env, MIGRATE })))
+  for (const service of standing) {
+    await service.logged('PostgreSQL cannot be used yet')
+    await postgresIs(service, /read-only/)
+  }
+  await query(postgres.dsn, 'select pg_promote()')
+  for (const service of standing) {
+    await service.logged('started')
+    await serves(t, service)
+  }
+
+  await query(postgres.dsn, 'alter system set default_transaction_read_only = on')
+  await query(postgres.dsn, 'select pg_reload_conf()')
+  const [service] = standing
+  await postgresIs(service!, /read-only/)
+  t.is((await json(`${service!.url}/order/ready`)).status, 503)
+  const product = neighbours.catalog.product({ stock: 10 })
+  const email = `refused-${randomUUID()}@example.com`
+  await neighbours.cart.fill(email, [{ product_id: product, qty: 1 }])
+  const { status, body } = await checkout(service!.url, email)
+  t.is(status, 503)
+  t.is(body.detail, 'Orders cannot be taken at the moment')
+  const told = await service!.logged('customers are refused')
+  t.regex(JSON.stringify(told.err), /read-only transaction/)
+
+  await query(postgres.dsn, 'alter system reset default_transaction_read_only')
+  await query(postgres.dsn, 'select pg_reload_conf()')
+  await postgresIs(service!, /^ok$/)
+  await serves(t, service!)
+  t.deepEqual(await Promise.all(standing.map((one) => one.stop())), [0, 0])
 })
 
 test.serial('with MIGRATE=false it waits for release, and says so', async (t) => {

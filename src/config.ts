@@ -49,7 +49,7 @@ const environment = z.object({
     .string()
     .default('kafka:9092')
     .transform((list) => list.split(',').map((broker) => broker.trim()))
-    .refine((brokers) => brokers.every((broker) => /^[^\s:/]+:\d+$/.test(broker)), {
+    .refine((brokers) => brokers.every((broker) => /^[^\s:/]+:\d+$/.test(broker) && URL.canParse(`kafka://${broker}`)), {
       error: 'is not a list of host:port; write kafka-1:9092,kafka-2:9092',
     }),
   KAFKA_SECURITY_PROTOCOL: oneOf(kafkaProtocols).default('PLAINTEXT'),

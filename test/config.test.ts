@@ -90,6 +90,28 @@ test('a REDIS_URL that is none of them is one line that says why, without a secr
   }
 })
 
+test('a POSTGRES_DSN, REDIS_URL or KAFKA_BOOTSTRAP that no client could read is one line, without a secret', (t) => {
+  const wrong: [string, string, RegExp][] = [
+    ['POSTGRES_DSN', 'postgresql://shop:hunter/2@db/x', /no URL.*percent/],
+    ['POSTGRES_DSN', 'postgresql://shop:hunter2@db:99999/x', /no URL/],
+    ['POSTGRES_DSN', 'postgresql://shop:hunter2@[::1/x', /no URL/],
+    ['POSTGRES_DSN', 'postgresql://shop:hunter2@/x?host=/sock', /no URL/],
+    ['POSTGRES_DSN', 'postgresql://shop:hunter2%zz@db/x', /begins no character/],
+    ['POSTGRES_DSN', 'postgresql://shop:hunter2@db/x%', /begins no character/],
+    ['REDIS_URL', 'redis://:hunter2%zz@redis:6379/0', /begins no character/],
+    ['REDIS_URL', 'redis+cluster://:hunter2@one:99999', /a host that is none/],
+    ['KAFKA_BOOTSTRAP', 'kafka:99999', /not a list of host:port/],
+  ]
+  for (const [variable, value, says] of wrong) {
+    const faults = faultsOf(t, { [variable]: value })
+    t.is(faults.length, 1, value)
+    t.true(faults[0]!.startsWith(`${variable} `), value)
+    t.regex(faults[0]!, says)
+    t.false(faults[0]!.includes('hunter'), value)
+  }
+  t.notThrows(() => readPostgresDsn('postgresql://shop@%2Fvar%2Frun%2Fpostgresql/x'))
+})
+
 test('what POSTGRES_DSN says of TLS and cannot be kept is one line that says why, without a secret', (t) => {
   const wrong = {
     'sslmode=prefer': /in silence/,

@@ -19,12 +19,25 @@ const understood = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey']
  */
 export function readPostgresDsn(dsn: string): PostgresTerms {
   if (!/^postgres(ql)?:\/\//.test(dsn)) throw new Error('is not understood; write postgresql://user:password@host:5432/database')
+  if (!URL.canParse(dsn))
+    throw new Error(
+      'is no URL; write postgresql://user:password@host:5432/database, with what is no letter or digit in the password percent-encoded',
+    )
+  requireDecodable(dsn)
   const [address = '', query = ''] = dsn.split(/\?(.*)/s, 2)
   const parameters = query.split('&')
   const isTls = (parameter: string) => parameter.startsWith('ssl')
   const tls = Object.fromEntries(new URLSearchParams(parameters.filter(isTls).join('&').replaceAll('+', '%2B')))
   const rest = parameters.filter((parameter) => !isTls(parameter)).join('&')
   return { connectionString: rest === '' ? address : `${address}?${rest}`, ssl: tlsOf(tls, hostOf(address)) }
+}
+
+function requireDecodable(dsn: string): void {
+  try {
+    decodeURIComponent(dsn)
+  } catch {
+    throw new Error('has a % that begins no character; write %25 for it')
+  }
 }
 
 function tlsOf({ sslmode = 'disable', sslrootcert, sslcert, sslkey, ...others }: Record<string, string>, host: string) {
@@ -68,4 +81,4 @@ function read(parameter: string, path: string): string {
 }
 
 /** A DSN without a host, or with one in its parameters, is for a socket of this machine, where nothing is verified by name. */
-const hostOf = (address: string) => (URL.canParse(address) ? new URL(address).hostname.replace(/^\[(.*)\]$/, '$1') : '')
+const hostOf = (address: string) => new URL(address).hostname.replace(/^\[(.*)\]$/, '$1')

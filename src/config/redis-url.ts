@@ -22,7 +22,10 @@ const PORT = 6379
 
 /** @throws Error whose message goes behind the variable's name; it has nothing of the value, where passwords stand */
 export function readRedisUrl(url: string): RedisServers {
-  if (/^rediss?:\/\/[^/?#]/.test(url) && URL.canParse(url)) return { form: 'server', url }
+  if (/^rediss?:\/\/[^/?#]/.test(url) && URL.canParse(url)) {
+    decoded(url)
+    return { form: 'server', url }
+  }
   const [, scheme, form, user, hosts, path = '', query = ''] =
     /^(rediss?)\+(sentinel|cluster):\/\/(?:([^@/?]*)@)?([^@/?]+)(?:\/([^?]*))?(?:\?(.*))?$/.exec(url) ?? []
   if (!hosts) throw new Error(`is not understood; write ${EXAMPLES}`)
@@ -54,7 +57,7 @@ function hostsOf(list: string, usualPort: number): HostPort[] {
   return list.split(',').map((text) => {
     const [, six, four, port] = /^(?:\[([\da-fA-F:.]+)\]|([^\s:[\]]+))(?::(\d{1,5}))?$/.exec(text.trim()) ?? []
     const host = six ?? four
-    if (!host) throw new Error(`has a host that is none; write ${EXAMPLES}`)
+    if (!host || Number(port ?? 0) > 65_535) throw new Error(`has a host that is none; write ${EXAMPLES}`)
     return { host, port: port === undefined ? usualPort : Number(port) }
   })
 }

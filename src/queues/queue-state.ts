@@ -12,17 +12,22 @@ export async function freeJobId(queue: Queue, jobId: string): Promise<boolean> {
   return state === 'failed' || state === 'completed' || state === 'unknown'
 }
 
-/** How many of the oldest are looked at: those that ran before are as old as their first run, and say nothing of how long they wait. */
-const LOOKED_AT = 10
+/** How many of the oldest are read at first. One that never ran is mostly the very first; where it is not, each further read has ten times as many. */
+const READ_FIRST = 10
+const READ_AT_MOST = 1000
 
 /**
- * How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. Those that were added for later say nothing.
+ * How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. Those that were added for later say nothing,
+ * and neither do those that ran before: they are as old as their first run.
  * @param now epoch ms, by the clock that jobs are stamped with
  */
 export async function oldestWaitingMs(queue: Queue, now: number): Promise<number> {
-  const jobs = await queue.getJobs('waiting', 0, LOOKED_AT - 1, true)
-  const fresh = jobs.find((job) => job?.attemptsStarted === 0 && !job.opts.delay)
-  return fresh ? Math.max(0, now - fresh.timestamp) : 0
+  for (let from = 0, count = READ_FIRST; ; from += count, count = Math.min(READ_AT_MOST, count * 10)) {
+    const jobs = await queue.getJobs('waiting', from, from + count - 1, true)
+    const fresh = jobs.find((job) => job?.attemptsStarted === 0 && !job.opts.delay)
+    if (fresh) return Math.max(0, now - fresh.timestamp)
+    if (jobs.length === 0) return 0
+  }
 }
 
 /**

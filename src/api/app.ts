@@ -63,7 +63,7 @@ export function createApp(options: AppOptions): Koa {
     crowd,
     customersOnly(readToken),
     ofCustomer,
-    readBody(),
+    readBody,
     checkoutHandler(parts, config.CHECKOUT_BUDGET_MS),
   )
   customers.get('/:id', started, orderHandler(parts))

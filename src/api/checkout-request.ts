@@ -1,11 +1,10 @@
 /** What a customer may ask: the body of a checkout and its `Idempotency-Key`, checked before anything is done about them. */
 import { hash } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
-import bodyParser from 'koa-bodyparser'
 import { z } from 'zod'
 import { type Address, type Line, storable } from '../model.ts'
 import { Refusal } from './refusal.ts'
-import { lengthWithin } from './text.ts'
+import { lengthWithin, mediaType, readText } from './text.ts'
 
 /** An address takes 3 kB at the most; unknown fields are ignored, but not without end. */
 const MAX_BODY_KB = 256
@@ -16,15 +15,17 @@ const text = (min: number, max: number) =>
     .string({ error: missingOr('is no string') })
     .refine((value) => value.length >= min && lengthWithin(value, max), { error: `has to have ${min} to ${max} characters`, abort: true })
     .refine(storable, { error: 'has a NUL or half of a surrogate pair in it' })
+/** Text with something to read in it: a carrier can deliver nothing to spaces. */
+const visible = (max: number) => text(1, max).refine((value) => /[^\p{Z}\p{Cc}\p{Cf}]/u.test(value), { error: 'is blank' })
 
 const body = z.object(
   {
-    address_line1: text(1, 255),
+    address_line1: visible(255),
     address_line2: text(0, 255)
       .nullish()
       .transform((line) => line ?? ''),
-    city: text(1, 128),
-    postcode: text(1, 32),
+    city: visible(128),
+    postcode: visible(32),
     country: z
       .string({ error: missingOr('is no string') })
       .regex(/^[A-Za-z]{2}$/, { error: 'has to be two letters' })
@@ -42,33 +43,20 @@ export interface CheckoutRequest {
 const fingerprint = (canonical: string): string => hash('sha256', canonical)
 
 /**
- * Reads JSON, also where no content type is given, as today's service does.
- * Throws a 422 for what is no JSON (another content type, too) and a 413 for what is too large.
+ * Reads JSON into `ctx.state.body`, also where no content type is given, as the predecessor does.
+ * Throws a 422 for what is no JSON (another content type, too), and what {@link readText} throws.
  */
-export function readBody(): Middleware {
-  const parse = bodyParser({
-    enableTypes: ['json'],
-    jsonLimit: `${MAX_BODY_KB}kb`,
-    extendTypes: { json: ['+json'] },
-    detectJSON: (ctx) => ctx.get('Content-Type') === '',
-    onerror: (error) => {
-      throw unreadable(error)
-    },
-  })
-  return (ctx, next) => {
-    if (ctx.get('Content-Type') !== '' && ctx.is('application/json', '+json') === false) {
-      throw new Refusal(422, 'The body has to be JSON; send Content-Type: application/json')
-    }
-    return parse(ctx, next)
+export const readBody: Middleware = async (ctx, next) => {
+  if (!/^(application\/(json|.*\+json))?$/.test(mediaType(ctx))) {
+    throw new Refusal(422, 'The body has to be JSON; send Content-Type: application/json')
   }
-}
-
-/** The message of a parser names what the customer sent; we say only what kind of fault it was. */
-function unreadable(error: Error): Refusal {
-  const { type, status } = error as { type?: string; status?: number }
-  if (status === 413) return new Refusal(413, `The body is larger than ${MAX_BODY_KB} kB`)
-  if (type === 'request.aborted') return new Refusal(400, 'The body ended early')
-  return new Refusal(422, 'The body is malformed JSON')
+  const json = await readText(ctx, MAX_BODY_KB)
+  try {
+    ctx.state.body = JSON.parse(json)
+  } catch {
+    throw new Refusal(422, json === '' ? 'The body is empty' : 'The body is malformed JSON')
+  }
+  return next()
 }
 
 /** @throws Refusal 422 naming the fields that are wrong */

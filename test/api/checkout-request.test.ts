@@ -16,7 +16,7 @@ test('addresses of any script, up to what the columns hold, are taken as they st
     changed('city', 'x'.repeat(128)),
     changed('address_line2', 'ز'.repeat(255)),
     changed('postcode', '0'.repeat(32)),
-    changed('address_line1', ' '),
+    changed('address_line1', ' . '),
   ]
   for (const body of addresses) {
     t.is((await desk.checkout({ body })).status, 200)
@@ -42,6 +42,8 @@ const wrong: [string, unknown][] = [
   ['address_line1', ''],
   ['address_line1', 'x'.repeat(256)],
   ['address_line1', emoji.repeat(256)],
+  ['address_line1', '   '],
+  ['address_line1', '\u00a0\u3000\u200b\t\n'],
   ['address_line1', null],
   ['address_line1', 7],
   ['address_line1', 'a\0b'],
@@ -52,9 +54,11 @@ const wrong: [string, unknown][] = [
   ['city', ''],
   ['city', 'x'.repeat(129)],
   ['city', '\0'],
+  ['city', ' '],
   ['postcode', ''],
   ['postcode', 'x'.repeat(33)],
   ['postcode', '\ud83d'],
+  ['postcode', '\u2060'],
   ['country', 'IRL'],
   ['country', 'I'],
   ['country', 'ÏE'],
@@ -96,6 +100,30 @@ for (const body of ['', '{', '{"city": }', 'null', '7', '"text"', '[]', '[{}]', 
   })
 }
 
+test('a body that is empty is said to be so', async (t) => {
+  const desk = await open(t)
+  t.deepEqual((await desk.checkout({ body: '' })).body, { detail: 'The body is empty' })
+})
+
+test('a body that is not UTF-8 is a 400 and never an address with question marks in it, whatever charset it claims', async (t) => {
+  const desk = await open(t)
+  const body = Buffer.from(JSON.stringify({ ...demoAddress, city: 'D\xfcsseldorf' }), 'latin1')
+  for (const headers of [{}, { 'content-type': 'application/json; charset=latin1' }, { 'content-type': '' }]) {
+    const answer = await desk.checkout({ body, headers: headers as Record<string, string> })
+    t.is(answer.status, 400)
+    t.deepEqual(answer.body, { detail: 'The body is not UTF-8' })
+  }
+  const packed = await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })
+  t.is(packed.status, 400)
+  t.is(desk.books.intents.length, 0)
+})
+
+test('a replacement character that a customer sent himself is his own, and a byte order mark is passed over', async (t) => {
+  const desk = await open(t)
+  t.is((await desk.checkout({ body: `\ufeff${JSON.stringify(changed('city', 'D\ufffdsseldorf'))}` })).status, 200)
+  t.is(desk.books.intents.at(-1)!.address.city, 'D\ufffdsseldorf')
+})
+
 test('another content type is a 422, none at all and the relatives of JSON are read', async (t) => {
   const desk = await open(t)
   const body = JSON.stringify(demoAddress)
@@ -104,11 +132,21 @@ test('another content type is a 422, none at all and the relatives of JSON are r
     'application/x-www-form-urlencoded',
     'multipart/form-data; boundary=x',
     'application/jsonx',
+    'model/gltf+json',
+    'application/json, text/plain',
     'nonsense',
   ]) {
     t.is((await desk.checkout({ body, headers: { 'content-type': type } })).status, 422, type)
   }
-  for (const type of ['application/json; charset=utf-8', 'Application/JSON', 'application/vnd.shop+json', '']) {
+  for (const type of [
+    'application/json; charset=utf-8',
+    'application/json; utf-8',
+    'application/json;',
+    'application/json; charset="',
+    'Application/JSON',
+    'application/vnd.shop+json',
+    '',
+  ]) {
     t.is((await desk.checkout({ body, headers: { 'content-type': type } })).status, 200, type)
   }
 })
@@ -122,11 +160,15 @@ test('a body that is too large is a 413, and compressing it does not help', asyn
   t.is(typeof packed.body.detail, 'string')
 })
 
-test('a compressed body is read; one that is broken, or packed in a way nobody knows, is a 422', async (t) => {
+test('a compressed body is read, its coding named in any case; one that is broken, or packed in a way nobody knows, is a 422', async (t) => {
   const desk = await open(t)
   const body = JSON.stringify(demoAddress)
   t.is((await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })).status, 200)
   t.is((await desk.checkout({ body: brotliCompressSync(body), headers: { 'content-encoding': 'br' } })).status, 200)
+  for (const coding of ['GZIP', 'x-gzip', ' Gzip ']) {
+    t.is((await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': coding } })).status, 200, coding)
+  }
+  t.is((await desk.checkout({ body, headers: { 'content-encoding': 'Identity' } })).status, 200)
   t.is((await desk.checkout({ body: Buffer.from('no gzip'), headers: { 'content-encoding': 'gzip' } })).status, 422)
   t.is((await desk.checkout({ body, headers: { 'content-encoding': 'rot13' } })).status, 422)
 })

@@ -35,7 +35,7 @@ export function operatorRoutes(parts: () => OperatorParts | undefined, readToken
     ctx.body = style
   })
   router.get('/sign-in', ...open, showSignIn)
-  router.post('/sign-in', ...open, readForm(), signIn(present, readToken, logger))
+  router.post('/sign-in', ...open, readForm, signIn(present, readToken, logger))
   router.get('/sign-out', ...guarded, showSignOut)
   router.post('/sign-out', ...open, signOut)
 

@@ -237,3 +237,23 @@ test('a person whom a link from elsewhere brought is told why the session is not
   t.regex(page.text, /<a href="\/order\/admin\/queues">go on here<\/a>/)
   t.notRegex((await operators.visit('/order/admin/sign-in', { 'sec-fetch-site': 'same-origin' })).text, /go on here/)
 })
+
+test('a form that is not UTF-8, or packed in a way that nobody knows, is a 400', async (t) => {
+  const operators = await openOperators(t)
+  const common = { 'content-type': 'application/x-www-form-urlencoded', 'sec-fetch-site': 'same-origin' }
+  for (const [body, more] of [
+    [Buffer.from('email=\xfc', 'latin1'), {}],
+    ['email=a', { 'content-encoding': 'rot13' }],
+  ] as const) {
+    const answer = await operators.ask('/order/admin/sign-in', { method: 'POST', body, headers: { ...common, ...more } })
+    t.is(answer.status, 400)
+    t.is(answer.text, '{"detail":"The form cannot be read"}')
+  }
+  const types = { ...common, 'content-type': 'Application/X-WWW-Form-Urlencoded; utf-8' }
+  const right = await operators.ask('/order/admin/sign-in', {
+    method: 'POST',
+    body: 'email=admin@example.com&password=secret',
+    headers: types,
+  })
+  t.is(right.status, 303)
+})

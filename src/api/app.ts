@@ -1,4 +1,5 @@
 /** The HTTP side of a process: routes, and what lies around all of them. Made before PostgreSQL and Redis are there, so that liveness can be seen at once. */
+import { METHODS } from 'node:http'
 import { Router } from '@koa/router'
 import Koa, { type Middleware } from 'koa'
 import type { Config } from '../config.ts'
@@ -13,6 +14,7 @@ import { type Check, opsRoutes } from './ops.ts'
 import { type OrderParts, orderHandler } from './orders.ts'
 import { Refusal, refusals, RETRY_SOON } from './refusal.ts'
 import { requestLog } from './request-log.ts'
+import { wellFormedOnly } from './well-formed.ts'
 
 /** What the customers' routes need. */
 export interface Service extends CheckoutParts, OrderParts {
@@ -81,9 +83,9 @@ function around({ logger, metrics, checks, stopping = () => false }: OpsOptions,
   app.on('error', (error) => logger.debug({ err: error }, 'answer not delivered'))
   app.use(requestLog({ logger, metrics, stopping }))
   app.use(refusals(logger))
-  for (const router of [...routers, opsRoutes({ checks, metrics, started, stopping })]) {
-    app.use(router.routes())
-    app.use(router.allowedMethods())
-  }
+  app.use(wellFormedOnly)
+  for (const router of [...routers, opsRoutes({ checks, metrics, started, stopping })]) app.use(router.routes())
+  // By itself a router answers 501, on any path, to methods that none of its users has.
+  app.use(new Router({ methods: METHODS }).allowedMethods())
   return app
 }

@@ -1,6 +1,7 @@
 /** The HTTP server itself: its time-outs, its answers to what is no HTTP, and how it ends. */
-import { createServer, type Server, STATUS_CODES } from 'node:http'
+import { createServer, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type Koa from 'koa'
 
 /** The gateway keeps idle connections for 90 s (Traefik's default): if we closed first, a request could meet the closing socket. */
@@ -18,24 +19,35 @@ const limits = {
   requestTimeout: 10_000, // until the whole request is there; how long its answer takes is another matter
   connectionsCheckingInterval: 1000,
   maxHeaderSize: 16_384,
+  requireHostHeader: false, // its answer is an empty 400: the app refuses it
 }
 
 const statusOfFault: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }
 
-/** What Node's parser refuses never becomes a request: answered here, in the form that all errors have. */
-function refuseUnparsed(error: Error & { code?: string }, socket: Socket): void {
-  const answering = (socket as { _httpMessage?: unknown })._httpMessage
-  if (!socket.writable || answering || error.code === 'ECONNRESET') return void socket.destroy()
-  const status = statusOfFault[error.code ?? ''] ?? 400
+/** Answers on the bare connection, in the form that all errors have, and ends it. */
+function refuse(socket: Duplex, status: number): void {
   const body = JSON.stringify({ detail: STATUS_CODES[status] })
   const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close`
   socket.end(`${head}\r\n\r\n${body}`)
 }
 
+/** What Node's parser refuses never becomes a request, or one whose body never ends. */
+function refuseUnparsed(error: Error & { code?: string }, socket: Socket): void {
+  const answering = (socket as { _httpMessage?: ServerResponse | null })._httpMessage
+  // Behind a whole request it would pass for the answer to that one.
+  const isAnothers = answering && (answering.headersSent || answering.req.complete)
+  if (!socket.writable || isAnothers || error.code === 'ECONNRESET') return void socket.destroy()
+  refuse(socket, statusOfFault[error.code ?? ''] ?? 400)
+}
+
 /** @returns once it listens. @throws what `listen` reports: a port in use, an address that is not ours */
 export async function listen(app: Koa, { host, port }: { host: string; port: number }): Promise<Server> {
-  const server = createServer(limits, app.callback())
+  const handle = app.callback()
+  const server = createServer(limits, handle)
   server.on('clientError', refuseUnparsed)
+  // Node would answer with an empty 417, and close a CONNECT without a word.
+  server.on('checkExpectation', handle)
+  server.on('connect', (_, socket) => refuse(socket, 405))
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen({ port, host, backlog: BACKLOG }, () => {

@@ -4,6 +4,7 @@ import { createOpsApp } from '../../src/api/app.ts'
 import { close, listen, portOf } from '../../src/api/server.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
+import { ask } from './operators/desk.ts'
 import { open } from './desk.ts'
 
 const ok = async () => {}
@@ -122,6 +123,17 @@ test('a path that nobody serves is a 404, a method that nobody serves a 405, bot
   t.deepEqual(wrong.body, { detail: 'Method Not Allowed' })
   t.regex(wrong.headers.get('allow') ?? '', /GET/)
   t.is((await desk.get('/order/health', { method: 'POST' })).status, 405)
+})
+
+test('a method that nobody serves anywhere is a 405 too, with what is served there, and a 404 where nothing is', async (t) => {
+  const desk = await open(t)
+  for (const method of ['PROPFIND', 'SEARCH', 'TRACE']) {
+    const there = await ask(`${desk.url}/order/v1/orders/5`, { method })
+    t.is(there.status, 405, method)
+    t.is(there.text, '{"detail":"Method Not Allowed"}')
+    t.is(there.headers.get('allow'), 'HEAD, GET')
+    t.is((await ask(`${desk.url}/order/nowhere`, { method })).status, 404)
+  }
 })
 
 test('a request id is taken over where it is sane, otherwise made, and sent back', async (t) => {

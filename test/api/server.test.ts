@@ -16,7 +16,7 @@ function raw(port: number, bytes: string): Promise<string> {
     let answer = ''
     const socket = connect(port, '127.0.0.1', () => socket.write(bytes))
     socket.on('data', (chunk) => (answer += chunk))
-    socket.on('end', () => resolve(answer))
+    socket.on('close', () => resolve(answer))
     socket.on('error', reject)
   })
 }
@@ -82,6 +82,63 @@ test('what is no HTTP is a 400, headers beyond 16 kB are a 431, both with a deta
   )
   const long = token({ note: 'x'.repeat(16_384) })
   t.regex(await raw(port, `GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${long}\r\n\r\n`), /^HTTP\/1\.1 431 [^]*\{"detail":/)
+})
+
+const lines = (...head: string[]) => `${head.join('\r\n')}\r\nConnection: close\r\n\r\n`
+const refused = (status: number) =>
+  new RegExp(`^HTTP/1\\.1 ${status} [^]*\\r\\nContent-Type: application/json\\r\\n[^]*\\{"detail":"[^"]+"\\}$`)
+const bearer = `Authorization: Bearer ${token()}`
+
+const odd: [what: string, status: number, bytes: string][] = [
+  ['an expectation that nobody can meet', 417, lines('GET /order/health HTTP/1.1', 'Host: x', 'Expect: 200-maybe')],
+  ['no Host', 400, lines('GET /order/health HTTP/1.1')],
+  ['two Hosts', 400, lines('GET /order/health HTTP/1.1', 'Host: x', 'Host: y')],
+  ['two tokens in two headers', 400, lines('POST /order/v1/orders/checkout HTTP/1.1', 'Host: x', bearer, 'Authorization: Bearer x')],
+  ['two content types', 400, lines('GET /order/health HTTP/1.1', 'Host: x', 'Content-Type: text/plain', 'Content-Type: application/json')],
+  ['a target that is no URL', 400, lines('GET http://[/order/health HTTP/1.1', 'Host: x')],
+  ['the method CONNECT', 405, lines('CONNECT x:80 HTTP/1.1', 'Host: x:80')],
+  [
+    'a body whose chunks are none',
+    400,
+    `${lines('POST /order/v1/orders/checkout HTTP/1.1', 'Host: x', bearer, 'Content-Type: application/json', 'Transfer-Encoding: chunked')}zz\r\n{}`,
+  ],
+  [
+    'a body whose end cannot be told',
+    400,
+    lines('POST /order/v1/orders/checkout HTTP/1.1', 'Host: x', bearer, 'Content-Type: application/json', 'Transfer-Encoding: gzip'),
+  ],
+]
+for (const [what, status, bytes] of odd) {
+  test(`a request with ${what} is a ${status} with a detail`, async (t) => {
+    const desk = await open(t)
+    t.regex(await raw(portOf(desk.server), bytes), refused(status))
+    t.is(desk.books.intents.length, 0)
+  })
+}
+
+test('an Expect that is empty, or that Node meets, changes nothing', async (t) => {
+  const desk = await open(t)
+  for (const expected of ['', '100-Continue']) {
+    t.regex(await raw(portOf(desk.server), lines('GET /order/health HTTP/1.1', 'Host: x', `Expect: ${expected}`)), /HTTP\/1\.1 200 OK\r\n/)
+  }
+})
+
+test('a body that does not come is a 408, and bytes behind a whole request never pass for its answer', async (t) => {
+  const desk = await open(t)
+  const post = ['POST /order/v1/orders/checkout HTTP/1.1', 'Host: x', bearer, 'Content-Type: application/json']
+  const body = JSON.stringify({ address_line1: '1 Demo Street', city: 'Dublin', country: 'IE', postcode: 'D01XYZ' })
+  desk.server.requestTimeout = 500
+  desk.server.headersTimeout = 400
+  const late = raw(portOf(desk.server), [...post, 'Content-Length: 100', '', '{'].join('\r\n'))
+
+  let finish = () => {}
+  desk.worker = (job) => void (finish = () => desk.reply(desk.books.complete(job.orderId)))
+  const whole = raw(portOf(desk.server), [...post, `Content-Length: ${body.length}`, '', `${body}what?\r\n\r\n`].join('\r\n'))
+  await until(() => desk.jobs.length === 1)
+  t.is(await whole, '')
+  finish()
+
+  t.regex(await late, refused(408))
 })
 
 test('a thousand connections that come at once while the process is busy are all taken', async (t) => {

@@ -33,6 +33,16 @@ export function pageHeaders(): Middleware {
   }
 }
 
+/** Refuses (400) an address that no part of ours could decode: Bull Board takes the fault for its own. */
+export const decodableOnly: Middleware = (ctx, next) => {
+  try {
+    decodeURIComponent(ctx.url)
+  } catch {
+    throw new Refusal(400, 'The address has malformed percent-encoding in it')
+  }
+  return next()
+}
+
 /** The first of a list that proxies made longer, or nothing. */
 const first = (list: string): string => list.split(',')[0]!.trim()
 

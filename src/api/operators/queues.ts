@@ -45,8 +45,10 @@ export function queueBoard(queues: readonly Queue[]): Middleware {
   const board: Middleware = adapter.registerPlugin()
   return async (ctx, next) => {
     const route = ctx._matchedRoute
+    ctx.disableBodyParser = true // nothing that is allowed has a body, and one that cannot be parsed would be a 500
     ctx.set('Content-Security-Policy', boardPolicy)
     await board(ctx, next)
+    if (ctx.status === 501) ctx.status = 405 // its router's word for methods that nobody has
     ctx._matchedRoute = route // its own routes lie below ours
   }
 }

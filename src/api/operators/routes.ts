@@ -7,7 +7,7 @@ import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
 import { HOME, QUEUES, refusalPages } from './layout.ts'
-import { pageHeaders, sameOriginOnly } from './protection.ts'
+import { decodableOnly, pageHeaders, sameOriginOnly } from './protection.ts'
 import { operatorsOnly } from './session.ts'
 import { readForm, showSignIn, showSignOut, signIn, type SignInParts, signOut } from './sign-in.ts'
 
@@ -26,7 +26,7 @@ export function operatorRoutes(parts: () => OperatorParts | undefined, readToken
     return here
   }
   // With each route and not by `router.use`, which would put its own pattern in the place of the route's.
-  const open = [pageHeaders(), refusalPages(), sameOriginOnly()]
+  const open = [pageHeaders(), refusalPages(), decodableOnly, sameOriginOnly()]
   const guarded = [...open, operatorsOnly(readToken)]
 
   const router = new Router({ prefix: HOME })

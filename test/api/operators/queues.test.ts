@@ -37,6 +37,44 @@ test('the board finds its own parts behind a gateway that strips nothing', async
   t.is((await operators.visit('/order/admin/queues/api/nothing', session)).status, 404)
 })
 
+test('an address with malformed percent-encoding in it is a 400 on every page, for programs with a detail', async (t) => {
+  const operators = await openOperators(t)
+  const session = await operators.session()
+  for (const path of [
+    `${api}?activeQueue=%E0%A4%A`,
+    `${api}/checkout/%E0%A4%A/logs`,
+    '/order/admin/queues/%',
+    '/order/admin/sign-in?next=%E0%A4%A',
+    '/order/admin?%FF',
+  ]) {
+    const answer = await operators.ask(path, { headers: session })
+    t.is(answer.status, 400, path)
+    t.is(answer.text, '{"detail":"The address has malformed percent-encoding in it"}')
+    t.is((await operators.visit(path, session)).status, 400, path)
+  }
+  t.is(
+    (await operators.ask(`${api}/checkout/%E0%A4%A/pause`, { method: 'PUT', headers: { ...session, 'sec-fetch-site': 'same-origin' } }))
+      .status,
+    400,
+  )
+})
+
+test('a body that Bull Board cannot read is no fault of ours, and a method that nobody has is a 405', async (t) => {
+  const operators = await openOperators(t)
+  const headers = { ...(await operators.session()), 'sec-fetch-site': 'same-origin', 'content-type': 'application/json' }
+  for (const [body, more] of [
+    ['{', {}],
+    ['null', {}],
+    ['{}', { 'content-encoding': 'rot13' }],
+  ] as const) {
+    t.is((await operators.ask(`${api}/checkout/add`, { method: 'POST', headers: { ...headers, ...more }, body })).status, 403)
+    t.is((await operators.ask(`${api}/checkout/resume`, { method: 'PUT', headers: { ...headers, ...more }, body })).status, 200)
+  }
+  const propfind = await operators.ask('/order/admin/queues', { method: 'PROPFIND', headers })
+  t.is(propfind.status, 405)
+  t.is(propfind.text, '{"detail":"Method Not Allowed"}')
+})
+
 test('requests are logged by one pattern, whatever lies below', async (t) => {
   const operators = await openOperators(t)
   const session = await operators.session()

@@ -47,12 +47,43 @@ for (const [what, authorization] of Object.entries(bad)) {
   })
 }
 
+/** Signed as Auth signs, with a header and claims that its library would refuse to make. */
+function signed(header: object, more: object): string {
+  const payload = `${encode({ alg: 'HS256', typ: 'JWT', ...header })}.${encode({ ...claims, ...more })}`
+  return `${payload}.${createHmac('sha256', SECRET).update(payload).digest('base64url')}`
+}
+
+test('a token that demands an extension of whoever accepts it is a 401', async (t) => {
+  const desk = await open(t)
+  t.is((await desk.checkout({ headers: { authorization: `Bearer ${signed({}, {})}` } })).status, 200)
+  for (const header of [{ crit: ['exp'], exp: claims.exp }, { crit: ['b64'], b64: true }, { crit: [] }, { crit: null }]) {
+    const answer = await desk.checkout({ headers: { authorization: `Bearer ${signed(header, {})}` } })
+    t.is(answer.status, 401, JSON.stringify(header))
+    t.is(answer.headers.get('www-authenticate'), 'Bearer')
+  }
+})
+
+test('a token issued at no time or in the future is a 401, one by a clock that is a little ahead is not', async (t) => {
+  const desk = await open(t)
+  for (const [iat, status] of [
+    [past, 200],
+    [past + 0.5, 200],
+    [past + 60, 200],
+    [past + 3600, 401],
+    [1e300, 401],
+    ['yesterday', 401],
+    [String(past), 401],
+    [null, 401],
+    [[past], 401],
+  ] as const) {
+    t.is((await desk.checkout({ headers: { authorization: `Bearer ${signed({}, { iat })}` } })).status, status, JSON.stringify(iat))
+  }
+})
+
 for (const sub of [7, null, ['a@example.com'], { email: 'a@example.com' }]) {
   test(`a sub of ${JSON.stringify(sub)} is a 401`, async (t) => {
     const desk = await open(t)
-    const payload = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ ...claims, sub })}`
-    const signed = `${payload}.${createHmac('sha256', SECRET).update(payload).digest('base64url')}`
-    t.is((await desk.checkout({ headers: { authorization: `Bearer ${signed}` } })).status, 401)
+    t.is((await desk.checkout({ headers: { authorization: `Bearer ${signed({}, { sub })}` } })).status, 401)
   })
 }
 

@@ -29,7 +29,7 @@ const metrics = createMetrics()
 const pool = await connectPool(config.POSTGRES_DSN, { size: 10, logger })
 const redis = connectFailFast(config.REDIS_URL, logger)
 await ready(redis)
-const carts = createCarts(redis)
+const carts = createCarts(redis, config.MAX_CART_LINES)
 const headers = { 'x-internal-key': config.SVC_INTERNAL_KEY }
 const common = { headers, timeoutMs: config.CALL_TIMEOUT_MS, metrics }
 const catalog = createCatalog(

@@ -80,6 +80,8 @@ const environment = z.object({
   // At 250 checkouts a second so many wait for 2 s of the budget, and a slower moment leaves time.
   MAX_IN_FLIGHT: positive.default(500),
   MAX_IN_FLIGHT_PER_CUSTOMER: positive.default(32),
+  // A line is at most 91 bytes of an event, and a broker takes 1 MiB.
+  MAX_CART_LINES: positive.max(10_000).default(500),
   // An order may be paid before its checkout has answered, hardly ten minutes before.
   PAYMENT_GRACE_MS: positive.default(600000),
   PAYMENT_AMOUNT_CHECK: oneOf(['strict', 'off']).default('strict'),
@@ -131,8 +133,7 @@ const printable = new Set([
 ])
 
 function fault(variable: string, value: string | undefined, message: string): string {
-  const shown =
-    printable.has(variable) || /(_(MS|DAYS|CONCURRENCY|POOL)|^MAX_IN_FLIGHT.*)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''
+  const shown = printable.has(variable) || /(_(MS|DAYS|CONCURRENCY|POOL)|^MAX_.*)$/.test(variable) ? `: ${JSON.stringify(value)}` : ''
   return `${variable} ${message}${shown}`
 }
 

@@ -2,11 +2,9 @@
 import { Cluster } from 'ioredis'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
-import { type Line, MAX_INTEGER, productsOf, storable, totalOf } from '../model.ts'
+import { CURRENCY, type Line, MAX_INTEGER, productsOf, storable, totalOf } from '../model.ts'
 import type { RedisConnection } from '../queues/redis.ts'
 
-/** A line is at most 91 bytes of an event, and a broker takes 1 MiB. */
-const MAX_LINES = 10_000
 /** Of the cart as it lies in Redis, in UTF-16 units: intents are written many at a time, and titles may be of any length. */
 const MAX_LENGTH = 2_097_152
 /** `title_snapshot varchar(255)`, which counts code points. */
@@ -29,10 +27,18 @@ const cartLine = z.object({
   qty: z.int().min(1).max(MAX_INTEGER),
   unit_price_cents: z.int().min(0),
   title: z.string().refine(storable),
+  // Cart names none today: prices are in ours (wire contract).
+  currency: z
+    .string()
+    .refine((code) => code.toUpperCase() === CURRENCY)
+    .nullish(),
 })
 
-/** @param redis a connection that fails fast: somebody waits for the answer */
-export function createCarts(redis: RedisConnection): Carts {
+/**
+ * @param redis a connection that fails fast: somebody waits for the answer
+ * @param maxLines a checkout holds the rows of all its products at once
+ */
+export function createCarts(redis: RedisConnection, maxLines: number): Carts {
   const hvals = batcher(
     async (keys: string[]) => {
       // In one write, of 60 to 90 us each. ioredis' own pipeline costs 70: it is given every script that BullMQ and we have defined here.
@@ -52,7 +58,7 @@ export function createCarts(redis: RedisConnection): Carts {
         if (error instanceof Error && error.message.startsWith('WRONGTYPE')) return malformed('it is no hash')
         throw error
       }
-      return cartOf(values)
+      return cartOf(values, maxLines)
     },
   }
 }
@@ -60,9 +66,9 @@ export function createCarts(redis: RedisConnection): Carts {
 const malformed = (why: string): Cart => ({ cart: 'malformed', detail: `Cart is malformed: ${why}` })
 
 /** @param values of the hash: the product id inside a value counts, the field's name does not */
-function cartOf(values: readonly string[]): Cart {
+function cartOf(values: readonly string[], maxLines: number): Cart {
   if (values.length === 0) return { cart: 'empty' }
-  if (values.length > MAX_LINES) return { cart: 'malformed', detail: `Cart has more than ${MAX_LINES} lines` }
+  if (values.length > maxLines) return { cart: 'malformed', detail: `Cart has more than ${maxLines} lines` }
   if (values.reduce((sum, value) => sum + value.length, 0) > MAX_LENGTH) return { cart: 'malformed', detail: 'Cart is too large' }
 
   const lines: Line[] = []
@@ -89,8 +95,11 @@ function lineOf(value: string): Line | string {
     return 'a line is no JSON'
   }
   const line = cartLine.safeParse(parsed)
-  if (!line.success) return `${line.error.issues[0]?.path.join('.') || 'a line'} is not as it should be`
-  const { title, ...rest } = line.data
+  if (!line.success) {
+    const field = line.error.issues[0]?.path.join('.') || 'a line'
+    return field === 'currency' ? `a line is not in ${CURRENCY}` : `${field} is not as it should be`
+  }
+  const { title, currency: _, ...rest } = line.data
   return { ...rest, title_snapshot: cut(title) }
 }
 

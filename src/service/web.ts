@@ -26,7 +26,7 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
   }, LOOK_EVERY_MS)
   base.closers.push(async () => clearInterval(look))
   return {
-    carts: createCarts(redis),
+    carts: createCarts(redis, config.MAX_CART_LINES),
     intents: {
       findClaim: intents.findClaim,
       async intend(intent) {

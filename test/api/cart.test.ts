@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto'
 import test from 'ava'
 import { Redis } from 'ioredis'
 import { createCarts } from '../../src/clients/cart.ts'
+import { readConfig } from '../../src/config.ts'
 
 const url = process.env.REDIS_URL
 if (!url) throw new Error('REDIS_URL is not set; run the tests by bin/test')
 const redis = new Redis(url, { maxRetriesPerRequest: 1 })
-const carts = createCarts(redis)
+const MAX_LINES = 500
+const carts = createCarts(redis, MAX_LINES)
 
 const filled: string[] = []
 test.after.always(async () => {
@@ -117,22 +119,44 @@ test('a key that is no hash is malformed', async (t) => {
   t.is((await carts.read(email)).cart, 'malformed')
 })
 
-test('many lines are taken, as long as their event fits into a message; beyond that the cart is refused', async (t) => {
+const lines = (count: number) =>
+  Object.fromEntries(
+    Array.from({ length: count }, (_, i) => [String(i), JSON.stringify(item({ product_id: 2_147_483_647 - i, qty: 100_000 }))]),
+  )
+
+test('a cart has as many lines as one checkout may hold products, and is refused beyond', async (t) => {
   const email = await customer()
-  const values = (count: number) =>
-    Object.fromEntries(
-      Array.from({ length: count }, (_, i) => [String(i), JSON.stringify(item({ product_id: 2_147_483_647 - i, qty: 100_000 }))]),
-    )
-  await redis.hset(`cart:${email}`, values(10_000))
-  const cart = await carts.read(email)
+  await redis.hset(`cart:${email}`, lines(MAX_LINES))
+  t.like(await carts.read(email), { cart: 'lines' })
+  await redis.hset(`cart:${email}`, lines(MAX_LINES + 1))
+  t.deepEqual(await carts.read(email), { cart: 'malformed', detail: 'Cart has more than 500 lines' })
+})
+
+test('the event of the longest cart that can be allowed fits into a message', async (t) => {
+  const most = 10_000
+  t.throws(() => readConfig({ MAX_CART_LINES: String(most + 1) }))
+  const { MAX_CART_LINES: maxLines } = readConfig({ MAX_CART_LINES: String(most) })
+  const email = await customer()
+  await redis.hset(`cart:${email}`, lines(most))
+  const cart = await createCarts(redis, maxLines).read(email)
   if (cart.cart !== 'lines') return t.fail(cart.cart)
   // As PostgreSQL prints the items of an event: with a space after each colon and comma.
   const items = JSON.stringify(cart.lines, ['product_id', 'qty', 'unit_price_cents']).replaceAll(/[:,]/g, '$& ')
   t.true(items.length < 1_000_000)
-
-  await redis.hset(`cart:${email}`, values(10_001))
-  t.deepEqual(await carts.read(email), { cart: 'malformed', detail: 'Cart has more than 10000 lines' })
 })
+
+for (const currency of ['USD', 'usd', null]) {
+  test(`a line whose currency is ${currency} is sold`, async (t) => {
+    t.deepEqual(await carts.read(await customer(item({ currency }))), { cart: 'lines', lines: [line()], totalCents: 25_998 })
+  })
+}
+
+for (const currency of ['EUR', 'US', '', 840, { code: 'USD' }]) {
+  test(`a line whose currency is ${JSON.stringify(currency)} is never sold as USD`, async (t) => {
+    const cart = await carts.read(await customer(item(), item({ currency })))
+    t.deepEqual(cart, { cart: 'malformed', detail: 'Cart is malformed: a line is not in USD' })
+  })
+}
 
 test('a cart whose titles are without end is refused', async (t) => {
   t.deepEqual(await carts.read(await customer(item({ title: 'x'.repeat(2_200_000) }))), { cart: 'malformed', detail: 'Cart is too large' })
@@ -141,6 +165,6 @@ test('a cart whose titles are without end is refused', async (t) => {
 test('a Redis that cannot be asked throws', async (t) => {
   const away = new Redis({ port: 1, host: '127.0.0.1', maxRetriesPerRequest: 1, enableOfflineQueue: false, retryStrategy: () => null })
   away.on('error', () => {})
-  await t.throwsAsync(createCarts(away).read('cust@example.com'))
+  await t.throwsAsync(createCarts(away, MAX_LINES).read('cust@example.com'))
   away.disconnect()
 })

@@ -1,6 +1,6 @@
 /** Who is let in: beyond what can be served within the budget a customer is told so at once, before anything is written down. */
 import type { Context, Middleware } from 'koa'
-import { UNKNOWN } from './checkout.ts'
+import { PAUSED, UNKNOWN } from './checkout.ts'
 import { Refusal, RETRY_SOON } from './refusal.ts'
 
 export interface CrowdTerms {
@@ -10,12 +10,15 @@ export interface CrowdTerms {
   mostBehindMs: number
   /** How old it is, as far as is known. */
   behindMs: () => number
+  /** Whether operators have paused the queue, as far as is known: whoever came now would wait in vain, with products to himself. */
+  isPaused: () => boolean
 }
 
 /** Lets a checkout through, or throws a 503 with `Retry-After`. It comes before the token is looked at, so that a refusal costs little in a rush. */
-export function crowdLimit({ mostInFlight, mostBehindMs, behindMs }: CrowdTerms): Middleware {
+export function crowdLimit({ mostInFlight, mostBehindMs, behindMs, isPaused }: CrowdTerms): Middleware {
   let inFlight = 0
   return async (ctx, next) => {
+    if (isPaused()) throw refusal(ctx, 503, PAUSED)
     if (inFlight >= mostInFlight || behindMs() > mostBehindMs) throw refusal(ctx, 503, 'Too many customers at the moment')
     inFlight += 1
     try {

@@ -57,6 +57,7 @@ export function createApp(options: AppOptions): Koa {
     // Half of the budget is then left for the checkout itself.
     mostBehindMs: config.CHECKOUT_BUDGET_MS / 2,
     behindMs: () => parts().queueBehindMs(),
+    isPaused: () => parts().isPaused(),
   })
   const ofCustomer = customerLimit(config.MAX_IN_FLIGHT_PER_CUSTOMER)
   customers.post(
@@ -69,7 +70,10 @@ export function createApp(options: AppOptions): Koa {
     checkoutHandler(parts, config.CHECKOUT_BUDGET_MS),
   )
   customers.get('/:id', started, orderHandler(parts))
-  return around(options, () => service() !== undefined, [customers, operatorRoutes(operators, readToken, logger)])
+  return around(options, () => service() !== undefined, [
+    customers,
+    operatorRoutes(operators, { readToken, jwtKey: config.jwtKey, logger }),
+  ])
 }
 
 /** For processes that serve no customers: health, readiness and metrics alone. @param started whether the process does its work */

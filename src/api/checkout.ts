@@ -26,6 +26,8 @@ export interface CheckoutParts {
     cancel(orderId: number, rejection: Rejection): Promise<Outcome>
   }
   queue: Pick<CheckoutQueue, 'add'>
+  /** Whether operators have paused the queue, as far as is known. */
+  isPaused(): boolean
   replies: Pick<Replies, 'channel' | 'expect'>
   clock: Pick<Clock, 'wallTime'>
 }
@@ -42,6 +44,9 @@ const JOINER_GRACE_MS = 1000
 /** How long PostgreSQL may take to say what became of a checkout whose time is over. */
 const LAST_ANSWER_MS = 2000
 
+/** The detail for customers who come while operators have paused the queue. */
+export const PAUSED = 'Orders are paused at the moment'
+const PAUSED_MEANWHILE = { status: 503, detail: `${PAUSED}; nothing was ordered` }
 const TIME_IS_OVER = { status: 503, detail: 'Catalog or Shipping took too long; nothing was ordered' }
 const NOT_QUEUED = { status: 503, detail: 'The checkout could not be started; nothing was ordered' }
 
@@ -58,6 +63,8 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
   async function cancelled(orderId: number, rejection: Rejection): Promise<Ending> {
     return within(LAST_ANSWER_MS, parts().checkouts.cancel(orderId, rejection)).catch((cause: unknown) => ({ state: 'unknown', cause }))
   }
+
+  const timeIsOver = () => (parts().isPaused() ? PAUSED_MEANWHILE : TIME_IS_OVER)
 
   /** Adds the job and waits. The reply is expected before the job is there, since it can be quicker than the answer of Redis. */
   async function drive(started: Extract<Awaited<ReturnType<Intents['intend']>>, { claim: 'new' }>, began: number): Promise<Ending> {
@@ -76,7 +83,7 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
         pauseMs: () => LOOK_EVERY_MS,
         forMs: Math.max(0, began + budgetMs - performance.now()),
       })
-      return outcome ?? (await cancelled(orderId, TIME_IS_OVER))
+      return outcome ?? (await cancelled(orderId, timeIsOver()))
     } finally {
       forget()
     }
@@ -89,7 +96,7 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
       pauseMs: joinerPauseMs,
       forMs: Math.min(budgetMs, Math.max(0, deadlineAt.getTime() - parts().clock.wallTime()) + JOINER_GRACE_MS),
     })
-    return outcome ?? (await cancelled(orderId, TIME_IS_OVER))
+    return outcome ?? (await cancelled(orderId, timeIsOver()))
   }
 
   /** Whoever comes to this checkout in this process from now on waits along. */

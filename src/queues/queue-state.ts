@@ -17,6 +17,14 @@ const READ_FIRST = 10
 const READ_AT_MOST = 1000
 
 /**
+ * For readiness: a queue that an operator has paused takes jobs, and nobody takes them from it.
+ * @throws where it is paused, or Redis cannot say
+ */
+export async function requireRunning(queue: Queue): Promise<void> {
+  if (await queue.isPaused()) throw new Error('paused by an operator')
+}
+
+/**
  * How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. Those that were added for later say nothing,
  * and neither do those that ran before: they are as old as their first run.
  * @param now epoch ms, by the clock that jobs are stamped with

@@ -10,6 +10,7 @@ import { DatabaseFault, requireWritable } from '../db/session.ts'
 import { createKafka, type Kafka } from '../kafka/client.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
 import { warnOfEviction } from '../queues/eviction.ts'
+import { requireRunning } from '../queues/queue-state.ts'
 import { connectFailFast, connectPatient, isRefusedByRedis, ready, type RedisConnection } from '../queues/redis.ts'
 import { requireRights } from '../queues/rights.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
@@ -120,6 +121,13 @@ export async function connect(parts: {
     () => checkoutQueue.close(),
     () => stockQueue.close(),
     () => paymentQueue.close(),
+  )
+  checks.push(
+    ...[checkoutQueue, paymentQueue, stockQueue].map(({ queue }) => ({
+      name: `${queue.name}-queue`,
+      required: false, // all else goes on
+      check: () => requireRunning(queue),
+    })),
   )
   const checkouts = createCheckouts(pool, clock, relays?.here)
   return {

@@ -45,6 +45,7 @@ export function watchGauges({ metrics, pool, redis, clock, checkoutQueue, stockQ
     ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue].map((queue) => async () => {
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')
       for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ queue: queue.name, state }, count)
+      metrics.queuePaused.set({ queue: queue.name }, (await queue.isPaused()) ? 1 : 0)
       metrics.oldestJobSeconds.set({ queue: queue.name }, (await oldestWaitingMs(queue, clock.wallTime())) / 1000)
     }),
   )

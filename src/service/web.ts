@@ -14,17 +14,20 @@ import type { Base } from './connect.ts'
 const LOOK_EVERY_MS = 250
 
 export function customerService(base: Base, replies: Replies, workerIsHere: boolean): CustomerService {
-  const { pool, checkouts, redis, clock, callIds, checkoutQueue, wakeReconciler, metrics, config } = base
+  const { pool, checkouts, redis, clock, callIds, checkoutQueue, wakeReconciler, logger, metrics, config } = base
   const intents = createIntents(pool, { callIds, leaseMs: leaseFor(config.CALL_TIMEOUT_MS) })
   let behindMs = 0
-  const look = setInterval(() => {
-    // Where Redis cannot say, nobody gets as far as a job.
-    void checkoutQueue.oldestWaitingMs().then(
-      (ms) => (behindMs = ms),
-      () => {},
-    )
-  }, LOOK_EVERY_MS)
-  base.closers.push(async () => clearInterval(look))
+  let isPaused = false
+  async function look(): Promise<void> {
+    const [oldestMs, nowPaused] = await Promise.all([checkoutQueue.oldestWaitingMs(), checkoutQueue.queue.isPaused()])
+    behindMs = oldestMs
+    if (nowPaused && !isPaused) logger.warn('checkout queue paused: new checkouts get a 503 until an operator resumes it')
+    if (isPaused && !nowPaused) logger.info('checkout queue resumed')
+    isPaused = nowPaused
+  }
+  // Where Redis cannot say, nobody gets as far as a job.
+  const looking = setInterval(() => void look().catch(() => {}), LOOK_EVERY_MS)
+  base.closers.push(async () => clearInterval(looking))
   return {
     carts: createCarts(redis, config.MAX_CART_LINES),
     intents: {
@@ -46,6 +49,7 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
       },
     },
     queueBehindMs: () => behindMs,
+    isPaused: () => isPaused,
     queue: checkoutQueue,
     replies,
     clock,

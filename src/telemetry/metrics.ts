@@ -66,6 +66,7 @@ export function createMetrics() {
       [],
     ),
     jobs: gauge('order_queue_jobs', 'Jobs by queue and state', ['queue', 'state']),
+    queuePaused: gauge('order_queue_paused', '1 where an operator has paused the queue', ['queue']),
     oldestJobSeconds: gauge('order_queue_oldest_waiting_seconds', 'Age of the oldest waiting job of a queue', ['queue']),
     outboxUnsent: gauge('order_outbox_unsent', 'Events that Kafka has not acknowledged', []),
     outboxLagSeconds: gauge('order_outbox_lag_seconds', 'Age of the oldest event that Kafka has not acknowledged', []),

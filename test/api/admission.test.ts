@@ -53,6 +53,19 @@ test('while the queue is further behind than half of the budget nobody is let in
   t.is((await desk.checkout()).status, 200)
 })
 
+test('while orders are paused nobody is let in, and the refusal says why; a repeat is not told that there is no order', async (t) => {
+  const desk = await open(t)
+  desk.isPaused = true
+  const refused = await desk.checkout()
+  t.is(refused.status, 503)
+  t.deepEqual(refused.body, { detail: 'Orders are paused at the moment' })
+  t.is(refused.headers.get('retry-after'), '1')
+  t.is((await desk.checkout({ headers: { 'idempotency-key': 'k1' } })).headers.get('checkout-outcome'), 'unknown')
+  t.is(desk.books.rows.size, 0)
+  desk.isPaused = false
+  t.is((await desk.checkout()).status, 200)
+})
+
 test('in a crowd nobody’s token is looked at: it would cost what the refusal is to save', async (t) => {
   const desk = await open(t)
   const withoutToken = { headers: { authorization: 'Bearer x' } }

@@ -149,6 +149,15 @@ test('at the deadline the checkout is cancelled: 503, and no order', async (t) =
   t.is(desk.waiting.size, 0)
 })
 
+test('a checkout whose queue is paused meanwhile ends in a 503 that says so, and blames nobody else', async (t) => {
+  const desk = await open(t, { budgetMs: 50 })
+  desk.worker = () => void (desk.isPaused = true)
+  const answer = await desk.checkout()
+  t.is(answer.status, 503)
+  t.deepEqual(answer.body, { detail: 'Orders are paused at the moment; nothing was ordered' })
+  t.is(answer.headers.get('checkout-outcome'), null)
+})
+
 test('an order that stands at the deadline, its reply lost, is a 200', async (t) => {
   const desk = await open(t, { budgetMs: 50 })
   desk.worker = ({ orderId }) => void desk.books.complete(orderId)

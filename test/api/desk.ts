@@ -93,6 +93,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     worker: (job: NewCheckout): void | Promise<void> => desk.reply(books.complete(job.orderId)),
     waiting,
     queueBehindMs: 0,
+    isPaused: false,
     logged,
     url: '',
     server: undefined as unknown as Server,
@@ -167,6 +168,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
       },
     },
     queueBehindMs: () => desk.queueBehindMs,
+    isPaused: () => desk.isPaused,
     async readOrder(): Promise<OrderView | undefined> {
       refuseWhenDown()
       return undefined

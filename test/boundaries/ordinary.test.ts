@@ -23,8 +23,11 @@ const scripts = { addsJob: addsJob('checkout'), finishesJob: finishesJob('checko
 function nameOf(question: Question): string | undefined {
   const { to, asks } = question
   if (to !== 'redis') return byItself.has(asks) ? undefined : `${to}: ${asks}`
-  // BullMQ looks for jobs, waits for them and has a look at stalled ones; we look once in a while how long the oldest one waits.
-  const looks = [/^bzpopmin /, /:stalled-check /, /:checkout: 0 9 1 5 wait$/].some((look) => look.test(asks))
+  // BullMQ looks for jobs, waits for them and has a look at stalled ones; we look once in a while how long the oldest one waits, and
+  // whether the queue is paused.
+  const looks = [/^bzpopmin /, /:stalled-check /, /:checkout: 0 9 1 5 wait$/, /^hexists \S+:checkout:meta paused$/].some((look) =>
+    look.test(asks),
+  )
   if (looks || ['checkout', 'payment', 'stock'].some((queue) => takesJob(queue)(question))) return undefined
   const [script] = Object.entries(scripts).find(([, is]) => is(question)) ?? []
   return `redis: ${script ?? asks.split(' ')[0]}`

@@ -4,6 +4,7 @@ import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import { KoaAdapter } from '@bull-board/koa'
 import type { Queue } from 'bullmq'
 import type { Middleware } from 'koa'
+import type { Logger } from '../../telemetry/logger.ts'
 import { HOME, QUEUES } from './layout.ts'
 import { boardPolicy } from './protection.ts'
 
@@ -20,13 +21,19 @@ const allowed = new Set([
   '/api/queues/:queueName/resume',
 ])
 
+/** Before the queue and what is done to it. */
+const API = `${QUEUES}/api/queues/`
+
 const refused = { allow: false, status: 403, message: 'Jobs are only woken here: retry, promote, pause, resume.' } as const
 
 /** In numbers that can be found again in the log. */
 const time = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' } as const
 
-/** @param queues in the order in which they are shown; guarding the board is its caller's business */
-export function queueBoard(queues: readonly Queue[]): Middleware {
+/**
+ * What is changed there is logged with `ctx.state.operator`.
+ * @param queues in the order in which they are shown; guarding the board is its caller's business
+ */
+export function queueBoard(queues: readonly Queue[], logger: Logger): Middleware {
   const adapter = new KoaAdapter().setBasePath(QUEUES)
   createBullBoard({
     queues: queues.map((queue) => new BullMQAdapter(queue)),
@@ -49,6 +56,11 @@ export function queueBoard(queues: readonly Queue[]): Middleware {
     ctx.set('Content-Security-Policy', boardPolicy)
     await board(ctx, next)
     if (ctx.status === 501) ctx.status = 405 // its router's word for methods that nobody has
+    // Done only where queue and job are ours: nothing that somebody made up is in the path.
+    if (!/^(GET|HEAD|OPTIONS)$/.test(ctx.method) && ctx.status < 300) {
+      const { operator, requestId } = ctx.state
+      logger.info({ operator, action: ctx.path.replace(API, ''), requestId }, 'an operator changed a queue')
+    }
     ctx._matchedRoute = route // its own routes lie below ours
   }
 }

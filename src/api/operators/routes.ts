@@ -1,4 +1,5 @@
 /** The operators' pages, below /order/admin: what is open to all, and what needs a session. */
+import type { KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Router } from '@koa/router'
 import type { Queue } from 'bullmq'
@@ -19,7 +20,10 @@ export interface OperatorParts extends SignInParts {
 const style = readFileSync(new URL('style.css', import.meta.url), 'utf8')
 
 /** @param parts undefined until everything is there: until then operators get a 503 */
-export function operatorRoutes(parts: () => OperatorParts | undefined, readToken: ReadToken, logger: Logger): Router {
+export function operatorRoutes(
+  parts: () => OperatorParts | undefined,
+  { readToken, jwtKey, logger }: { readToken: ReadToken; jwtKey: KeyObject; logger: Logger },
+): Router {
   const present = (): OperatorParts => {
     const here = parts()
     if (!here) throw new Refusal(503, 'The service is starting', { headers: RETRY_SOON })
@@ -27,7 +31,7 @@ export function operatorRoutes(parts: () => OperatorParts | undefined, readToken
   }
   // With each route and not by `router.use`, which would put its own pattern in the place of the route's.
   const open = [pageHeaders(), refusalPages(), decodableOnly, sameOriginOnly()]
-  const guarded = [...open, operatorsOnly(readToken)]
+  const guarded = [...open, operatorsOnly(readToken, jwtKey)]
 
   const router = new Router({ prefix: HOME })
   router.get('/style.css', ...open, (ctx) => {
@@ -48,7 +52,7 @@ export function operatorRoutes(parts: () => OperatorParts | undefined, readToken
     const { queues } = present()
     // Loaded for the first who asks: few processes ever show it, and it took each start a tenth of its CPU.
     const { queueBoard } = await import('./queues.ts')
-    board ??= queueBoard(queues)
+    board ??= queueBoard(queues, logger)
     return board(ctx, next)
   })
   return router

@@ -1,4 +1,5 @@
 /** An operator's session: Auth's own access token in a cookie, for as long as the token lasts. Programs send theirs as `Authorization: Bearer`. */
+import { createHmac, type KeyObject } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import { bearsToken, type Claims, type ReadToken } from '../auth.ts'
 import { Refusal } from '../refusal.ts'
@@ -29,11 +30,18 @@ export async function beginSession(ctx: Context, readToken: ReadToken, token: st
 export const endSession = (ctx: Context): void => setCookie(ctx, null)
 
 /**
- * Lets operators through. People without a session are sent to sign in and come back here; programs get a 401; a token without the role is a 403.
+ * What the log calls an operator: a token names people by their email alone, which must not be there. Who knows the secret can tell whose
+ * name it is (README, "Operators' pages"). The space keeps what is hashed apart from everything that is signed as a token.
+ */
+const nameOf = (jwtKey: KeyObject, email: string): string =>
+  createHmac('sha256', jwtKey).update(`operator ${email}`).digest('hex').slice(0, 12)
+
+/**
+ * Lets operators through, their name for the log in `ctx.state.operator`. People without a session are sent to sign in and come back here; programs get a 401; a token without the role is a 403.
  * Where a Bearer token and a cookie come together the token alone counts, also where it is a bad one: who says who they are means it.
  * (koa-jwt by itself would take the cookie.) Another scheme in `Authorization` is a gateway's business.
  */
-export function operatorsOnly(readToken: ReadToken): Middleware {
+export function operatorsOnly(readToken: ReadToken, jwtKey: KeyObject): Middleware {
   return async (ctx, next) => {
     const byPerson = !bearsToken(ctx)
     const claims = await readToken(ctx, byPerson ? ctx.cookies.get(COOKIE) : undefined).catch((error: unknown) => {
@@ -45,6 +53,7 @@ export function operatorsOnly(readToken: ReadToken): Middleware {
       return ctx.redirect(`${SIGN_IN}?next=${encodeURIComponent(ctx.path + ctx.search)}`)
     }
     if (!isOperator(claims)) throw new Refusal(403, 'Only operators may do this: the token has not the role admin')
+    ctx.state.operator = nameOf(jwtKey, claims.sub)
     return next()
   }
 }

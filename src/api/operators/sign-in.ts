@@ -103,7 +103,7 @@ export const showSignOut: Middleware = (ctx) =>
     ctx,
     200,
     'Sign out',
-    html`<form method="post" action="${HOME}/sign-out"><p>This ends your session in this browser.</p><button>Sign out</button></form>`,
+    html`<form method="post" action="${HOME}/sign-out"><p>This ends your session in this browser.</p><p class="note">The log calls you ${ctx.state.operator as string}.</p><button>Sign out</button></form>`,
     {
       signedIn: true,
     },

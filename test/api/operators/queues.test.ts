@@ -135,6 +135,25 @@ test('a job that failed is shown with its reason, and runs again when an operato
   }
 })
 
+test('what an operator changes is logged with a name that is no email, which the operator can look up; what is refused is not', async (t) => {
+  const operators = await openOperators(t)
+  const session = await operators.session()
+  const headers = { ...session, 'sec-fetch-site': 'same-origin' }
+  const put = (path: string) => operators.ask(`${api}/${path}`, { method: 'PUT', headers })
+  t.is((await put('stock/pause')).status, 200)
+  for (const path of ['stock/empty', 'ada@example.com/pause', 'stock/ada@example.com/retry']) t.true((await put(path)).status >= 400)
+  t.is((await put('stock/resume')).status, 200)
+
+  const actions = operators.logged.map((line) => JSON.parse(line)).filter(({ action }) => action !== undefined)
+  t.deepEqual(
+    actions.map(({ action }) => action),
+    ['stock/pause', 'stock/resume'],
+  )
+  t.regex(actions[0].operator, /^[0-9a-f]{12}$/)
+  t.true((await operators.visit('/order/admin/sign-out', session)).text.includes(`The log calls you ${actions[0].operator}.`))
+  t.notRegex(operators.logged.join('\n'), /@/)
+})
+
 test('jobs are only woken there: what could make a second shipment or lose a checkout is refused', async (t) => {
   const operators = await openOperators(t)
   await operators.checkoutQueue.addAgain({ ...task(7), tries: 1 }, 60_000)

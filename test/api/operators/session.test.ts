@@ -53,8 +53,9 @@ test('no spelling opens a page without a session', async (t) => {
 
 test('nothing but signing in, signing out and the style is open to all', async (t) => {
   const operators = await openOperators(t)
-  const readToken = tokenReader({ jwtKey: createSecretKey(SECRET, 'utf8'), JWT_ALGORITHM: 'HS256' })
-  const routes = operatorRoutes(() => undefined, readToken, createLogger('silent')).stack.flatMap(({ methods, path }) =>
+  const jwtKey = createSecretKey(SECRET, 'utf8')
+  const readToken = tokenReader({ jwtKey, JWT_ALGORITHM: 'HS256' })
+  const routes = operatorRoutes(() => undefined, { readToken, jwtKey, logger: createLogger('silent') }).stack.flatMap(({ methods, path }) =>
     methods.filter((method) => method !== 'CONNECT').map((method) => ({ method, path: String(path).replace('{/*path}', '/x') })),
   )
   const answers = await Promise.all(

@@ -3,7 +3,7 @@
 create table order_service.checkouts (
   order_id integer primary key,                        -- drawn from public.orders_id_seq when the intent is written
   user_email text,                                     -- null: pruned
-  idempotency_key text,                                -- the customer's, or 'cart <hash>' where none was sent; leaves the row with its claim
+  idempotency_key text,                                -- the customer's, or 'cart <hash>' where none was sent; leaves the row with its claim, or when its window is over
   request_hash text not null,
   state text not null default 'OPEN' check (state in ('OPEN', 'CREATED', 'REJECTED', 'CANCELLED')),
   recovery_point text not null default 'intent' check (recovery_point in ('intent', 'reserve-stock')),

@@ -35,7 +35,7 @@ export interface Address {
 /** A customer's wish, as it is written before anything is done about it. */
 export interface Intent {
   userEmail: string
-  /** The customer's `Idempotency-Key`, or `cart <hash>` where none was sent: a double click finds the open checkout by it. */
+  /** The customer's `Idempotency-Key`, or, where none was sent, {@link keyOfCart}: a double click finds the open checkout by it. */
   idempotencyKey: string
   /** Hash of the body alone: the same key with another one is refused. */
   requestHash: string
@@ -51,6 +51,11 @@ export interface Rejection {
   status: number
   detail: string
 }
+
+/** The key of a checkout that came without one. The space keeps it apart from every key that a customer can send. */
+export const keyOfCart = (fingerprint: string): string => `cart ${fingerprint}`
+
+export const isKeyOfCart = (idempotencyKey: string): boolean => idempotencyKey.startsWith('cart ')
 
 /** How a checkout ended: as an order, or not. */
 export type Outcome =

@@ -2,7 +2,7 @@
 import { hash } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import { z } from 'zod'
-import { type Address, type Line, storable } from '../model.ts'
+import { type Address, keyOfCart, type Line, storable } from '../model.ts'
 import { Refusal } from './refusal.ts'
 import { lengthWithin, mediaType, readText } from './text.ts'
 
@@ -79,7 +79,7 @@ export function readIdempotencyKey(ctx: Context): string | undefined {
   throw new Refusal(422, 'Idempotency-Key has to be 1 to 255 visible ASCII characters without spaces')
 }
 
-/** The key of a checkout that came without one, so that a double click finds the first. The space keeps it apart from every key that a customer can send. */
-export function keyOfCart(requestHash: string, lines: readonly Line[]): string {
-  return `cart ${fingerprint(requestHash + JSON.stringify(lines)).slice(0, 32)}`
+/** What stands for a cart and an address where a customer sent no key, so that a double click finds the first. */
+export function keyOf(requestHash: string, lines: readonly Line[]): string {
+  return keyOfCart(fingerprint(requestHash + JSON.stringify(lines)).slice(0, 32))
 }

@@ -11,7 +11,7 @@ import { sqlState } from '../db/pool.ts'
 import type { Intent, Outcome, Rejection } from '../model.ts'
 import type { CheckoutQueue } from '../queues/checkout.ts'
 import type { Replies } from '../queues/replies.ts'
-import { type CheckoutRequest, keyOfCart, readCheckoutRequest, readIdempotencyKey } from './checkout-request.ts'
+import { type CheckoutRequest, keyOf, readCheckoutRequest, readIdempotencyKey } from './checkout-request.ts'
 import { answer, Refusal, RETRY_SOON } from './refusal.ts'
 import { untilEnded, within } from './wait.ts'
 
@@ -136,7 +136,7 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
     const intended = await intend(
       {
         userEmail: customer,
-        idempotencyKey: key ?? keyOfCart(request.requestHash, lines),
+        idempotencyKey: key ?? keyOf(request.requestHash, lines),
         requestHash: request.requestHash,
         lines,
         address: request.address,

@@ -225,13 +225,23 @@ export async function recordReserved(
   return row.is_locked ? LOCKED : { orderIds: row.order_ids, missedProducts: row.missed_products }
 }
 
+/** A double click joins an open checkout; the same cart after it is another order. */
+const freeKeysOfCarts = sql.fragment`,
+        idempotency_key = case when starts_with(idempotency_key, 'cart ') then null else idempotency_key end`
+
 /**
  * The order's row before the outbox id: events of one order get rising ids. A hold that is not on record yet counts only where each of
  * its products still has the call.
  * @param notify whether the relay is in another process
+ * @param keepsKeysOfCarts whether the same cart again is the same order for a while
  * @returns for each LOCKED where somebody has a row of it; undefined where it did not become CREATED, or its hold cannot be recorded so
  */
-export async function completeAll(pool: Pool, batch: Completion[], notify: boolean): Promise<(Created | typeof LOCKED | undefined)[]> {
+export async function completeAll(
+  pool: Pool,
+  batch: Completion[],
+  notify: boolean,
+  keepsKeysOfCarts = false,
+): Promise<(Created | typeof LOCKED | undefined)[]> {
   const input = JSON.stringify(
     batch.map(({ orderId: order_id, attempt, hold }) => ({ order_id, attempt, event_id: uuidv7(), holds: hold !== undefined })),
   )
@@ -254,9 +264,7 @@ export async function completeAll(pool: Pool, batch: Completion[], notify: boole
       select h.order_id from hold h left join stock s using (product_id) where s.call_id is distinct from h.call_id
     ), won as (
       update order_service.checkouts
-      set state = 'CREATED', recovery_point = 'reserve-stock', updated_at = now(),
-        -- A double click joins an open checkout; the same cart after it is another order.
-        idempotency_key = case when starts_with(idempotency_key, 'cart ') then null else idempotency_key end
+      set state = 'CREATED', recovery_point = 'reserve-stock', updated_at = now()${keepsKeysOfCarts ? sql.fragment`` : freeKeysOfCarts}
       where order_id = any(array(
         select order_id from lock l join inp i using (order_id)
         where l.state = 'OPEN' and l.attempt = i.attempt and l.deadline_at > clock_timestamp()

@@ -58,13 +58,14 @@ export interface Checkouts {
   recordFailure(attempt: Attempt, fault: Fault): Promise<void>
 }
 
-export function createCheckouts(pool: Pool, clock: Clock, relay?: RelayHere): Checkouts {
+/** @param keepsKeysOfCarts an order keeps the key that was made of its cart, for {@link createIntents} to find within the window */
+export function createCheckouts(pool: Pool, clock: Clock, relay?: RelayHere, keepsKeysOfCarts = false): Checkouts {
   const batched = <In, Out>(run: (batch: In[]) => Promise<Out[]>, options: Parameters<typeof batcher>[1] = {}) =>
     batcher((batch: In[]) => alone(batch, run), options)
   const recordReserve = patiently(clock, (batch: readonly Reserved[], isPatient) => recordReserved(pool, batch, isPatient))
   const complete = batched(async (batch: Completion[]) => {
     const notify = !relay?.leads()
-    const created = await completeAll(pool, batch, notify)
+    const created = await completeAll(pool, batch, notify, keepsKeysOfCarts)
     if (!notify) relay?.wake()
     return created
   })

@@ -2,10 +2,11 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
-import type { Intent, ProductQty } from '../model.ts'
-import { productsOf } from '../model.ts'
+import type { Clock } from '../clock.ts'
+import { type Intent, isKeyOfCart, type ProductQty, productsOf } from '../model.ts'
 import type { CallIds } from './call-ids.ts'
-import { alone, isRefusal, type Pool } from './pool.ts'
+import { LOCKED, untilUnlocked } from './locked.ts'
+import { alone, isRefusal, nothing, type Pool } from './pool.ts'
 import { releaseCalls } from './stock-calls.ts'
 
 /** The live checkout that has a customer's key. */
@@ -73,11 +74,17 @@ interface Asked extends Intent {
   callId: number
 }
 
-/**
- * @param leaseMs how long a call's leases last
- * @returns verbs; intents that come together are written in one statement
- */
-export function createIntents(pool: Pool, { callIds, leaseMs }: { callIds: CallIds; leaseMs: number }): Intents {
+export interface IntentOptions {
+  callIds: CallIds
+  /** How long a call's leases last, in ms. */
+  leaseMs: number
+  clock: Pick<Clock, 'now' | 'wallTime' | 'sleep'>
+  /** For how long an order has the key that was made of its cart, in ms from the beginning of its checkout. */
+  duplicateWindowMs: number
+}
+
+/** @returns verbs; intents that come together are written in one statement */
+export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWindowMs }: IntentOptions): Intents {
   const insert = batcher((batch: Asked[]) => alone(batch, (rows) => insertIntents(pool, rows, leaseMs)))
 
   const findClaim: Intents['findClaim'] = async (userEmail, idempotencyKey) => {
@@ -87,6 +94,10 @@ export function createIntents(pool: Pool, { callIds, leaseMs }: { callIds: CallI
       where user_email = ${userEmail} and idempotency_key = ${idempotencyKey}`)
     return row ? claimOf(row) : undefined
   }
+
+  /** The same cart again, when the window of the order that has its key is over: another order. */
+  const isOver = ({ state, deadlineAt }: Claim, { idempotencyKey, budgetMs }: Intent) =>
+    state === 'CREATED' && isKeyOfCart(idempotencyKey) && deadlineAt.getTime() - budgetMs + duplicateWindowMs <= clock.wallTime()
 
   return {
     findClaim,
@@ -105,13 +116,26 @@ export function createIntents(pool: Pool, { callIds, leaseMs }: { callIds: CallI
           const lease = expiresAt === undefined ? undefined : { callId, expiresAt }
           return { claim: 'new', orderId: row.order_id, deadlineAt: row.deadline_at, products, lease }
         }
-        if (row.outcome !== 'raced') return { claim: 'taken', ...claimOf(row) }
         // Another transaction took the key after this statement's snapshot: its row shows itself to the next one, unless it has ended by then.
-        const claim = await findClaim(intent.userEmail, intent.idempotencyKey)
-        if (claim) return { claim: 'taken', ...claim }
+        const claim = row.outcome === 'raced' ? await findClaim(intent.userEmail, intent.idempotencyKey) : claimOf(row)
+        if (claim && !isOver(claim, intent)) return { claim: 'taken', ...claim }
+        if (claim) await untilUnlocked(clock, `checkout ${claim.orderId}`, () => freeKeyOfCart(pool, claim.orderId))
       }
     },
   }
+}
+
+/** @returns LOCKED where somebody has the row. It may have lost its key to another repeat. */
+async function freeKeyOfCart(pool: Pool, orderId: number): Promise<typeof LOCKED | undefined> {
+  const { rowCount } = await pool.query(sql.prepared('free-key-of-cart', nothing)`
+    with it as materialized (
+      select order_id from order_service.checkouts where order_id = ${orderId} for update skip locked
+    ), freed as (
+      update order_service.checkouts set idempotency_key = null
+      where order_id = any(array(select order_id from it)) and starts_with(idempotency_key, 'cart ')
+    )
+    select from it`)
+  return rowCount === 0 ? LOCKED : undefined
 }
 
 function inputOf(batch: readonly Asked[]): string {

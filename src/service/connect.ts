@@ -129,7 +129,7 @@ export async function connect(parts: {
       check: () => requireRunning(queue),
     })),
   )
-  const checkouts = createCheckouts(pool, clock, relays?.here)
+  const checkouts = createCheckouts(pool, clock, relays?.here, config.DUPLICATE_ORDER_WINDOW_MS > 0)
   return {
     config,
     logger,

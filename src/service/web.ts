@@ -15,7 +15,12 @@ const LOOK_EVERY_MS = 250
 
 export function customerService(base: Base, replies: Replies, workerIsHere: boolean): CustomerService {
   const { pool, checkouts, redis, clock, callIds, checkoutQueue, wakeReconciler, logger, metrics, config } = base
-  const intents = createIntents(pool, { callIds, leaseMs: leaseFor(config.CALL_TIMEOUT_MS) })
+  const intents = createIntents(pool, {
+    callIds,
+    leaseMs: leaseFor(config.CALL_TIMEOUT_MS),
+    clock,
+    duplicateWindowMs: config.DUPLICATE_ORDER_WINDOW_MS,
+  })
   let behindMs = 0
   let isPaused = false
   async function look(): Promise<void> {

@@ -148,3 +148,63 @@ test('the same cart again, after its order stands, is a second order', async (t)
   t.is(shop.shipping.count(first.body.order_id), 1)
   t.is(shop.shipping.count(second.body.order_id), 1)
 })
+
+const HOUR_MS = 3_600_000
+
+/** Moves the checkouts of a customer into the past, for the clock that windows go by. */
+const anHourPasses = (of: Shop, email: string) =>
+  of.query(`update order_service.checkouts set deadline_at = deadline_at - interval '1 hour' where user_email = $1`, [email])
+
+test('within DUPLICATE_ORDER_WINDOW_MS the same cart and address get the first order again, and only they', async (t) => {
+  const own = await openShop({ env: { DUPLICATE_ORDER_WINDOW_MS: String(HOUR_MS / 2) } })
+  try {
+    const there = `http://127.0.0.1:${(await own.start(['web'])).port}`
+    const product = own.catalog.product({ stock: 100 })
+    const customer = await own.customer().wants({ product_id: product, qty: 2 })
+    const first = await customer.checkout()
+    t.is(first.status, 200, JSON.stringify(first.body))
+    t.false(first.headers.has('idempotency-replayed'))
+
+    for (const url of [own.url, there]) {
+      const again = await customer.checkout({ url })
+      t.deepEqual(again.body, first.body)
+      t.is(again.headers.get('idempotency-replayed'), 'true')
+    }
+    t.is(own.catalog.books(product)?.reserved, 2)
+
+    const others = [
+      await customer.checkout({ address: { ...demoAddress, city: 'Cork' } }),
+      await customer.checkout({ key: 'k' }),
+      await (await own.customer().wants({ product_id: product, qty: 2 })).checkout(),
+      await (await customer.wants({ product_id: product, qty: 3 })).checkout(),
+    ]
+    t.is(new Set([first, ...others].map(({ body }) => body.order_id)).size, 5)
+  } finally {
+    await own.close()
+  }
+})
+
+test('when the window is over the same cart is another order, one for a double click, and its own window begins', async (t) => {
+  const own = await openShop({ env: { DUPLICATE_ORDER_WINDOW_MS: String(HOUR_MS / 2) } })
+  try {
+    const product = own.catalog.product({ stock: 100 })
+    const customer = await own.customer().wants({ product_id: product, qty: 1 })
+    const first = await customer.checkout()
+    await anHourPasses(own, customer.email)
+
+    const both = await Promise.all([customer.checkout(), customer.checkout()])
+
+    t.is(both[0].status, 200, JSON.stringify(both[0].body))
+    t.not(both[0].body.order_id, first.body.order_id)
+    t.deepEqual(both[1].body, both[0].body)
+    t.deepEqual((await customer.checkout()).body, both[0].body)
+    t.is(own.catalog.books(product)?.reserved, 2)
+
+    const withoutWindow = await own.start(['web'], { DUPLICATE_ORDER_WINDOW_MS: '0' })
+    const third = await customer.checkout({ url: `http://127.0.0.1:${withoutWindow.port}` })
+    t.is(third.status, 200, JSON.stringify(third.body))
+    t.not(third.body.order_id, both[0].body.order_id)
+  } finally {
+    await own.close()
+  }
+})

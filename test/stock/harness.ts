@@ -257,7 +257,7 @@ export async function openHarness({ budgetMs = 8000 } = {}) {
       products: made,
       checkouts,
       payments,
-      intents: createIntents(pool, { callIds, leaseMs }),
+      intents: createIntents(pool, { callIds, leaseMs, clock, duplicateWindowMs: 0 }),
       callIds,
       woken,
       async reserve(checkout) {

@@ -17,6 +17,7 @@ import { createRescue } from '../../../src/db/rescue.ts'
 import type { WantedCall } from '../../../src/db/take-calls.ts'
 import { explain } from '../../../src/stock/explain.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
+import { hostClock } from '../../support/clock.ts'
 import { createDatabase, query } from '../../support/database.ts'
 import { demoAddress } from '../../support/shop.ts'
 import type { Asked } from './ask.ts'
@@ -159,7 +160,7 @@ async function inPostgres(pool: Pool, dsn: string): Promise<Side> {
     deadLetter: (attempt) => events().deadLetter(attempt, 'catalog-refused', 'refused'),
     async intend(lines, { budgetMs, callId, leaseMs }) {
       intended += 1
-      const intents = createIntents(pool, { callIds: async () => callId, leaseMs })
+      const intents = createIntents(pool, { callIds: async () => callId, leaseMs, clock: hostClock, duplicateWindowMs: 0 })
       const intent = await intents.intend({
         userEmail: `c${intended}@example.com`,
         idempotencyKey: `key ${intended}`,

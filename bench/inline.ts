@@ -44,7 +44,7 @@ const orderRow = z.object({ id: z.int() })
 const router = new Router({ prefix: '/order/v1/orders' })
 router.post('/checkout', customersOnly(tokenReader(config)), readBody, async (ctx) => {
   const email: string = ctx.state.customer
-  const { address } = readCheckoutRequest(ctx.state.body)
+  const { address } = readCheckoutRequest(ctx.request.body)
   const cart = await carts.read(email)
   if (cart.cart !== 'lines') return answer(ctx, 400, { detail: 'Cart is empty' })
 

@@ -3,8 +3,9 @@ import { hash } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import { z } from 'zod'
 import { type Address, keyOfCart, type Line, storable } from '../model.ts'
+import { mediaType, readBodyAs } from './body.ts'
 import { Refusal } from './refusal.ts'
-import { lengthWithin, mediaType, readText } from './text.ts'
+import { lengthWithin } from './text.ts'
 
 /** An address takes 3 kB at the most; unknown fields are ignored, but not without end. */
 const MAX_BODY_KB = 256
@@ -42,21 +43,20 @@ export interface CheckoutRequest {
 
 const fingerprint = (canonical: string): string => hash('sha256', canonical)
 
+const readJson = readBodyAs('json', MAX_BODY_KB)
+
 /**
- * Reads JSON into `ctx.state.body`, also where no content type is given, as the predecessor does.
- * Throws a 422 for what is no JSON (another content type, too), and what {@link readText} throws.
+ * Reads JSON, also where no content type is given, as the predecessor does.
+ * Throws a 422 for what is no JSON (another content type, too), and what {@link readBodyAs} throws.
  */
-export const readBody: Middleware = async (ctx, next) => {
+export const readBody: Middleware = (ctx, next) => {
   if (!/^(application\/(json|.*\+json))?$/.test(mediaType(ctx))) {
     throw new Refusal(422, 'The body has to be JSON; send Content-Type: application/json')
   }
-  const json = await readText(ctx, MAX_BODY_KB)
-  try {
-    ctx.state.body = JSON.parse(json)
-  } catch {
-    throw new Refusal(422, json === '' ? 'The body is empty' : 'The body is malformed JSON')
-  }
-  return next()
+  return readJson(ctx, () => {
+    if (ctx.request.rawBody === '') throw new Refusal(422, 'The body is empty')
+    return next()
+  })
 }
 
 /** @throws Refusal 422 naming the fields that are wrong */

@@ -53,7 +53,7 @@ const NOT_QUEUED = { status: 503, detail: 'The checkout could not be started; no
 /**
  * Answers `POST /order/v1/orders/checkout`: 200 with the order, or the refusal. A customer that goes away meanwhile changes nothing.
  * @param budgetMs how long a checkout may take from its intent on
- * @returns a handler that takes the customer from `ctx.state.customer` and the parsed body from `ctx.state.body`
+ * @returns a handler that takes the customer from `ctx.state.customer` and the parsed body from `ctx.request.body`
  */
 export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): Middleware {
   /** Checkouts that this process waits for, so that whoever joins one here waits along. */
@@ -119,7 +119,7 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
   }
 
   return async (ctx) => {
-    const request = readCheckoutRequest(ctx.state.body)
+    const request = readCheckoutRequest(ctx.request.body)
     const key = readIdempotencyKey(ctx)
     const { customer } = ctx.state as { customer: string }
 

@@ -12,10 +12,6 @@ export async function freeJobId(queue: Queue, jobId: string): Promise<boolean> {
   return state === 'failed' || state === 'completed' || state === 'unknown'
 }
 
-/** How many of the oldest are read at first. One that never ran is mostly the very first; where it is not, each further read has ten times as many. */
-const READ_FIRST = 10
-const READ_AT_MOST = 1000
-
 /**
  * For readiness: a queue that an operator has paused takes jobs, and nobody takes them from it.
  * @throws where it is paused, or Redis cannot say
@@ -23,6 +19,10 @@ const READ_AT_MOST = 1000
 export async function requireRunning(queue: Queue): Promise<void> {
   if (await queue.isPaused()) throw new Error('paused by an operator')
 }
+
+/** How many of the oldest are read at first. One that never ran is mostly the very first; where it is not, each further read has ten times as many. */
+const READ_FIRST = 10
+const READ_AT_MOST = 1000
 
 /**
  * How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. Those that were added for later say nothing,

@@ -3,8 +3,8 @@ import type { Context, Middleware } from 'koa'
 import { type Auth, type Login } from '../../clients/auth.ts'
 import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
+import { readBodyAs } from '../body.ts'
 import { Refusal } from '../refusal.ts'
-import { mediaType, readText } from '../text.ts'
 import { within } from '../wait.ts'
 import { html } from './html.ts'
 import { HOME, page } from './layout.ts'
@@ -44,23 +44,22 @@ function signInPage(ctx: Context, status: number, next: string, message?: string
 
 export const showSignIn: Middleware = (ctx) => signInPage(ctx, 200, pathWithin(String(ctx.query.next ?? '')))
 
-/** Reads what a form sends into `ctx.state.form`. Throws a 400 or 413 without a word of what is in it. */
+const readFields = readBodyAs('form', MAX_FORM_KB)
+
+/** Reads what a form sends. Throws a 400 or 413 without a word of what is in it. */
 export const readForm: Middleware = async (ctx, next) => {
-  const isForm = mediaType(ctx) === 'application/x-www-form-urlencoded'
-  const text = await readText(ctx, MAX_FORM_KB).catch((error: unknown) => {
+  await readFields(ctx, async () => {}).catch((error: unknown) => {
     throw new Refusal(error instanceof Refusal && error.status === 413 ? 413 : 400, 'The form cannot be read')
   })
-  ctx.state.form = new URLSearchParams(isForm ? text : '')
   return next()
 }
 
 /** Begins a session and goes on to the page that was asked for, or shows the page again with the reason and its status. */
 export function signIn(parts: () => SignInParts, readToken: ReadToken, logger: Logger): Middleware {
   return async (ctx) => {
-    const { form } = ctx.state as { form: URLSearchParams }
-    const [email, password, asked] = ['email', 'password', 'next'].map((field) => form.get(field) ?? '') as [string, string, string]
-    const next = pathWithin(asked)
-    if (email === '' || password === '') {
+    const { email, password, next: asked } = ctx.request.body as Record<string, unknown>
+    const next = pathWithin(typeof asked === 'string' ? asked : '')
+    if (typeof email !== 'string' || typeof password !== 'string' || email === '' || password === '') {
       return signInPage(ctx, 400, next, 'Enter your email and your password.')
     }
     const { auth, tries, authTimeoutMs } = parts()

@@ -30,6 +30,8 @@ create table order_service.products (
 -- Only columns that rarely change: an index over the call would end HOT updates (0 of 32,246 instead of 76,670 of 76,670).
 create index products_to_reconcile on order_service.products (product_id)
   where hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null;
+-- Summed at each scrape.
+create index products_with_foreign_holds on order_service.products (foreign_holds) where foreign_holds > 0;
 
 -- What has yet to be taken over into a product's row: by whoever cannot lock it, or need not.
 create table order_service.product_changes (
@@ -54,6 +56,8 @@ create table order_service.unanswered_calls (
   primary key (call_id, product_id)
 );
 create index unanswered_calls_by_product on order_service.unanswered_calls (product_id, since);
+-- Counted at each scrape: few at any time.
+create index unanswered_calls_unchecked on order_service.unanswered_calls (since) where found is null;
 
 -- What was found and put right, for people. 'follow': others brought units or (below 0) took some. 'unexplained': no call of ours explains the hold.
 create table order_service.reconciliations (

@@ -66,6 +66,8 @@ create table order_service.dead_letters (
 create unique index dead_letters_unread on order_service.dead_letters (topic, partition, kafka_offset, bytes_hash) where event_id is null;
 create index dead_letters_to_prune on order_service.dead_letters (last_at) where state <> 'WAITING' and pruned_at is null;
 create index dead_letters_waiting on order_service.dead_letters (id) where state = 'WAITING';
+-- Counted at each scrape.
+create index dead_letters_without_event on order_service.dead_letters (id) where event_id is null and state <> 'REPLAYED';
 create index dead_letters_unpublished on order_service.dead_letters (id) where published_at is null and publish_refused is null;
 
 -- consumed = applied + duplicate + dead + waiting + passed by: three are counted here, in the transaction that receives a batch;

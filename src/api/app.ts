@@ -24,7 +24,9 @@ export interface Service extends CheckoutParts, OrderParts {
 
 export interface OpsOptions {
   logger: Logger
-  metrics: Pick<Metrics, 'registry' | 'scrape' | 'httpSeconds'>
+  metrics: Pick<Metrics, 'registry' | 'refresh' | 'httpSeconds'>
+  /** Whether `/order/metrics` is among the routes: not so where a port of its own serves it. */
+  servesMetrics?: boolean
   /** What readiness asks; a part that is not connected yet is one whose check throws. */
   checks: readonly Check[]
   /** Whether the process has been asked to end: it is no longer ready, and each answer closes its connection. */
@@ -81,14 +83,16 @@ export function createOpsApp(options: OpsOptions, started: () => boolean): Koa {
   return around(options, started, [])
 }
 
-function around({ logger, metrics, checks, stopping = () => false }: OpsOptions, started: () => boolean, routers: Router[]): Koa {
+function around(options: OpsOptions, started: () => boolean, routers: Router[]): Koa {
+  const { logger, metrics, servesMetrics = true, checks, stopping = () => false } = options
   const app = new Koa()
   // What gets here is a customer who left while being answered; all else has been answered for in `refusals`.
   app.on('error', (error) => logger.debug({ err: error }, 'answer not delivered'))
   app.use(requestLog({ logger, metrics, stopping }))
   app.use(refusals(logger))
   app.use(wellFormedOnly)
-  for (const router of [...routers, opsRoutes({ checks, metrics, started, stopping })]) app.use(router.routes())
+  const ops = opsRoutes({ checks, metrics: servesMetrics ? metrics : undefined, started, stopping })
+  for (const router of [...routers, ops]) app.use(router.routes())
   // By itself a router answers 501, on any path, to methods that none of its users has.
   app.use(new Router({ methods: METHODS }).allowedMethods())
   return app

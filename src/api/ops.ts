@@ -18,10 +18,13 @@ export interface Check {
 const CHECK_MS = 1000
 /** Gauges that PostgreSQL and Redis have not told by then keep their last value. */
 const SCRAPE_MS = 3000
+/** Everybody who scrapes within this time gets the same text: a Prometheus asks every 15 s, and the route is open to all. */
+const SHARED_MS = 5000
 
 export interface OpsParts {
   checks: readonly Check[]
-  metrics: Pick<Metrics, 'registry' | 'scrape'>
+  /** undefined: another port serves them */
+  metrics: Pick<Metrics, 'registry' | 'refresh'> | undefined
   /** False from the start until the process can do its work. */
   started: () => boolean
   /** True from the moment that the process has been asked to end. */
@@ -44,12 +47,30 @@ export function opsRoutes({ checks, metrics, started, stopping }: OpsParts): Rou
 
   router.get(['/v1/_info', '/order/v1/_info'], (ctx) => answer(ctx, 200, { service: 'order', version: manifest.version }))
 
-  router.get(['/metrics', '/order/metrics'], async (ctx) => {
-    ctx.body = await within(SCRAPE_MS, metrics.scrape()).catch(() => metrics.registry.metrics())
-    ctx.set('Content-Type', metrics.registry.contentType)
-  })
+  if (metrics) {
+    const text = metricsText(metrics)
+    router.get(['/metrics', '/order/metrics'], async (ctx) => {
+      ctx.body = await text()
+      ctx.set('Content-Type', metrics.registry.contentType)
+    })
+  }
 
   return router
+}
+
+/** @returns a function for the text that Prometheus reads; one refresh, and one rendering, for all who ask within {@link SHARED_MS} */
+function metricsText({ registry, refresh }: Pick<Metrics, 'registry' | 'refresh'>): () => Promise<string> {
+  let text: Promise<string> | undefined
+  let askedAt = 0
+  return () => {
+    if (!text || performance.now() - askedAt >= SHARED_MS) {
+      askedAt = performance.now()
+      text = within(SCRAPE_MS, refresh())
+        .catch(() => {})
+        .then(() => registry.metrics())
+    }
+    return text
+  }
 }
 
 async function stateOf({ check }: Check): Promise<string> {

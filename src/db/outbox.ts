@@ -19,6 +19,7 @@ const lagRow = z.object({ unsent: z.int(), oldest_seconds: z.number(), set_aside
 
 /** How far Kafka is behind; `oldestSeconds` is 0 where nothing is unsent. */
 export interface OutboxLag {
+  /** Exact below 10,000; beyond, the distance of the oldest one's id to the newest id. */
   unsent: number
   oldestSeconds: number
   setAside: number
@@ -66,12 +67,16 @@ export async function setAside(pool: Pool, id: number, reason: string): Promise<
     where id = ${id} and sent_at is null and set_aside_at is null`)
 }
 
-/** For gauges: one look at the small index of what is unsent, and a count of what is set aside. */
+/** More are not counted: 500,000 took 0.2 s at each scrape. */
+const MOST_COUNTED = 10_000
+
+/** For gauges: reads the oldest unsent events, and counts what is set aside. */
 export async function readLag(pool: Pool): Promise<OutboxLag> {
   const row = await pool.one(sql.prepared('outbox-lag', lagRow)`
-    select count(*) as unsent,
+    select case when count(*) < ${MOST_COUNTED} then count(*) else (select max(id) from order_service.outbox) - min(id) + 1 end as unsent,
       greatest(coalesce(extract(epoch from now() - min(created_at)), 0), 0)::float8 as oldest_seconds,
       (select count(*) from order_service.outbox where set_aside_at is not null) as set_aside
-    from order_service.outbox where sent_at is null and set_aside_at is null`)
+    from (
+      select id, created_at from order_service.outbox where sent_at is null and set_aside_at is null order by id limit ${MOST_COUNTED}) oldest`)
   return { unsent: row.unsent, oldestSeconds: row.oldest_seconds, setAside: row.set_aside }
 }

@@ -1,32 +1,46 @@
-/** The gauges whose truth lies in PostgreSQL and Redis: asked when somebody scrapes. */
+/**
+ * The gauges whose truth lies in PostgreSQL and Redis: asked when somebody scrapes. PostgreSQL answers on a connection of its own, so
+ * that no customer waits for one, and a scrape tells what is wrong where all of theirs are in use.
+ */
 import { countLetters } from '../db/dead-letters.ts'
 import { readLag } from '../db/outbox.ts'
 import { readBridgeBooks } from '../db/inbox.ts'
 import { readInventorySums } from '../db/inventory-view.ts'
+import { connectPool, type Pool } from '../db/pool.ts'
 import { evictionPolicies } from '../queues/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
 
-export function watchGauges({ metrics, pool, redis, clock, checkoutQueue, stockQueue, paymentQueue }: Base): void {
+export function watchGauges({ config, logger, metrics, redis, clock, checkoutQueue, stockQueue, paymentQueue, closers }: Base): void {
+  let connected: Promise<Pool> | undefined
+  /** Connects when somebody scrapes, and again after a failure; a connection that nobody uses ends after a minute. */
+  const own = async () => {
+    connected ??= connectPool(config.POSTGRES_DSN, { size: 1, statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS, logger })
+    return connected.catch((error) => {
+      connected = undefined
+      throw error
+    })
+  }
+  closers.push(async () => (await connected)?.end())
   metrics.refreshed.push(
     async () => {
-      const lag = await readLag(pool)
+      const lag = await readLag(await own())
       metrics.outboxUnsent.set(lag.unsent)
       metrics.outboxLagSeconds.set(lag.oldestSeconds)
       metrics.outboxSetAside.set(lag.setAside)
     },
     async () => {
-      const { passedBy, ...books } = await readBridgeBooks(pool)
+      const { passedBy, ...books } = await readBridgeBooks(await own())
       for (const [entry, count] of Object.entries(books)) metrics.bridgeBooks.set({ entry }, count)
       metrics.bridgeBooks.set({ entry: 'passed-by' }, passedBy)
     },
     async () => {
-      const { waiting, unpublished } = await countLetters(pool)
+      const { waiting, unpublished } = await countLetters(await own())
       metrics.deadLettersWaiting.set(waiting)
       metrics.deadLettersUnpublished.set(unpublished)
     },
     async () => {
-      const sums = await readInventorySums(pool)
+      const sums = await readInventorySums(await own())
       metrics.productsUnreconciled.set(sums.unreconciled)
       metrics.unitsOversold.set(sums.oversold)
       metrics.foreignHolds.set(sums.foreignHolds)

@@ -40,12 +40,24 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const stalled = Promise.withResolvers<string>()
   let isStarted = false
 
+  const { HOST: host, PORT, METRICS_PORT } = config
   const ops = { logger, metrics, checks, stopping: () => stopping.signal.aborted }
-  const app = roles.has('web')
-    ? createApp({ ...ops, config, service: () => customers, operators: () => operators })
-    : createOpsApp(ops, () => isStarted)
-  const port = roles.has('web') ? config.PORT : config.METRICS_PORT
-  const server: Server | undefined = port === undefined ? undefined : await listen(app, { host: config.HOST, port })
+  const isWeb = roles.has('web')
+  const servesMetrics = METRICS_PORT === undefined || METRICS_PORT === PORT
+  const servers: Server[] = []
+  if (isWeb) {
+    const app = createApp({ ...ops, servesMetrics, config, service: () => customers, operators: () => operators })
+    servers.push(await listen(app, { host, port: PORT }))
+  }
+  if (METRICS_PORT !== undefined && !(isWeb && servesMetrics)) {
+    servers.push(
+      await listen(
+        createOpsApp(ops, () => isStarted),
+        { host, port: METRICS_PORT },
+      ),
+    )
+  }
+  const port = servers[0] && portOf(servers[0])
 
   const starting = (async () => {
     const base = await connect({ config, logger, metrics, roles, checks, closers, signal: stopping.signal })
@@ -70,17 +82,17 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
       checks.push(dog.check)
       void watch(dog, stopping.signal)
     }
-    logger.info({ roles: [...roles], port: server && portOf(server) }, 'started')
+    logger.info({ roles: [...roles], port }, 'started')
   })()
   starting.catch(() => {}) // whoever started it decides what follows
 
   return {
-    port: server && portOf(server),
+    port,
     started: starting,
     stalled: stalled.promise,
     async stop() {
       stopping.abort()
-      if (server) await close(server, { withinMs: REQUESTS_END_MS })
+      await Promise.all(servers.map((server) => close(server, { withinMs: REQUESTS_END_MS })))
       await starting.catch(() => {})
       for (const closer of closers.toReversed()) await closer().catch((error) => logger.warn({ err: error }, 'a part did not close'))
     },

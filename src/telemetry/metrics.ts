@@ -6,7 +6,7 @@ const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 /**
  * All metrics of one process, on a registry of their own. Gauges whose truth lies in PostgreSQL or Redis are set by what stands in
- * `refreshed`, each time somebody scrapes; one that cannot be asked keeps its last value.
+ * `refreshed`; one that cannot be asked keeps its last value.
  */
 export function createMetrics() {
   const registers = [new Registry()]
@@ -20,9 +20,9 @@ export function createMetrics() {
   return {
     registry: registers[0]!,
     refreshed,
-    async scrape(): Promise<string> {
+    /** Resolves when all of `refreshed` have answered or failed. */
+    async refresh(): Promise<void> {
       await Promise.allSettled(refreshed.map((refresh) => refresh()))
-      return registers[0]!.metrics()
     },
     httpSeconds: histogram('order_http_request_seconds', 'Answer time by route and status', ['route', 'method', 'status']),
     checkouts: counter('order_checkouts_total', 'Checkouts that ended, by outcome', ['outcome']),

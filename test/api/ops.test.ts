@@ -104,6 +104,18 @@ test('a gauge that nobody can tell does not hold up the others', async (t) => {
   t.regex(text, /order_checkouts_total/)
 })
 
+test('a hundred who scrape at once get one text, for which PostgreSQL and Redis are asked once', async (t) => {
+  const metrics = createMetrics()
+  let asked = 0
+  metrics.refreshed.push(async () => void metrics.outboxUnsent.set((asked += 1)))
+  const desk = await open(t, { app: { metrics } })
+  const answers = await Promise.all(Array.from({ length: 100 }, () => desk.get('/order/metrics')))
+  answers.push(await desk.get('/metrics'))
+  t.is(asked, 1)
+  t.is(new Set(answers.map(({ text }) => text)).size, 1)
+  t.regex(answers[0]!.text, /^order_outbox_unsent 1$/m)
+})
+
 test('a process that serves no customers has health, readiness and metrics alone', async (t) => {
   const koa = createOpsApp({ logger: createLogger('silent'), metrics: createMetrics(), checks: [] }, () => true)
   const server = await listen(koa, { host: '127.0.0.1', port: 0 })

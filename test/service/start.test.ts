@@ -319,7 +319,7 @@ test.serial('a Redis that may evict jobs is warned of at the start, and shown as
   const policies = async () => (await (await fetch(`${service.url}/order/metrics`)).text()).match(/^order_redis_maxmemory_policy.*$/gm)
   t.deepEqual(await policies(), ['order_redis_maxmemory_policy{policy="allkeys-lru"} 1'])
   await owner.config('SET', 'maxmemory-policy', 'noeviction')
-  t.deepEqual(await policies(), ['order_redis_maxmemory_policy{policy="noeviction"} 1'])
+  await until(policies, (lines) => lines?.join() === 'order_redis_maxmemory_policy{policy="noeviction"} 1')
   t.is(await service.stop(), 0)
 })
 

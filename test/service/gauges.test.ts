@@ -1,0 +1,41 @@
+/** Where metrics are served, and what a scrape needs. */
+import test from 'ava'
+import { Client } from 'pg'
+import { freePort } from '../support/services/ports.ts'
+import { openShop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+
+test('where METRICS_PORT is set, web serves its metrics there and not to customers', async (t) => {
+  const port = await freePort()
+  const shop = await openShop({ roles: ['web'], env: { METRICS_PORT: String(port) } })
+  t.teardown(shop.close)
+  const at = (path: string) => fetch(`http://127.0.0.1:${port}${path}`)
+
+  t.is((await shop.get('/order/metrics')).status, 404)
+  t.is((await shop.get('/metrics')).status, 404)
+  t.regex(await (await at('/order/metrics')).text(), /order_http_request_seconds_count\{route="none",method="GET",status="404"\} 2/)
+  t.is((await shop.get('/order/ready')).status, 200)
+  t.is((await at('/order/ready')).status, 200)
+  t.is((await at('/order/v1/orders/1')).status, 404)
+})
+
+test('a scrape tells how PostgreSQL stands while customers use every connection of theirs', async (t) => {
+  const shop = await openShop({ roles: ['web'], env: { POSTGRES_POOL: '1' } })
+  t.teardown(shop.close)
+  await shop.query(`insert into order_service.outbox (event_id, order_id, type, payload)
+    select gen_random_uuid(), n, 'order.created', '{}' from generate_series(1, 3) n`)
+  const person = new Client({ connectionString: shop.dsn })
+  await person.connect()
+  t.teardown(() => person.end())
+  await person.query('begin; lock table public.orders')
+  const customer = shop.get('/order/v1/orders/1')
+  await until(
+    () => shop.query(`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`),
+    (waiting) => waiting.length > 0,
+  )
+
+  t.regex((await shop.get('/order/metrics')).body, /^order_outbox_unsent 3$/m)
+
+  await person.query('rollback')
+  t.is((await customer).status, 404)
+})

@@ -1,0 +1,30 @@
+/** How much of PostgreSQL's pages statements of ours read, by its own count. */
+import { sql } from 'slonik'
+import { z } from 'zod'
+import { connectPool, type Pool } from '../../src/db/pool.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
+import { query } from './database.ts'
+import { until } from './until.ts'
+
+async function countPages(dsn: string): Promise<number> {
+  const [row] = await query<{ pages: string }>(
+    dsn,
+    `select sum(heap_blks_read + heap_blks_hit + coalesce(idx_blks_read + idx_blks_hit, 0)) as pages
+     from pg_statio_user_tables where schemaname = 'order_service'`,
+  )
+  return Number(row!.pages)
+}
+
+/**
+ * Runs it on a connection of its own, with the settings of the service: a session's counts are there when it has ended. Nobody else may
+ * work with the tables meanwhile.
+ * @returns what it answered, and how many pages of our tables and their indexes it read
+ */
+export async function pagesRead<T>(dsn: string, run: (pool: Pool) => Promise<T>): Promise<{ answer: T; pages: number }> {
+  const before = await countPages(dsn)
+  const pool = await connectPool(dsn, { size: 1, logger: createLogger('silent') })
+  const { pid } = await pool.one(sql.type(z.object({ pid: z.int() }))`select pg_backend_pid() as pid`)
+  const answer = await run(pool).finally(() => pool.end())
+  await until(async () => (await query(dsn, 'select from pg_stat_activity where pid = $1', [pid])).length === 0)
+  return { answer, pages: (await countPages(dsn)) - before }
+}

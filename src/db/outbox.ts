@@ -1,6 +1,7 @@
 /** Events on their way to Kafka: what is unsent, what was sent, what cannot be sent. The rows themselves are written by whoever makes an event true. */
 import { sql } from 'slonik'
 import { z } from 'zod'
+import { createLowerBound } from './lower-bound.ts'
 import { nothing, type Pool } from './pool.ts'
 
 const eventRow = z.object({ id: z.int(), order_id: z.int(), type: z.string(), value: z.string() })
@@ -15,6 +16,7 @@ export interface OutboxEvent {
   value: string
 }
 
+const lowestRow = z.object({ lowest: z.int() })
 const lagRow = z.object({ unsent: z.int(), oldest_seconds: z.number(), set_aside: z.int() })
 
 /** How far Kafka is behind; `oldestSeconds` is 0 where nothing is unsent. */
@@ -33,15 +35,24 @@ export interface RelayHere {
 
 /**
  * The text is put together by PostgreSQL: nothing here needs the payload as an object, and its numbers stay as they were written.
- * @param limit rows at most
- * @returns unsent events, each order's in the order they happened; empty when nothing waits
+ * @param now a monotonic clock, in ms
+ * @returns a function for unsent events, so many at the most, each order's in the order they happened; empty when nothing waits
  */
-export async function readUnsent(pool: Pool, limit: number): Promise<OutboxEvent[]> {
-  const rows = await pool.any(sql.prepared('read-unsent', eventRow)`
-    select id, order_id, type, (payload || jsonb_build_object('sequence', id))::text as value
-    from order_service.outbox where sent_at is null and set_aside_at is null
-    order by id limit ${limit}`)
-  return rows.map(({ order_id: orderId, ...rest }) => ({ ...rest, orderId }))
+export function createUnsentReader(pool: Pool, now = () => performance.now()): (limit: number) => Promise<OutboxEvent[]> {
+  const lowestUnsent = createLowerBound(
+    () =>
+      pool.oneFirst(sql.prepared('lowest-unsent', lowestRow)`
+        select coalesce((select id from order_service.outbox where sent_at is null and set_aside_at is null order by id limit 1),
+          (select max(id) from order_service.outbox), 0) as lowest`),
+    now,
+  )
+  return async (limit) => {
+    const rows = await pool.any(sql.prepared('read-unsent', eventRow)`
+      select id, order_id, type, (payload || jsonb_build_object('sequence', id))::text as value
+      from order_service.outbox where sent_at is null and set_aside_at is null and id >= ${await lowestUnsent()}
+      order by id limit ${limit}`)
+    return rows.map(({ order_id: orderId, ...rest }) => ({ ...rest, orderId }))
+  }
 }
 
 /**

@@ -85,12 +85,26 @@ async function deadLetter(pool: Pool, { eventId, attempt }: PaymentAttempt, faul
   return rowCount > 0
 }
 
-/** Events that wait and that no job has touched for so long: their job may be lost. They count as touched now, so that the next ones get their turn. */
-export async function strandedPayments(pool: Pool, untouchedMs: number, limit: number): Promise<WaitingEvent[]> {
+/** @see createLowerBound */
+export async function readLowestWaiting(pool: Pool): Promise<number> {
+  return pool.oneFirst(sql.prepared('lowest-waiting', z.object({ lowest: z.int() }))`
+    select coalesce((select id from order_service.payment_events where state = 'WAITING' order by id limit 1),
+      (select max(id) from order_service.payment_events), 0) as lowest`)
+}
+
+/**
+ * Events that wait and that no job has touched for so long: their job may be lost. They count as touched now, so that the next ones get
+ * their turn.
+ * @param search `from`: no event with a lower id is searched for
+ */
+export async function strandedPayments(
+  pool: Pool,
+  { from, untouchedMs, limit }: { from: number; untouchedMs: number; limit: number },
+): Promise<WaitingEvent[]> {
   const rows = await pool.any(sql.prepared('stranded-payments', z.object({ id: z.int(), order_id: z.int() }))`
     with found as materialized (
       select id from order_service.payment_events
-      where state = 'WAITING' and touched_at < clock_timestamp() - ${untouchedMs}::float8 * interval '1 ms'
+      where state = 'WAITING' and id >= ${from} and touched_at < clock_timestamp() - ${untouchedMs}::float8 * interval '1 ms'
       order by id limit ${limit} for update skip locked
     )
     update order_service.payment_events set touched_at = clock_timestamp() where id = any(array(select id from found)) returning id, order_id`)

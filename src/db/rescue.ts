@@ -1,9 +1,11 @@
 /** What processes that died may have left: found by what stands in PostgreSQL alone, since Redis may have lost every job. */
 import { sql } from 'slonik'
 import { z } from 'zod'
+import type { Clock } from '../clock.ts'
 import { type Line, type ProductQty, productsOf } from '../model.ts'
 import type { Attempt } from './checkout-statements.ts'
-import { strandedPayments, type WaitingEvent } from './payment-events.ts'
+import { createLowerBound } from './lower-bound.ts'
+import { readLowestWaiting, strandedPayments, type WaitingEvent } from './payment-events.ts'
 import { nothing, type Pool } from './pool.ts'
 
 /** An open checkout that no job has touched for a while. */
@@ -26,12 +28,14 @@ export interface Rescue {
   strandedPayments(untouchedMs: number, limit: number): Promise<WaitingEvent[]>
 }
 
-export function createRescue(pool: Pool): Rescue {
+export function createRescue(pool: Pool, clock: Pick<Clock, 'now'>): Rescue {
+  const lowestOpen = createLowerBound(() => readLowestOpen(pool), clock.now)
+  const lowestWaiting = createLowerBound(() => readLowestWaiting(pool), clock.now)
   return {
     keepAlive: (attempts) => keepAlive(pool, attempts),
-    strandedCheckouts: (untouchedMs, limit) => strandedCheckouts(pool, untouchedMs, limit),
-    overdueCheckouts: (lateMs, limit) => overdueCheckouts(pool, lateMs, limit),
-    strandedPayments: (untouchedMs, limit) => strandedPayments(pool, untouchedMs, limit),
+    strandedCheckouts: async (untouchedMs, limit) => strandedCheckouts(pool, { from: await lowestOpen(), untouchedMs, limit }),
+    overdueCheckouts: async (lateMs, limit) => overdueCheckouts(pool, { from: await lowestOpen(), lateMs, limit }),
+    strandedPayments: async (untouchedMs, limit) => strandedPayments(pool, { from: await lowestWaiting(), untouchedMs, limit }),
   }
 }
 
@@ -53,10 +57,23 @@ async function keepAlive(pool: Pool, attempts: readonly Attempt[]): Promise<void
     update order_service.checkouts set updated_at = now() where order_id = any(array(select order_id from alive))`)
 }
 
-async function strandedCheckouts(pool: Pool, untouchedMs: number, limit: number): Promise<StrandedCheckout[]> {
+/** @see createLowerBound */
+async function readLowestOpen(pool: Pool): Promise<number> {
+  return pool.oneFirst(sql.prepared('lowest-open', z.object({ lowest: z.int() }))`
+    select coalesce((select order_id from order_service.checkouts where state = 'OPEN' order by order_id limit 1),
+      (select max(order_id) from order_service.checkouts), 0) as lowest`)
+}
+
+interface Search {
+  /** No row below this id is searched for. */
+  from: number
+  limit: number
+}
+
+async function strandedCheckouts(pool: Pool, { from, untouchedMs, limit }: Search & { untouchedMs: number }): Promise<StrandedCheckout[]> {
   const rows = await pool.any(sql.prepared('stranded-checkouts', strandedRow)`
     select order_id, deadline_at, lines from order_service.checkouts
-    where state = 'OPEN' and deadline_at > clock_timestamp() and updated_at < clock_timestamp() - ${untouchedMs}::float8 * interval '1 ms'
+    where state = 'OPEN' and order_id >= ${from} and deadline_at > clock_timestamp() and updated_at < clock_timestamp() - ${untouchedMs}::float8 * interval '1 ms'
     order by order_id limit ${limit}`)
   return rows.map((row) => ({
     orderId: row.order_id,
@@ -65,10 +82,10 @@ async function strandedCheckouts(pool: Pool, untouchedMs: number, limit: number)
   }))
 }
 
-async function overdueCheckouts(pool: Pool, lateMs: number, limit: number): Promise<number[]> {
+async function overdueCheckouts(pool: Pool, { from, lateMs, limit }: Search & { lateMs: number }): Promise<number[]> {
   const rows = await pool.any(sql.prepared('overdue-checkouts', z.object({ order_id: z.int() }))`
     select order_id from order_service.checkouts
-    where state = 'OPEN' and deadline_at < clock_timestamp() - ${lateMs}::float8 * interval '1 ms'
+    where state = 'OPEN' and order_id >= ${from} and deadline_at < clock_timestamp() - ${lateMs}::float8 * interval '1 ms'
     order by order_id limit ${limit} for update skip locked`)
   return rows.map((row) => row.order_id)
 }

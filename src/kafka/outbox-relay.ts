@@ -1,5 +1,5 @@
 /** The outbox to Kafka: the events of one order in their order. What comes twice carries the same `event_id`, and `sequence` rises. */
-import { markSent, readUnsent, setAside } from '../db/outbox.ts'
+import { createUnsentReader, markSent, setAside } from '../db/outbox.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { createRelay, type Relay, type RelayTerms } from './relay.ts'
@@ -10,6 +10,7 @@ export interface OutboxRelayOptions extends RelayTerms {
 }
 
 export function createOutboxRelay({ pool, metrics, ...terms }: OutboxRelayOptions): Relay {
+  const readUnsent = createUnsentReader(pool)
   return createRelay({
     ...terms,
     name: 'relay',
@@ -17,7 +18,7 @@ export function createOutboxRelay({ pool, metrics, ...terms }: OutboxRelayOption
     channel: 'order_outbox',
     source: {
       async readUnsent(limit) {
-        const events = await readUnsent(pool, limit)
+        const events = await readUnsent(limit)
         return events.map(({ id, orderId, type, value }) => ({ id, orderId, type, message: { key: String(orderId), value } }))
       },
       markSent: (ids) => markSent(pool, ids),

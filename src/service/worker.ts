@@ -123,7 +123,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
   const seeProducts = async () => base.stockQueue.see(await products.productsToReconcile())
   const ending = new AbortController()
   const rescuer = createRescuer({
-    rescue: createRescue(pool),
+    rescue: createRescue(pool, clock),
     clock,
     checkouts,
     checkoutQueue: base.checkoutQueue,

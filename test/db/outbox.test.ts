@@ -1,7 +1,7 @@
 /** The outbox's verbs: what is unsent, in which order, and what a mark may touch. */
 import test from 'ava'
 import { Client } from 'pg'
-import { markSent, readLag, readUnsent, setAside } from '../../src/db/outbox.ts'
+import { createUnsentReader, markSent, readLag, setAside } from '../../src/db/outbox.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createDatabase, query } from '../support/database.ts'
@@ -24,13 +24,13 @@ async function open(t: { teardown(end: () => Promise<void>): void }) {
     )
     return rows.map(({ id }) => Number(id))
   }
-  return { pool, write, dsn: database.dsn }
+  return { pool, write, readUnsent: createUnsentReader(pool), dsn: database.dsn }
 }
 
 test('unsent events are read in the order of their ids, so many at a time, with their sequence', async (t) => {
-  const { pool, write } = await open(t)
+  const { write, readUnsent } = await open(t)
   const ids = await write(5)
-  const read = await readUnsent(pool, 3)
+  const read = await readUnsent(3)
   t.deepEqual(
     read.map(({ id }) => id),
     ids.slice(0, 3),
@@ -40,15 +40,15 @@ test('unsent events are read in the order of their ids, so many at a time, with 
 })
 
 test('a payload goes out as it was written: amounts beyond 32 bits, any script, null', async (t) => {
-  const { pool, write } = await open(t)
+  const { write, readUnsent } = await open(t)
   const payload = { amount_cents: 9_007_199_254_740_991, user_email: 'žofie+🛒@example.com', nested: [{ a: null, b: '"\\' }] }
   const [id] = await write(1, JSON.stringify(payload))
-  const [event] = await readUnsent(pool, 10)
+  const [event] = await readUnsent(10)
   t.deepEqual(JSON.parse(event!.value), { ...payload, sequence: id })
 })
 
 test('what is marked sent is not read again, and a mark may be made twice', async (t) => {
-  const { pool, write, dsn } = await open(t)
+  const { pool, write, readUnsent, dsn } = await open(t)
   const ids = await write(3)
   await markSent(pool, ids.slice(0, 2))
   const at = await query(dsn, 'select sent_at from order_service.outbox order by id')
@@ -56,13 +56,13 @@ test('what is marked sent is not read again, and a mark may be made twice', asyn
   await markSent(pool, [])
   t.deepEqual(await query(dsn, 'select sent_at from order_service.outbox order by id'), at)
   t.deepEqual(
-    (await readUnsent(pool, 10)).map(({ id }) => id),
+    (await readUnsent(10)).map(({ id }) => id),
     ids.slice(2),
   )
 })
 
 test('a row that a person keeps locked holds up no other: it is told, and marked when it is free', async (t) => {
-  const { pool, write, dsn } = await open(t)
+  const { pool, write, readUnsent, dsn } = await open(t)
   const ids = await write(3)
   const person = new Client({ connectionString: dsn })
   await person.connect()
@@ -74,11 +74,11 @@ test('a row that a person keeps locked holds up no other: it is told, and marked
     () => markSent(pool, [ids[1]!]),
     (locked) => locked.length === 0,
   )
-  t.deepEqual(await readUnsent(pool, 10), [])
+  t.deepEqual(await readUnsent(10), [])
 })
 
 test('what is set aside is not read, keeps its reason, and is neither sent nor unsent', async (t) => {
-  const { pool, write, dsn } = await open(t)
+  const { pool, write, readUnsent, dsn } = await open(t)
   const [first, second] = await write(2)
   await setAside(pool, first!, 'MESSAGE_TOO_LARGE')
   await markSent(pool, [first!, second!])
@@ -88,7 +88,7 @@ test('what is set aside is not read, keeps its reason, and is neither sent nor u
     { sent: false, reason: 'MESSAGE_TOO_LARGE' },
     { sent: true, reason: null },
   ])
-  t.deepEqual(await readUnsent(pool, 10), [])
+  t.deepEqual(await readUnsent(10), [])
 })
 
 test('the lag counts what waits and tells the age of the oldest', async (t) => {

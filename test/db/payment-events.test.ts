@@ -318,7 +318,7 @@ test.serial('events that no job has touched for a while are stranded, those that
   const old = `update order_service.payment_events set touched_at = now() - interval '2 min' where id = any($1)`
   await query(database.dsn, old, [[lost.eventId, driven.eventId]])
   await events.recordFailure(driven, 'there is no order')
-  const stranded = await strandedPayments(pool, 60_000, 1000)
+  const stranded = await strandedPayments(pool, { from: 0, untouchedMs: 60_000, limit: 1000 })
   t.deepEqual(
     stranded.map(({ eventId, attempt }) => ({ eventId, attempt })),
     [{ eventId: lost.eventId, attempt: null }],

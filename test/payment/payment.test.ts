@@ -299,7 +299,7 @@ test.serial('payments whose jobs are lost are found in PostgreSQL, and paid', as
   await till.payments.queue.obliterate({ force: true })
   await till.payments.queue.resume()
 
-  const stranded = await strandedPayments(till.pool, 0, 100)
+  const stranded = await strandedPayments(till.pool, { from: 0, untouchedMs: 0, limit: 100 })
   t.deepEqual(
     stranded.map(({ eventId }) => eventId),
     [...events].sort((a, b) => a - b),

@@ -146,8 +146,12 @@ export function sqlState(error: unknown): string | undefined {
 /** No class begins with an E; codes of Node do (EPIPE), and say nothing of what PostgreSQL did. */
 const SQLSTATE = /^(?!E)[0-9A-Z]{5}$/
 
-/** Whether PostgreSQL refused a value (SQLSTATE class 22, 23 or 54): asking again is in vain. */
-export const isRefusal = (error: unknown): boolean => /^(22|23|54)/.test(sqlState(error) ?? '')
+/**
+ * Whether PostgreSQL refused a value (SQLSTATE class 22, 23 or 54): asking again is in vain. Not so where numbers of ours are at fault,
+ * and a person has to put them right: a sequence is at its end (2200H), or behind its table, as after a failover (23505; whatever may
+ * come twice is inserted with ON CONFLICT).
+ */
+export const isRefusal = (error: unknown): boolean => /^(22(?!00H)|23(?!505)|54)/.test(sqlState(error) ?? '')
 
 /**
  * Whether PostgreSQL answered with what no waiting mends: a login that it refuses, a right that is missing, a statement that it does not
@@ -161,14 +165,15 @@ export function isFaultOfPostgres(error: unknown): boolean {
 }
 
 /**
- * Runs a statement over a batch; where PostgreSQL refuses a value in it (SQLSTATE class 22, 23 or 54), row by row, so that one row fails alone.
+ * Runs a statement over a batch; where PostgreSQL refuses a value in it, or a number that is taken (23505), row by row, so that one row
+ * fails alone.
  * @returns results in the order of the batch, an `Error` where a row was refused
  */
 export async function alone<In, Out>(batch: In[], run: (batch: In[]) => Promise<Out[]>): Promise<(Out | Error)[]> {
   try {
     return await run(batch)
   } catch (error) {
-    if (batch.length === 1 || !isRefusal(error)) throw error
+    if (batch.length === 1 || !(isRefusal(error) || sqlState(error) === '23505')) throw error
     const results: (Out | Error)[] = []
     for (const row of batch) results.push(...(await run([row]).catch((refused: Error) => [refused])))
     return results

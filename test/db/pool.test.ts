@@ -4,7 +4,7 @@ import { Client } from 'pg'
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { PoolExhausted } from '../../src/db/places.ts'
-import { connectPool, type PoolTerms, sqlState } from '../../src/db/pool.ts'
+import { alone, connectPool, isRefusal, type PoolTerms, sqlState } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from '../support/database.ts'
 import { type Postgres, startPostgres } from '../support/services/index.ts'
@@ -116,4 +116,18 @@ test.serial('statements that fail give their places back', async (t) => {
     { message: 'ours' },
   )
   t.is((await timed(pool.query(sql.unsafe`select 1`))).error, undefined)
+})
+
+test.serial('a sequence that is behind its table spoils one row of a batch, and blames no value', async (t) => {
+  const pool = await open(t, {})
+  await pool.query(sql.unsafe`create table numbered (id bigint generated always as identity primary key, value int check (value > 0))`)
+  await pool.query(sql.unsafe`insert into numbered overriding system value values (2, 1), (4, 1)`)
+  const insert = async (values: number[]) => {
+    await pool.query(sql.unsafe`insert into numbered (value) select * from unnest(${sql.array(values, 'int4')})`)
+    return values
+  }
+  const [first, second, third] = await alone([1, 1, 0], insert)
+  t.is(first, 1)
+  t.deepEqual([sqlState(second), isRefusal(second)], ['23505', false])
+  t.deepEqual([sqlState(third), isRefusal(third)], ['23514', true])
 })

@@ -42,6 +42,25 @@ test.serial('a payment makes its order PAID and commits its stock, once', async 
   t.regex(metrics.body, /order_bridge_lag\{partition="0"\} 0/)
 })
 
+test.serial('payments that come while the ids of the inbox have run out wait, and none is a dead letter', async (t) => {
+  const orders = await placeOrders(shop, 2, product())
+  await shop.query(`select setval('order_service.payment_events_id_seq', 9223372036854775807)`)
+  const undone = async () => {
+    const [row] = await shop.query<{ undone: string }>(
+      'select xact_rollback as undone from pg_stat_database where datname = current_database()',
+    )
+    return Number(row!.undone)
+  }
+  const before = await undone()
+  for (const order of orders) await shop.pay(order)
+  await until(undone, (now) => now > before)
+
+  await shop.query(`select setval('order_service.payment_events_id_seq', 100)`)
+
+  await allPaid(shop, orders)
+  t.deepEqual(await letters(shop), [])
+})
+
 test.serial('poison of every kind stops nothing and loses no byte: what lies around it is paid', async (t) => {
   const id = product()
   const orders = await placeOrders(shop, 40, id)

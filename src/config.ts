@@ -83,6 +83,8 @@ const environment = z.object({
   // A line is at most 91 bytes of an event, and a broker takes 1 MiB.
   MAX_CART_LINES: positive.max(10_000).default(500),
   DUPLICATE_ORDER_WINDOW_MS: z.coerce.number().int().min(0).default(0),
+  // In a minute; twice as many as a customer gets who comes again after each `Retry-After`. At this pace the order ids last for 34 years.
+  MAX_REFUSED_PER_CUSTOMER: positive.default(120),
   // An order may be paid before its checkout has answered, hardly ten minutes before.
   PAYMENT_GRACE_MS: positive.default(600000),
   PAYMENT_AMOUNT_CHECK: oneOf(['strict', 'off']).default('strict'),

@@ -2,6 +2,7 @@
 import type { Context, Middleware } from 'koa'
 import { PAUSED, UNKNOWN } from './checkout.ts'
 import { Refusal, RETRY_SOON } from './refusal.ts'
+import type { RefusedCheckouts } from './refused-checkouts.ts'
 
 export interface CrowdTerms {
   /** Checkouts that may wait in this process at a time. */
@@ -44,6 +45,16 @@ export function customerLimit(most: number): Middleware {
       if (left === 0) ofCustomer.delete(customer)
       else ofCustomer.set(customer, left)
     }
+  }
+}
+
+/** Lets a checkout of `ctx.state.customer` through, or throws a 429 with `Retry-After`: too many of this customer's were refused. */
+export function refusedLimit(refused: () => Pick<RefusedCheckouts, 'waitS'>): Middleware {
+  return async (ctx, next) => {
+    const { customer } = ctx.state as { customer: string }
+    const waitS = await refused().waitS(customer)
+    if (waitS > 0) throw new Refusal(429, 'Too many checkouts of this customer were refused', { headers: { 'Retry-After': String(waitS) } })
+    await next()
   }
 }
 

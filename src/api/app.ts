@@ -5,7 +5,7 @@ import Koa, { type Middleware } from 'koa'
 import type { Config } from '../config.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { crowdLimit, customerLimit } from './admission.ts'
+import { crowdLimit, customerLimit, refusedLimit } from './admission.ts'
 import { customersOnly, tokenReader } from './auth.ts'
 import { type CheckoutParts, checkoutHandler, UNKNOWN } from './checkout.ts'
 import { readBody } from './checkout-request.ts'
@@ -13,6 +13,7 @@ import { type OperatorParts, operatorRoutes } from './operators/routes.ts'
 import { type Check, opsRoutes } from './ops.ts'
 import { type OrderParts, orderHandler } from './orders.ts'
 import { Refusal, refusals, RETRY_SOON } from './refusal.ts'
+import type { RefusedCheckouts } from './refused-checkouts.ts'
 import { requestLog } from './request-log.ts'
 import { wellFormedOnly } from './well-formed.ts'
 
@@ -20,6 +21,7 @@ import { wellFormedOnly } from './well-formed.ts'
 export interface Service extends CheckoutParts, OrderParts {
   /** How long the oldest checkout job has waited for a worker when it was last looked at, in ms. */
   queueBehindMs(): number
+  refused: RefusedCheckouts
 }
 
 export interface OpsOptions {
@@ -68,6 +70,7 @@ export function createApp(options: AppOptions): Koa {
     crowd,
     customersOnly(readToken),
     ofCustomer,
+    refusedLimit(() => parts().refused),
     readBody,
     checkoutHandler(parts, config.CHECKOUT_BUDGET_MS),
   )

@@ -8,11 +8,13 @@ import type { Carts } from '../clients/cart.ts'
 import type { Claim, Intents } from '../db/intents.ts'
 import { PoolExhausted } from '../db/places.ts'
 import { sqlState } from '../db/pool.ts'
+import { OutOfNumbers } from '../db/sequences.ts'
 import type { Intent, Outcome, Rejection } from '../model.ts'
 import type { CheckoutQueue } from '../queues/checkout.ts'
 import type { Replies } from '../queues/replies.ts'
 import { type CheckoutRequest, keyOf, readCheckoutRequest, readIdempotencyKey } from './checkout-request.ts'
 import { answer, Refusal, RETRY_SOON } from './refusal.ts'
+import type { RefusedCheckouts } from './refused-checkouts.ts'
 import { untilEnded, within } from './wait.ts'
 
 /** What a checkout needs. All of it answers or throws in bounded time, save where PostgreSQL stands still: that is bounded here. */
@@ -29,6 +31,7 @@ export interface CheckoutParts {
   /** Whether operators have paused the queue, as far as is known. */
   isPaused(): boolean
   replies: Pick<Replies, 'channel' | 'expect'>
+  refused: Pick<RefusedCheckouts, 'count'>
   clock: Pick<Clock, 'wallTime'>
 }
 
@@ -147,7 +150,9 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
     )
     if (intended.claim === 'taken') return answerClaim(ctx, intended, request)
     // Always driven, though a repeat that saw the row before we heard of it may wait for it here already.
-    return answerEnding(ctx, intended.orderId, await shared(intended.orderId, drive(intended, began)))
+    const ending = await shared(intended.orderId, drive(intended, began))
+    if (ending !== 'unknown' && ending.state !== 'CREATED') await parts().refused.count(customer)
+    return answerEnding(ctx, intended.orderId, ending)
   }
 
   async function intend(intent: Intent, keyed: boolean) {
@@ -193,7 +198,7 @@ const outcomeUnknown = (cause: unknown) => new Refusal(503, 'Outcome unknown; re
  * broke (class 08), where the server went down in mid-statement (57P01, 57P02) or says itself that it does not know (40003).
  */
 function certainlyNotWritten(error: unknown): boolean {
-  if (error instanceof PoolExhausted) return true
+  if (error instanceof PoolExhausted || error instanceof OutOfNumbers) return true
   const state = sqlState(error)
   if (state !== undefined) return !/^(08|57P01|57P02|40003|XX)/.test(state)
   for (let cause = error; cause instanceof Error; cause = cause.cause) {

@@ -7,6 +7,7 @@ import { readLag } from '../db/outbox.ts'
 import { readBridgeBooks } from '../db/inbox.ts'
 import { readInventorySums } from '../db/inventory-view.ts'
 import { connectPool, type Pool } from '../db/pool.ts'
+import { readNumbersLeft } from '../db/sequences.ts'
 import { evictionPolicies } from '../queues/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
@@ -50,6 +51,9 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       metrics.unansweredCalls.set(sums.unanswered)
       metrics.unansweredOldestSeconds.set(sums.oldestUnansweredSeconds)
       metrics.reconcilingLongestSeconds.set(sums.longestReconcilingSeconds)
+    },
+    async () => {
+      for (const [sequence, left] of await readNumbersLeft(await own())) metrics.numbersLeft.set({ sequence }, left)
     },
     async () => {
       const policies = await evictionPolicies(redis)

@@ -2,11 +2,13 @@
 import type { Service as CustomerService } from '../api/app.ts'
 import { type OperatorParts } from '../api/operators/routes.ts'
 import { createSignInTries } from '../api/operators/tries.ts'
+import { createRefusedCheckouts } from '../api/refused-checkouts.ts'
 import { createAuth } from '../clients/auth.ts'
 import { createCarts } from '../clients/cart.ts'
 import { createNeighbour } from '../clients/http.ts'
 import { createIntents } from '../db/intents.ts'
 import { readOrder } from '../db/orders.ts'
+import { watchNumbers } from '../db/sequences.ts'
 import type { Replies } from '../queues/replies.ts'
 import { leaseFor } from '../stock/lease.ts'
 import type { Base } from './connect.ts'
@@ -32,12 +34,17 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
   }
   // Where Redis cannot say, nobody gets as far as a job.
   const looking = setInterval(() => void look().catch(() => {}), LOOK_EVERY_MS)
-  base.closers.push(async () => clearInterval(looking))
+  const numbers = watchNumbers(pool, logger)
+  base.closers.push(
+    async () => clearInterval(looking),
+    async () => numbers.stop(),
+  )
   return {
     carts: createCarts(redis, config.MAX_CART_LINES),
     intents: {
       findClaim: intents.findClaim,
       async intend(intent) {
+        numbers.require()
         const intended = await intents.intend(intent)
         if (workerIsHere && intended.claim === 'new')
           checkouts.remember(intended.orderId, { userEmail: intent.userEmail, address: intent.address })
@@ -57,6 +64,7 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
     isPaused: () => isPaused,
     queue: checkoutQueue,
     replies,
+    refused: createRefusedCheckouts(redis, config.REDIS_PREFIX, config.jwtKey, config.MAX_REFUSED_PER_CUSTOMER),
     clock,
     readOrder: (orderId) => readOrder(pool, orderId),
   }

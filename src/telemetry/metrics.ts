@@ -80,6 +80,7 @@ export function createMetrics() {
     bridgeLag: gauge('order_bridge_lag', 'Messages of a partition that the bridge has not taken yet', ['partition']),
     deadLettersWaiting: gauge('order_dead_letters_waiting', 'Dead letters that wait for a person', []),
     deadLettersUnpublished: gauge('order_dead_letters_unpublished', 'Dead letters that are not on their topic yet', []),
+    numbersLeft: gauge('order_numbers_left', 'Numbers that a sequence can still give', ['sequence']),
     redisPolicies: gauge('order_redis_maxmemory_policy', 'Redis servers by their maxmemory-policy; noeviction keeps jobs', ['policy']),
     partStalled: gauge('order_part_stalled', '1 where a part of this process does nothing while work waits for it', ['part']),
     partRebuilds: counter('order_part_rebuilds_total', 'How often a part that stood still was built anew', ['part']),

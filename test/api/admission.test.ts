@@ -1,6 +1,6 @@
 import test from 'ava'
 import { until } from '../support/until.ts'
-import { open, token } from './desk.ts'
+import { open, shoes, token } from './desk.ts'
 
 const as = (sub: string, more: Record<string, string> = {}) => ({ headers: { authorization: `Bearer ${token({ sub })}`, ...more } })
 
@@ -82,4 +82,26 @@ test('a repeat that is not let in hears that the outcome is unknown: an order ma
   const again = await desk.checkout({ headers: k1 })
   t.is(again.status, 503)
   t.is(again.headers.get('checkout-outcome'), 'unknown')
+})
+
+test('a customer of whom too many checkouts were refused gets a 429 with the time to wait, and nothing is begun', async (t) => {
+  const desk = await open(t)
+  desk.waitS = 7
+  const answer = await desk.checkout()
+  t.is(answer.status, 429)
+  t.deepEqual(answer.body, { detail: 'Too many checkouts of this customer were refused' })
+  t.is(answer.headers.get('retry-after'), '7')
+  t.is(desk.books.rows.size, 0)
+})
+
+test('a checkout that drew an order id and became no order counts as refused, an order does not', async (t) => {
+  const desk = await open(t)
+  t.is((await desk.checkout()).status, 200)
+  desk.cart = { cart: 'empty' }
+  t.is((await desk.checkout()).status, 400)
+  t.deepEqual(desk.refused, [])
+  desk.cart = { cart: 'lines', lines: [shoes], totalCents: 25_998 }
+  desk.worker = (job) => desk.reply(desk.books.reject(job.orderId, { status: 409, detail: 'Insufficient stock for product_id 1' }))
+  t.is((await desk.checkout(as('late@example.com'))).status, 409)
+  t.deepEqual(desk.refused, ['late@example.com'])
 })

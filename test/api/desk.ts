@@ -94,6 +94,9 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     waiting,
     queueBehindMs: 0,
     isPaused: false,
+    /** Customers whose checkout was refused. */
+    refused: [] as string[],
+    waitS: 0,
     logged,
     url: '',
     server: undefined as unknown as Server,
@@ -169,6 +172,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     },
     queueBehindMs: () => desk.queueBehindMs,
     isPaused: () => desk.isPaused,
+    refused: { count: async (customer) => void desk.refused.push(customer), waitS: async () => desk.waitS },
     async readOrder(): Promise<OrderView | undefined> {
       refuseWhenDown()
       return undefined

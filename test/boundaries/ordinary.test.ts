@@ -13,7 +13,7 @@ const byItself = new Set(
   [
     ['select 1', 'read-unsent', 'unpublished-letters'],
     ['overdue-checkouts', 'stranded-checkouts', 'stranded-payments', 'products-to-reconcile', 'read-time'],
-    ['lowest-unsent', 'lowest-open', 'lowest-waiting'],
+    ['lowest-unsent', 'lowest-open', 'lowest-waiting', 'numbers-left'],
     ['fetch', 'heartbeat', 'metadata'],
   ].flat(),
 )

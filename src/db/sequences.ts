@@ -1,0 +1,54 @@
+/** The numbers that orders, lines and rows of ours get: how many are left of each sequence. */
+import { sql } from 'slonik'
+import { z } from 'zod'
+import type { Logger } from '../telemetry/logger.ts'
+import type { Pool } from './pool.ts'
+
+/** Thrown to whoever begins a checkout when numbers run out: nothing of it has reached PostgreSQL. */
+export class OutOfNumbers extends Error {
+  override name = 'OutOfNumbers'
+}
+
+/** Checkouts that are under way when no more are taken still need numbers: a thousand a second, with lines, for as long as a read is good. */
+const KEPT = 1_000_000
+const READ_EVERY_MS = 10_000
+
+const leftRow = z.object({ sequence: z.string(), left: z.number() })
+
+/** @returns how many numbers are left of each sequence of ours, and of those that give orders and their lines an `integer` */
+export async function readNumbersLeft(pool: Pool): Promise<Map<string, number>> {
+  const rows = await pool.any(sql.prepared('numbers-left', leftRow)`
+    select schemaname || '.' || sequencename as sequence,
+      trunc((case schemaname when 'public' then least(max_value, 2147483647) else max_value end::numeric
+        - coalesce(last_value, start_value - increment_by)) / increment_by)::float8 as left
+    from pg_sequences
+    where schemaname = 'order_service' or (schemaname = 'public' and sequencename in ('orders_id_seq', 'order_items_id_seq'))`)
+  return new Map(rows.map(({ sequence, left }) => [sequence, left]))
+}
+
+export interface NumbersWatch {
+  /** @throws OutOfNumbers while a sequence is nearly at its end: the step that found out later would have asked Catalog and Shipping before */
+  require(): void
+  stop(): void
+}
+
+/** Reads now and every 10 s what is left, and logs each change. While PostgreSQL cannot be asked the last answer counts. */
+export function watchNumbers(pool: Pool, logger: Logger): NumbersWatch {
+  let short: string[] = []
+  async function read(): Promise<void> {
+    const before = short.join()
+    short = [...(await readNumbersLeft(pool))].filter(([, left]) => left < KEPT).map(([sequence]) => sequence)
+    if (short.join() === before) return
+    if (short.length > 0) logger.error({ sequences: short }, 'sequences are nearly at their end; no checkout is taken')
+    else logger.info('sequences have numbers again; checkouts are taken')
+  }
+  const again = () => void read().catch(() => {})
+  again()
+  const reading = setInterval(again, READ_EVERY_MS)
+  return {
+    require() {
+      if (short.length > 0) throw new OutOfNumbers(`${short.join(' and ')} have fewer than ${KEPT} numbers left`)
+    },
+    stop: () => clearInterval(reading),
+  }
+}

@@ -9,6 +9,20 @@ create table if not exists public.orders (
   created_at timestamp without time zone not null default (now() at time zone 'utc'),
   updated_at timestamp without time zone not null default (now() at time zone 'utc')
 );
+
+-- Indexes that were built beforehand, concurrently, are used (README, "Taking over"). One that is invalid would be passed over in silence.
+do $$
+declare
+  broken text;
+begin
+  select string_agg(indexrelid::regclass::text, ', ') into broken from pg_index
+  where not indisvalid and indexrelid = any(array[to_regclass('public.ix_orders_user_email'),
+    to_regclass('public.ix_order_items_order_id'), to_regclass('public.order_items_by_product')]);
+  if broken is not null then
+    raise exception 'invalid index: %; wait for its concurrent build, or drop it and build it anew', broken;
+  end if;
+end $$;
+
 create index if not exists ix_orders_user_email on public.orders (user_email);
 
 create table if not exists public.order_items (

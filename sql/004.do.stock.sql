@@ -143,8 +143,3 @@ create trigger order_service_order_updated before update of status on public.ord
 create trigger order_service_order_deleted before delete on public.orders for each row
   when (old.status = 'CREATED' and current_setting('order_service.counts', true) is distinct from 'off')
   execute function order_service.count_order();
-
--- What the predecessor's orders hold already, counted once: the triggers see to what comes from now on.
-insert into order_service.products (product_id, held)
-select i.product_id, sum(i.qty) from public.order_items i join public.orders o on o.id = i.order_id
-where o.status = 'CREATED' group by i.product_id;

@@ -120,6 +120,54 @@ test.serial('release applies the migrations, twice and at once', async (t) => {
   t.is(applied.length, readdirSync('sql').length)
 })
 
+const validIndexes = (dsn: string) =>
+  query(
+    dsn,
+    `select indexrelid::regclass::text as name, indexrelid from pg_index
+     where indrelid in ('public.orders'::regclass, 'public.order_items'::regclass) and indisvalid order by 1`,
+  )
+
+test.serial('release takes the indexes that the statements of the README built beforehand, and builds none', async (t) => {
+  const dsn = await oldDatabase(t)
+  const statements = readFileSync('README.md', 'utf8').match(/create index concurrently .+?(?=;)/g)!
+  for (const statement of statements) await query(dsn, statement)
+  const before = await validIndexes(dsn)
+  t.is(await (await startProcess(t, ['release'], environment(dsn))).exited, 0)
+  t.deepEqual(await validIndexes(dsn), before)
+})
+
+test.serial('an index whose concurrent build failed ends release with its name, and does not serve in silence', async (t) => {
+  const dsn = await oldDatabase(t)
+  await t.throwsAsync(query(dsn, 'create unique index concurrently order_items_by_product on order_items (product_id)'))
+  const refused = await startProcess(t, ['release'], environment(dsn))
+  t.is(await refused.exited, 70)
+  t.regex(String((refused.log.at(-1)!.err as Error).message), /^invalid index: public.order_items_by_product; /)
+
+  await query(dsn, 'drop index order_items_by_product')
+  t.is(await (await startProcess(t, ['release'], environment(dsn))).exited, 0)
+  t.is((await validIndexes(dsn)).length, 5)
+})
+
+test.serial('what others change of orders between the triggers and the count of holds is counted once', async (t) => {
+  const dsn = await oldDatabase(t)
+  const release = async () => (await startProcess(t, ['release'], environment(dsn))).exited
+  t.is(await release(), 0)
+  // As it is before the count, with the triggers there.
+  await query(dsn, 'delete from order_service.products')
+  await query(dsn, 'delete from order_service.schema_version where version = 6')
+  await query(dsn, `update orders set status = 'PAID' where id = 1`)
+  await query(dsn, `insert into order_items (order_id, product_id, qty, unit_price_cents, title_snapshot) values (3, 7003, 5, 1, '')`)
+  t.is((await query(dsn, 'select from order_service.product_changes')).length, 2)
+
+  t.is(await release(), 0)
+
+  t.deepEqual(await query(dsn, 'select product_id, held::int from order_service.products order by 1'), [
+    { product_id: 7001, held: 1 },
+    { product_id: 7003, held: 5 },
+  ])
+  t.deepEqual(await query(dsn, 'select from order_service.product_changes'), [])
+})
+
 test.serial('each of its processes runs on its own, and together they serve', async (t) => {
   const database = await createDatabase()
   t.teardown(database.drop)

@@ -151,7 +151,7 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
     if (intended.claim === 'taken') return answerClaim(ctx, intended, request)
     // Always driven, though a repeat that saw the row before we heard of it may wait for it here already.
     const ending = await shared(intended.orderId, drive(intended, began))
-    if (ending !== 'unknown' && ending.state !== 'CREATED') await parts().refused.count(customer)
+    if (ending.state !== 'unknown' && ending.state !== 'CREATED') await parts().refused.count(customer)
     return answerEnding(ctx, intended.orderId, ending)
   }
 

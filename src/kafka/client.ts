@@ -7,6 +7,7 @@ import type { KafkaSecurity } from '../config/kafka-security.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { registerCodecs } from './codecs.ts'
 import { quietIdleConnections } from './idle-timers.ts'
+import { readCommitted } from './read-committed.ts'
 import { type Connections, connections } from './connections.ts'
 import { type ConsumeOptions, type Consumer, createConsumer, type PartitionLag } from './consumer.ts'
 
@@ -96,6 +97,7 @@ export function faultOfMessage(error: unknown): string | undefined {
 /** Nothing connects before the first verb. */
 export function createKafka({ brokers, clientId, security = {}, logger, requestTimeoutMs = 5000 }: KafkaOptions): Kafka {
   quietIdleConnections()
+  readCommitted()
   registerCodecs()
   const retry = { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 }
 

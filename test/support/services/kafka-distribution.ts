@@ -1,5 +1,6 @@
-/** What a broker is made of, in `.dev/kafka-<version>`, one copy for all: made once, and used by every start. */
+/** What a broker is made of, in `.dev/kafka-<hash of its pom.xml>`, one copy for all: made once, and used by every start. */
 import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -28,8 +29,9 @@ const clusterId = 'b3JkZXItc2VydmljZS0xMQ' // 16 bytes in base64; any will do
 export async function findKafka(say: Say): Promise<Distribution | undefined> {
   const java = await findJava(say)
   if (!java) return undefined
-  const version = /kafka_2\.13<\/artifactId><version>([^<]+)/.exec(readFileSync(pom, 'utf8'))?.[1]
-  const turn = await claimInTurn(`kafka-${version}`)
+  const project = readFileSync(pom, 'utf8')
+  const version = /kafka_2\.13<\/artifactId><version>([^<]+)/.exec(project)?.[1]
+  const turn = await claimInTurn(`kafka-${createHash('sha256').update(project).digest('hex').slice(0, 8)}`)
   try {
     const home = turn.directory
     const libs = join(home, 'libs')
@@ -65,7 +67,7 @@ async function fetchJars(say: Say, version: string, home: string, libs: string):
   const unfinished = `${libs}.unfinished`
   await rm(unfinished, { recursive: true, force: true })
   const command = ['mvn', '-B', '-f', pom, 'dependency:copy-dependencies', `-DoutputDirectory=${unfinished}`]
-  await during(say, `Kafka: fetching version ${version} with Maven (45 jars, 43 MB, once)`, () =>
+  await during(say, `Kafka: fetching version ${version} with Maven (47 jars, 44 MB, once)`, () =>
     run({ command, log: join(home, 'maven.log') }),
   )
   await rename(unfinished, libs)

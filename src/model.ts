@@ -110,6 +110,7 @@ export type PaymentResult = 'paid' | 'already-paid' | 'noted'
 /** Why a message is a dead letter; what each means to an operator, and what usually helps. */
 export const deadLetterFaults = {
   unreadable: 'it is no payment event that this service can read: replay after a repair of the reader, or discard',
+  ambiguous: 'it has two order ids, or says its type twice: ask Payment which one is meant',
   'other-content': 'an event with the same identity and another order, amount or currency was received before: ask Payment',
   'unknown-order': 'no such order appeared within the grace: refund, or replay once the order stands',
   cancelled: 'its checkout became no order: refund',

@@ -19,7 +19,7 @@ export type ReadMessage = Message &
   (
     | { read: 'event'; event: PaymentEvent; identity: string }
     | { read: 'passed-by' }
-    | { read: 'unreadable'; reason: string; bytesHash: string }
+    | { read: 'unreadable' | 'ambiguous'; reason: string; bytesHash: string }
   )
 
 /** What became of each message of a batch, in its order. */
@@ -126,7 +126,7 @@ async function takeIn(tx: Transaction, source: Source, batch: readonly ReadMessa
     .map(({ id, order_id: orderId, attempt }) => ({ eventId: id, orderId, attempt: fresh.has(id) ? attempt : null }))
   const sorted = batch.map((message): Sorted => {
     if (message.read === 'passed-by') return { receipt: 'passed-by' }
-    if (message.read === 'unreadable') return { message, fault: 'unreadable', reason: message.reason, bytesHash: message.bytesHash }
+    if (message.read !== 'event') return { message, fault: message.read, reason: message.reason, bytesHash: message.bytesHash }
     const row = rows.get(message.identity)!
     if (!hasContent(row, message.event)) {
       const reason = `an event with this identity was received before, for order ${row.order_id}, ${row.amount_cents} ${row.currency}`

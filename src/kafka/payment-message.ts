@@ -11,6 +11,8 @@ const MOST_REASON = 500
 
 /** What is wrong with a message, in words that quote nothing of it: they are shown, logged and sent on. */
 class Unreadable extends Error {}
+/** It can be read in two ways. */
+class Ambiguous extends Error {}
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
@@ -20,28 +22,37 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
  */
 export function readPaymentMessage(message: Message): ReadMessage {
   try {
-    const outer = objectOf(message.value)
+    const text = textOf(message.value)
+    const outer = objectOf(text)
     const { type } = outer
+    const said = everythingSaid(text)
+    if (said.types > 1) throw new Ambiguous('it says its type twice')
     if (typeof type !== 'string') throw new Unreadable(`type is ${kindOf(type)}, no string`)
     if (type !== 'payment.succeeded' && type !== 'payment.failed') return { ...message, read: 'passed-by' }
+    if (said.orderIds > 1) throw new Ambiguous('it has two order ids')
     const event = eventOf(type, fieldsOf(outer))
     return { ...message, read: 'event', event, identity: identityOf(event) }
   } catch (error) {
     // Whatever it is, it lies in this message, and the others go on.
+    if (error instanceof Ambiguous) return unreadable(message, error.message, 'ambiguous')
     return unreadable(message, error instanceof Unreadable ? error.message : 'the reader failed')
   }
 }
 
 /** For a message that somebody else found to be none that can be kept as an event. */
-export function unreadable(message: Message, reason: string): ReadMessage {
+export function unreadable(message: Message, reason: string, read: 'unreadable' | 'ambiguous' = 'unreadable'): ReadMessage {
   const { offset, key, value, headers, sentAt } = message
-  return { offset, key, value, headers, sentAt, read: 'unreadable', reason, bytesHash: hashOf([base64(key), base64(value)]) }
+  return { offset, key, value, headers, sentAt, read, reason, bytesHash: hashOf([base64(key), base64(value)]) }
 }
 
-function objectOf(value: Buffer | null): Record<string, unknown> {
+function textOf(value: Buffer | null): string {
   if (value === null) throw new Unreadable('there is no value')
   if (value.length === 0) throw new Unreadable('the value is empty')
-  const outer = parse(decode(value))
+  return decode(value)
+}
+
+function objectOf(text: string): Record<string, unknown> {
+  const outer = parse(text)
   if (!isObject(outer)) throw new Unreadable(`the value is ${kindOf(outer)}, no object`)
   return outer
 }
@@ -52,6 +63,30 @@ function fieldsOf({ data, ...around }: Record<string, unknown>): Record<string, 
   if (!isObject(data)) throw new Unreadable(`data is ${kindOf(data)}, no object`)
   const { type, order_id: orderId } = around
   return { ...around, ...data, type, order_id: orderId ?? data.order_id }
+}
+
+const ESCAPE = /\\(?:u([0-9a-f]{4})|.)/gi
+const STRING_OR_KEY = /"([^"]*)"(\s*:)?/g
+
+/**
+ * How many order ids and types the message has that differ. `JSON.parse` keeps the last of two equal keys, so the keys are numbered first.
+ * @param text of a JSON object
+ */
+function everythingSaid(text: string): { orderIds: number; types: number } {
+  if (!/"(order_id|type|data)"[^]*"\1"|\\u/.test(text)) return { orderIds: 1, types: 1 } // nearly all messages
+  let keys = 0
+  const numbered = text
+    // Without escapes a string ends at the next quote. A key may be written with them.
+    .replace(ESCAPE, (_, hex = '') => /[a-z_]/i.exec(String.fromCharCode(Number.parseInt(hex, 16)))?.[0] ?? '?')
+    .replace(STRING_OR_KEY, (whole, name, colon) => (colon ? `"${keys++} ${name}":` : whole))
+  const outer = JSON.parse(numbered) as Record<string, unknown>
+  const said = (object: object, name: string) =>
+    Object.entries(object).flatMap(([key, value]) => (key.replace(/^\d+ /, '') === name && value !== null ? [value] : []))
+  const count = (values: unknown[]) => new Set(values.map((value) => JSON.stringify(value))).size
+  return {
+    orderIds: count([outer, ...said(outer, 'data').filter(isObject)].flatMap((object) => said(object, 'order_id'))),
+    types: count(said(outer, 'type')),
+  }
 }
 
 function decode(value: Buffer): string {
@@ -82,7 +117,7 @@ function eventOf(type: PaymentEvent['type'], fields: Record<string, unknown>): P
     type,
     orderId,
     amountCents,
-    currency: stringOf('currency', fields.currency, MOST_CURRENCY),
+    currency: stringOf('currency', fields.currency, MOST_CURRENCY)?.toUpperCase() ?? null,
     provider: stringOf('provider', fields.provider, MOST_NAME),
     paymentId: stringOf('payment_id', asText('payment_id', fields.payment_id), MOST_NAME),
     details: type === 'payment.failed' ? { ...(reason && { reason }), ...(code && { code }) } : {},

@@ -133,6 +133,52 @@ test('deep nesting inside a readable message disturbs nobody', (t) => {
   t.true(['event', 'unreadable'].includes(reading(nested).read))
 })
 
+const event = '"type":"payment.succeeded"'
+const ambiguous: [string, string][] = [
+  ['one order id outside and another in data', `{${event},"order_id":7,"data":{"order_id":8}}`],
+  ['the key order_id twice', `{${event},"order_id":7,"order_id":8}`],
+  ['the key order_id twice in data', `{${event},"data":{"order_id" : 7, "order_id"\n:\t8}}`],
+  ['data twice, each with an order id', `{${event},"data":{"order_id":7},"data":{"order_id":8}}`],
+  ['an order id in data that comes before another data', `{${event},"order_id":8,"data":{"order_id":7},"data":{}}`],
+  ['the key order_id once in plain letters and once escaped', `{${event},"order\\u005fid":7,"order_id":8}`],
+  ['an order id of a number and one of a string', `{${event},"order_id":7,"data":{"order_id":"7"}}`],
+  ['two order ids behind quotes and backslashes', `{${event},"a":"\\"\\\\","order_id":7,"b":"\\\\\\"","order_id":8}`],
+  ['two types', `{"type":"payment.failed","order_id":7,"type":"payment.succeeded"}`],
+  ['two types, of which the last is another', `{"type":"payment.succeeded","order_id":7,"type":"payment.refunded"}`],
+]
+for (const [what, value] of ambiguous) {
+  test(`a message with ${what} is ambiguous`, (t) => {
+    t.notThrows(() => JSON.parse(value))
+    t.is(reading(value).read, 'ambiguous')
+  })
+}
+
+const unambiguous: [string, string][] = [
+  ['the same order id outside and in data', `{${event},"order_id":7,"data":{"order_id":7}}`],
+  ['the same order id twice', `{${event},"order_id":7,"order_id":7}`],
+  ['an order id in data and null outside', `{${event},"order_id":null,"data":{"order_id":7}}`],
+  ['other order ids deeper inside', `{${event},"order_id":7,"data":{"more":{"order_id":8}},"list":[{"order_id":9,"order_id":10}]}`],
+  ['a text that looks like a second order id', `{${event},"order_id":7,"note":"\\"order_id\\":8,\\u0022order_id\\u0022:9"}`],
+  ['keys that only resemble it', `{${event},"order_id":7,"order\\nid":8,"1 order_id":9,"order_id ":10,"data":null}`],
+  ['a type in data', `{${event},"order_id":7,"data":{"type":"payment.failed"}}`],
+]
+for (const [what, value] of unambiguous) {
+  test(`a message with ${what} is a payment of order 7`, (t) => {
+    t.like(reading(value), { read: 'event', event: { orderId: 7, type: 'payment.succeeded' } })
+  })
+}
+
+test('two order ids in a message of another type, or of a megabyte of escapes, disturb nobody', (t) => {
+  t.is(reading('{"type":"payment.refunded","order_id":7,"data":{"order_id":8}}').read, 'passed-by')
+  const long = JSON.stringify({ ...flat, note: '"\\\n\u0001'.repeat(150_000), more: { order_id: 8 } })
+  t.like(reading(long), { read: 'event', event: { orderId: 7 } })
+})
+
+test('a currency in small letters is the same as in capitals', (t) => {
+  t.like(reading({ ...flat, currency: 'usd' }), { event: { currency: 'USD' } })
+  t.is(identity({ ...flat, currency: 'usd' }), identity(flat))
+})
+
 test('the hash of the bytes tells key from value, and nothing from empty', (t) => {
   const none = Buffer.alloc(0)
   const some = bytes('x')

@@ -81,3 +81,13 @@ create table order_service.bridge_books (
   passed_by bigint not null default 0,
   primary key (topic, partition)
 );
+
+-- Messages that the topic no longer had when the bridge came for them: once each, however often it comes before it can go on.
+create table order_service.bridge_losses (
+  topic text not null,
+  partition integer not null,
+  from_offset bigint not null,
+  up_to_offset bigint not null,                        -- the first that was still there
+  noticed_at timestamptz not null default clock_timestamp(),
+  primary key (topic, partition, from_offset)
+);

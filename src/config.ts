@@ -62,6 +62,7 @@ const environment = z.object({
   TOPIC_ORDER_EVENTS: z.string().min(1).default('order.events'),
   TOPIC_PAYMENT_EVENTS: z.string().min(1).default('payment.events'),
   TOPIC_PAYMENT_EVENTS_DLQ: z.string().min(1).default('payment.events.dlq'),
+  CREATE_PAYMENT_TOPIC: flag.optional(),
   KAFKA_GROUP: z.string().min(1).default('order-service'),
 
   CATALOG_BASE: base('http://catalog:8000').default('http://catalog:8000'),

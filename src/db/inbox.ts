@@ -204,6 +204,17 @@ async function insertLetters(tx: Transaction, { topic, partition }: Source, lett
   return new Set(rows.map((row) => BigInt(row.kafka_offset)))
 }
 
+/**
+ * Puts on record that the topic no longer has what the bridge came for, `from` up to but not including `upTo`. Said again after a crash,
+ * it counts once.
+ */
+export async function recordLoss(pool: Pool, { topic, partition }: Source, { from, upTo }: { from: bigint; upTo: bigint }): Promise<void> {
+  await pool.query(sql.prepared('record-loss', nothing)`
+    insert into order_service.bridge_losses (topic, partition, from_offset, up_to_offset)
+    values (${topic}, ${partition}, ${String(from)}::bigint, ${String(upTo)}::bigint)
+    on conflict (topic, partition, from_offset) do update set up_to_offset = greatest(bridge_losses.up_to_offset, excluded.up_to_offset)`)
+}
+
 /** `consumed = applied + duplicate + dead + waiting + passedBy`, all from one snapshot. `applied` counts failed payments that are kept. */
 export interface BridgeBooks {
   consumed: number
@@ -212,6 +223,8 @@ export interface BridgeBooks {
   dead: number
   waiting: number
   passedBy: number
+  /** Offsets that were gone before they were taken: none of them was consumed. */
+  lost: number
 }
 
 const booksRow = z.object({
@@ -221,12 +234,14 @@ const booksRow = z.object({
   dead: z.int(),
   waiting: z.int(),
   passed_by: z.int(),
+  lost: z.int(),
 })
 
 export async function readBridgeBooks(pool: Pool): Promise<BridgeBooks> {
   const { passed_by: passedBy, ...rest } = await pool.one(sql.prepared('bridge-books', booksRow)`
     select consumed, received - waiting - dead_events as applied, duplicate, passed_by, waiting,
-      dead_events + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead
+      dead_events + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead,
+      (select coalesce(sum(up_to_offset - from_offset), 0)::bigint from order_service.bridge_losses) as lost
     from (
       select coalesce(sum(consumed), 0)::bigint as consumed, coalesce(sum(received), 0)::bigint as received,
         coalesce(sum(duplicate), 0)::bigint as duplicate, coalesce(sum(passed_by), 0)::bigint as passed_by,

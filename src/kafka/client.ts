@@ -177,7 +177,7 @@ export function createKafka({ brokers, clientId, security = {}, logger, requestT
       return ends.map(({ partition, high, low }) => {
         const taken = Number(committed?.partitions.find((one) => one.partition === partition)?.offset ?? -1)
         // -1: nothing was ever committed. What was deleted before it was taken is no lag any more.
-        return { partition, messages: Number(high) - Math.max(taken, Number(low)), end: BigInt(high) }
+        return { partition, messages: Number(high) - Math.max(taken, Number(low)), start: BigInt(low), end: BigInt(high) }
       })
     })
   }

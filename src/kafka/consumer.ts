@@ -7,6 +7,8 @@ import type { Kafka as Client, EachBatchPayload, KafkaMessage, RetryOptions } fr
 import type { Message } from '../db/inbox.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { type Connections, connections } from './connections.ts'
+import { assignersWith } from './out-of-range.ts'
+import { createPauses, type Pauses, pauseMs } from './pauses.ts'
 
 /** Messages of one partition that came together, in their order. */
 export interface Batch {
@@ -27,6 +29,17 @@ export interface ConsumeOptions {
   group: string
   /** What it throws puts the partition off for a while; then what it has not called `done` comes again. */
   onBatch(batch: Batch): Promise<void>
+  /** The topic no longer has these messages, and the group has not taken them. Told before it goes on, and again where it throws. */
+  onLost(lost: LostOffsets): Promise<void>
+  /** Makes the topic, with the broker's defaults, where it is missing at the start. Later, and otherwise, it is waited for. */
+  createTopic?: boolean
+}
+
+export interface LostOffsets {
+  partition: number
+  from: bigint
+  /** The first offset that is still there. */
+  upTo: bigint
 }
 
 export interface Consumer {
@@ -55,6 +68,8 @@ export interface PartitionLag {
   partition: number
   /** What the group has not committed yet. */
   messages: number
+  /** The first offset that is still there. */
+  start: bigint
   /** The offset that the next message gets. What lies between it and the last message are marks of transactions. */
   end: bigint
 }
@@ -67,8 +82,6 @@ interface Parts extends ConsumeOptions {
   logger: Logger
 }
 
-/** A fault is met after 0.1 s, 0.2 s, ... 3.2 s: PostgreSQL is back in seconds, and customers wait. */
-const pauseMs = (faults: number) => Math.min(3200, 100 * 2 ** (faults - 1))
 /** Faults repeat for as long as something is away: one line in so many ms. */
 const QUIET_MS = 10_000
 /** A member that was killed is replaced after so long. */
@@ -79,7 +92,7 @@ const END_MS = 3000
 /** What PostgreSQL and JSON can both write as a date. */
 const LAST_DATE_MS = Date.UTC(9999, 0)
 
-export function createConsumer({ client, retry, ensureTopic, lag, logger, topic, group, onBatch }: Parts): Consumer {
+export function createConsumer({ client, retry, ensureTopic, lag, logger, topic, group, onBatch, onLost, createTopic }: Parts): Consumer {
   const stopping = new AbortController()
   const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()))
   /** The partitions that this member has; undefined while it is none. */
@@ -90,6 +103,7 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
   /** By partition: how often a batch of it was tried, and where it ended if nothing was left in it to be taken. */
   const tries = new Map<number, number>()
   const emptyUpTo = new Map<number, bigint>()
+  let mayCreateTopic = createTopic
   let running: Promise<void> | undefined
   let saidAt = Number.NEGATIVE_INFINITY
 
@@ -110,9 +124,24 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
         // One that went well for a while failed for a new reason.
         if (performance.now() - began > SESSION_MS) faults = 1
         const againInMs = pauseMs(faults)
-        say(error, { againInMs }, 'the topic cannot be read now')
+        say(
+          error,
+          { againInMs },
+          isMissing(error) ? 'the topic is missing; waiting for its owner to make it' : 'the topic cannot be read now',
+        )
         await sleep(againInMs, undefined, { signal: stopping.signal }).catch(() => {})
       }
+    }
+  }
+
+  /** Not again once it was there: a topic that is deleted later is made anew by its owner, with its partitions. */
+  async function createTopicOnce(): Promise<void> {
+    if (!mayCreateTopic) return
+    try {
+      await ensureTopic(topic, stopping.signal)
+      mayCreateTopic = false
+    } catch (error) {
+      say(error, {}, 'could not make sure that the topic is there')
     }
   }
 
@@ -127,6 +156,8 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
       maxWaitTimeInMs: 500,
       // For a topic that grew.
       metadataMaxAge: 30_000,
+      allowAutoTopicCreation: false,
+      partitionAssigners: assignersWith(passOver),
       // A crashed consumer restarts itself only for some errors, and 10 s late; a new one is built for all of them.
       retry: { ...retry, restartOnFailure: async () => false },
     })
@@ -141,7 +172,7 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
     const pauses = createPauses()
 
     const consuming = (async () => {
-      await ensureTopic(topic, stopping.signal).catch((error) => say(error, {}, 'could not make sure that the topic is there'))
+      await createTopicOnce()
       await consumer.connect()
       await consumer.subscribe({ topics: [topic], fromBeginning: true })
       // It resolves also where the group could not be joined: that is a crash, too.
@@ -162,6 +193,22 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
       pauses.end()
       await sockets.close(() => consumer.disconnect(), END_MS)
     }
+  }
+
+  /** Offsets that are gone before they were taken are put on record, then passed over. */
+  async function passOver({ partition, offset: wanted }: { partition: number; offset: bigint }): Promise<bigint> {
+    const lags = await lag({ topic, group }, stopping.signal)
+    const { start, end } = lags.find((one) => one.partition === partition)!
+    if (wanted >= start && wanted <= end) return wanted
+    if (wanted > end) {
+      logger.error(
+        { topic, partition, wanted: String(wanted), start: String(start), end: String(end) },
+        'a partition ends before what was taken from it; reading it from its start',
+      )
+      return start
+    }
+    await onLost({ partition, from: wanted, upTo: start })
+    return start
   }
 
   /** Never throws: kafkajs would take the batch six times in 10 s without a sign of life to the group, and leave it. */
@@ -222,30 +269,9 @@ export function createConsumer({ client, retry, ensureTopic, lag, logger, topic,
   }
 }
 
-interface Pauses {
-  /** Resumes the partition after a pause that grows with each fault. @returns the pause in ms */
-  after(partition: number, resume: () => void): number
-  /** The partition's next pause is a short one. */
-  none(partition: number): void
-  end(): void
-}
-
-function createPauses(): Pauses {
-  const faults = new Map<number, number>()
-  const timers = new Map<number, NodeJS.Timeout>()
-  return {
-    after(partition, resume) {
-      const count = (faults.get(partition) ?? 0) + 1
-      faults.set(partition, count)
-      clearTimeout(timers.get(partition))
-      timers.set(partition, setTimeout(resume, pauseMs(count)))
-      return pauseMs(count)
-    },
-    none: (partition) => void faults.delete(partition),
-    end() {
-      for (const timer of timers.values()) clearTimeout(timer)
-    },
-  }
+/** kafkajs says it by itself, or wraps it. */
+function isMissing(error: unknown): boolean {
+  return [error, (error as Error).cause].some((one) => (one as { type?: string } | undefined)?.type === 'UNKNOWN_TOPIC_OR_PARTITION')
 }
 
 /**

@@ -2,14 +2,14 @@
  * Payments on their way in: messages of the payment topic become rows of the inbox and jobs, and only then their offset is committed.
  * Stopped between any two of the three, it does them again, and each of them knows what it has done before.
  */
-import { type Message, type ReadMessage, type Receipt, receive } from '../db/inbox.ts'
+import { type Message, type ReadMessage, type Receipt, receive, recordLoss } from '../db/inbox.ts'
 import type { WaitingEvent } from '../db/payment-events.ts'
 import { alone, isRefusal, type Pool, sqlState } from '../db/pool.ts'
 import type { PaymentQueue } from '../queues/payment.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Kafka } from './client.ts'
-import type { Batch, Consumer } from './consumer.ts'
+import type { Batch, Consumer, LostOffsets } from './consumer.ts'
 import { readPaymentMessage, unreadable } from './payment-message.ts'
 
 export interface PaymentBridgeOptions {
@@ -21,6 +21,8 @@ export interface PaymentBridgeOptions {
   group: string
   logger: Logger
   metrics: Pick<Metrics, 'paymentEvents'>
+  /** Makes the topic where it is missing at the start. */
+  createTopic?: boolean
   /** Taken in one transaction, messages and bytes. */
   chunkRows?: number
   chunkBytes?: number
@@ -33,7 +35,7 @@ export type PaymentBridge = Consumer
 const KNOWN_PAUSE_MS = 2000
 
 export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridge {
-  const { pool, queue, kafka, topic, group, logger, metrics, chunkRows = 500, chunkBytes = 1024 * 1024 } = options
+  const { pool, queue, kafka, topic, group, logger, metrics, createTopic, chunkRows = 500, chunkBytes = 1024 * 1024 } = options
 
   async function takeBatch(batch: Batch): Promise<void> {
     for (const chunk of toChunks(batch.messages, { chunkRows, chunkBytes })) {
@@ -79,7 +81,15 @@ export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridg
     }
   }
 
-  return kafka.consumer({ topic, group, onBatch: takeBatch })
+  async function recordLost({ partition, from, upTo }: LostOffsets): Promise<void> {
+    await recordLoss(pool, { topic, partition }, { from, upTo })
+    logger.error(
+      { topic, partition, from: String(from), upTo: String(upTo), lost: String(upTo - from) },
+      'payment messages were removed from the topic before they were taken; look for these payments at the payment provider',
+    )
+  }
+
+  return kafka.consumer({ topic, group, createTopic, onBatch: takeBatch, onLost: recordLost })
 }
 
 function* toChunks(

@@ -14,7 +14,13 @@ const LOOK_MS = 1800
 export function startBridge(base: Base, checks: Check[]): void {
   const { config, pool, redis, kafka, paymentQueue, logger, metrics, probes, watched, closers } = base
   const terms = { topic: config.TOPIC_PAYMENT_EVENTS, group: config.KAFKA_GROUP }
-  const bridge = renewable(() => createPaymentBridge({ ...terms, pool, queue: paymentQueue, kafka, logger, metrics }))
+  // Payment's topic, with its partitions: in development nobody else may make it, and later its owner is about to make it anew.
+  let createTopic = config.CREATE_PAYMENT_TOPIC ?? config.NODE_ENV === 'development'
+  const bridge = renewable(() => {
+    const made = createPaymentBridge({ ...terms, createTopic, pool, queue: paymentQueue, kafka, logger, metrics })
+    createTopic = false
+    return made
+  })
   checks.push({
     name: 'bridge',
     required: false,

@@ -13,6 +13,7 @@ import { allPaid, booksInTheEnd, bridgeBooks, patient, placeOrders } from '../su
 import { paymentOf } from '../support/payments.ts'
 import { startProcess } from '../support/service-process.ts'
 import { openShop, type Shop } from '../support/shop.ts'
+import { makeTopic } from '../support/topic.ts'
 import { until } from '../support/until.ts'
 
 const logger = createLogger('silent')
@@ -191,6 +192,8 @@ test.serial('a group whose topic is not there yet waits for it, and a stop does 
   t.false(lost.joined())
   await lost.stop()
   const bridge = open()
+  t.false(bridge.joined())
+  await makeTopic(process.env.KAFKA_BOOTSTRAP!, shop.paymentTopic)
   await until(bridge.joined)
   await bridge.stop()
   t.false(bridge.joined())

@@ -30,6 +30,7 @@ async function readAll(topic: string, count: number): Promise<string[]> {
   const consumer = kafka.consumer({
     topic,
     group: topic,
+    onLost: async () => {},
     async onBatch(batch) {
       read.push(...batch.messages.map(({ value }) => String(value)))
       await batch.done(batch.messages.at(-1)!.offset)

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { Kafka, logLevel } from 'kafkajs'
 import test from 'ava'
+import { removeBefore } from '../support/topic.ts'
 import { allPaid, booksInTheEnd, bridgeBooks, letters, paid, patient, placeOrders } from '../support/payment-books.ts'
 import { type PaymentMessage, paymentOf } from '../support/payments.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
@@ -33,7 +34,15 @@ test.serial('a payment makes its order PAID and commits its stock, once', async 
   t.is((await shop.get(`/order/v1/orders/${order}`)).body.status, 'PAID')
   t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 998, reserved: 0 })
   t.is(shop.catalog.journal({ call: 'commit', productId: id }).length, 1)
-  t.deepEqual(await bridgeBooks(shop, { consumed: 1 }), { consumed: 1, applied: 1, duplicate: 0, dead: 0, waiting: 0, passedBy: 0 })
+  t.deepEqual(await bridgeBooks(shop, { consumed: 1 }), {
+    consumed: 1,
+    applied: 1,
+    duplicate: 0,
+    dead: 0,
+    waiting: 0,
+    passedBy: 0,
+    lost: 0,
+  })
   const { body: ready } = await shop.get('/order/ready')
   t.deepEqual(ready.parts.bridge, { state: 'ok', required: false })
   const metrics = await shop.get('/order/metrics')
@@ -208,4 +217,42 @@ test.serial('a message that PostgreSQL refuses is set aside alone, in a crowd an
       { fault: 'unreadable', reason: 'PostgreSQL refuses it: 22P02', order: orders[10]! },
     ],
   )
+})
+
+test.serial('payments that were removed from the topic before the bridge came for them are counted as lost', async (t) => {
+  const orders = await placeOrders(shop, 4, product())
+  const [first, removed, alsoRemoved, last] = orders.map((order) => ({ ...flat(order), partition: 0 }))
+  await publish(first!)
+  await bridgeBooks(shop, { consumed: 1 })
+  await shop.service.stop()
+  await publish(removed!, alsoRemoved!)
+  await removeBefore(process.env.KAFKA_BOOTSTRAP!, shop.paymentTopic, 3)
+  await publish(last!)
+
+  const service = await shop.start(everything)
+  await allPaid(shop, [orders[0]!, orders[3]!])
+  t.like(await bridgeBooks(shop, { consumed: 2 }), { consumed: 2, applied: 2, lost: 2 })
+  const metrics = await (await fetch(`http://127.0.0.1:${service.port}/order/metrics`)).text()
+  t.regex(metrics, /order_bridge_books\{entry="lost"\} 2/)
+  t.deepEqual(await paid(shop, orders), [orders[0], orders[3]])
+})
+
+test.serial('a message with two order ids pays neither of them', async (t) => {
+  const orders = await placeOrders(shop, 2, product())
+  const [one, other] = orders
+  await publish({
+    key: null,
+    value: `{"type":"payment.succeeded","order_id":${one},"amount_cents":1000,"currency":"USD","order_id":${other}}`,
+  })
+
+  t.like(await bridgeBooks(shop, { consumed: 1 }), { applied: 0, dead: 1 })
+  t.like((await letters(shop))[0], { fault: 'ambiguous', reason: 'it has two order ids' })
+  t.deepEqual(await paid(shop, orders), [])
+})
+
+test.serial('a currency in small letters pays an order', async (t) => {
+  const orders = await placeOrders(shop, 1, product())
+  await publish(flat(orders[0]!, { currency: 'usd' }))
+  await allPaid(shop, orders)
+  t.pass()
 })

@@ -27,6 +27,7 @@ type OffsetsByPartition = Map<number, bigint[]>
 /** What our consumer hands over of a topic, until nothing is left of it. */
 async function readByUs(topic: string, group = randomUUID()): Promise<OffsetsByPartition> {
   const offsets: OffsetsByPartition = new Map()
+  const onLost: ConsumeOptions['onLost'] = async () => {}
   const onBatch: ConsumeOptions['onBatch'] = async ({ partition, messages, done }) => {
     offsets.set(partition, [...(offsets.get(partition) ?? []), ...messages.map(({ offset }) => offset)])
     await done(messages.at(-1)!.offset)
@@ -35,6 +36,7 @@ async function readByUs(topic: string, group = randomUUID()): Promise<OffsetsByP
     topic,
     group,
     onBatch,
+    onLost,
   })
   consumer.start()
   try {

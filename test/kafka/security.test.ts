@@ -54,6 +54,7 @@ async function roundTrip(kafka: ReturnType<typeof kafkaBy>): Promise<string[]> {
   const consumer = kafka.consumer({
     topic,
     group: topic,
+    onLost: async () => {},
     async onBatch(batch) {
       for (const { value, offset } of batch.messages) {
         received.push(String(value))

@@ -92,6 +92,7 @@ export async function openShop({ roles = customersOnly, env: extra = {}, neighbo
     TOPIC_PAYMENT_EVENTS: paymentTopic,
     TOPIC_PAYMENT_EVENTS_DLQ: deadLetterTopic,
     KAFKA_GROUP: group,
+    CREATE_PAYMENT_TOPIC: 'true',
     CATALOG_BASE: neighbours.catalogBase,
     SHIPPING_BASE: neighbours.shippingBase,
     AUTH_BASE: neighbours.authBase,

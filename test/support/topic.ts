@@ -39,6 +39,18 @@ export async function makeTopic(
   }
 }
 
+/** What retention does: the messages of partition 0 before this offset are gone. */
+export async function removeBefore(bootstrap: string, topic: string, offset: number): Promise<void> {
+  const admin = kafkaAt(bootstrap).admin()
+  await admin.connect()
+  try {
+    await admin.fetchTopicOffsets(topic) // kafkajs has to have heard of the topic
+    await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: String(offset) }] })
+  } finally {
+    await admin.disconnect()
+  }
+}
+
 /** Everything that is on the topic now, each key's messages in their order. */
 export async function readTopic(bootstrap: string, topic: string): Promise<Landed[]> {
   const kafka = kafkaAt(bootstrap)

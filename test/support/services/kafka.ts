@@ -81,6 +81,8 @@ function settings(data: string, port: number, controllerPort: number, sessionTim
     'num.partitions': 3,
     'default.replication.factor': 1,
     'min.insync.replicas': 1,
+    // How long compaction rests where it found nothing to do: 15 s by itself.
+    'log.cleaner.backoff.ms': 500,
     'offsets.topic.replication.factor': 1,
     'offsets.topic.num.partitions': 1,
     'transaction.state.log.replication.factor': 1,

@@ -33,7 +33,7 @@ export interface RelayTerms {
   gatherMs?: number
   /** Rows read at a time. kafkajs does not collect: 1,000 in a send are 130 times as fast as 1, and 500 nearly as good. */
   batchRows?: number
-  /** How long `stop` lets a send go on, before it is cut off and left to the next relay. */
+  /** How long `stop` goes on sending what waits, before that is cut off and left to the next relay. */
   stopMs?: number
 }
 
@@ -52,7 +52,7 @@ export interface RelayOptions<Row extends Unsent> extends RelayTerms {
 export interface Relay {
   /** Never throws: what is away is asked again, every 0.1 to 5 s. */
   start(): void
-  /** Lets the running send end, gives the lock up and ends every connection of its own. */
+  /** Sends what waits, for as long as `stopMs` allows, gives the lock up and ends every connection of its own. */
   stop(): Promise<void>
   /** There may be something to send. Cheap, and heard once however often it is called. */
   wake(): void
@@ -159,7 +159,7 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
     for (let rows = sends.shift(); rows; rows = sends.shift()) {
       producer ??= await openProducer()
       // Asked before each send: who was frozen since the last one finds out here.
-      if (stopping.signal.aborted || !leadership.leads()) return done
+      if (cutOff.signal.aborted || !leadership.leads()) return done
       const rejection = await send(producer, rows)
       if (rejection) {
         // This producer would drop messages that it says are acknowledged: only a new one may go on, and with the same rows.
@@ -194,20 +194,25 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
   }
 
   async function run(): Promise<void> {
+    const pause = (ms: number) => sleep(ms, undefined, { signal: stopping.signal }).catch(() => {})
     let backoffMs = 100
-    while (!stopping.signal.aborted) {
+    for (;;) {
+      // The last turn begins after the stop and finds what was gathered: no other relay may come to send it.
+      const isLast = stopping.signal.aborted
       try {
         // Only a full batch says that more wait. What came meanwhile has rung, and is gathered: asked for at once, every checkout had a
         // read, a send and a mark of its own.
         while ((await relayOnce()) >= batchRows) backoffMs = 100
         backoffMs = 100
+        if (isLast) return
         await doorbell.heard(pollMs)
-        await sleep(gatherMs, undefined, { signal: stopping.signal })
+        await pause(gatherMs)
       } catch (error) {
-        if (stopping.signal.aborted) return
+        if (cutOff.signal.aborted) return
         logger.warn({ err: error, relay: name, againInMs: backoffMs }, 'messages wait for Kafka')
+        if (isLast) return
         // No bell is heard meanwhile: each checkout would ask again what has just failed.
-        await sleep(backoffMs, undefined, { signal: stopping.signal }).catch(() => {})
+        await pause(backoffMs)
         backoffMs = Math.min(backoffMs * 2, 5000)
       }
     }

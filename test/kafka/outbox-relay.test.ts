@@ -359,6 +359,33 @@ test('a relay that was stopped leaves nothing that would keep its process alive,
   t.deepEqual(sessions, [])
 })
 
+test('a relay that is stopped while it gathers sends what it gathered before it ends', async (t) => {
+  const shop = await open(t)
+  const relay = shop.relay({ gatherMs: 3_600_000, pollMs: 3_600_000 })
+  relay.start()
+  await until(relay.leads)
+  await until(() => relay.turns().succeeded > 0) // to lead wakes it: from now on it gathers
+  await shop.write(orders(20), { notify: false })
+  await relay.stop()
+  t.deepEqual(await shop.query('select from order_service.outbox where sent_at is null'), [])
+  t.is((await shop.landed()).length, 20)
+})
+
+test('a relay that is stopped in the middle of a backlog sends the sends that are left of it', async (t) => {
+  const shop = await open(t)
+  let stopped: Promise<void> | undefined
+  const kafka = watched(shop.kafka, async () => {
+    stopped ??= relay.stop()
+  })
+  const relay = shop.relay({ kafka, batchRows: 2 })
+  // Two of these are more than a send should be, so that each goes alone.
+  await shop.write(orders(6).map((order) => ({ ...order, pad: 300_000 })))
+  relay.start()
+  await until(() => stopped !== undefined)
+  await stopped
+  t.is((await shop.landed()).length, 6)
+})
+
 test('a relay stops before it started, and twice', async (t) => {
   const shop = await open(t)
   const relay = shop.relay()

@@ -38,3 +38,9 @@ create unique index checkouts_live_key on order_service.checkouts (user_email, i
 create index checkouts_open on order_service.checkouts (order_id) where state = 'OPEN';
 -- By created_at, which never changes: an index on updated_at would make a new entry for every sign of life.
 create index checkouts_to_prune on order_service.checkouts (created_at) where state <> 'OPEN' and pruned_at is null;
+
+-- One row while an operator drains the service (bin/order-admin drain): no intent is written and no payment is received.
+create table order_service.drain (
+  only_row boolean primary key default true check (only_row),
+  since timestamptz not null default clock_timestamp()
+);

@@ -3,19 +3,21 @@
  *
  *     node src/order-admin.ts [GROUP] COMMAND [arguments]     without any, it says what there is
  *
- * Exit codes: 0 done; 1 not all of it could be done; 64 the command line, 78 the environment is wrong; 69 PostgreSQL or Redis is away.
+ * Exit codes: 0 done; 1 not all of it could be done; 75 not done within the time that was given; 64 the command line, 78 the environment
+ * is wrong; 69 PostgreSQL or Redis is away.
  */
 import { parseArgs } from 'node:util'
-import { type Command, type Group, openTools, postgresFault, Unavailable, UsageError } from './admin/command.ts'
+import { type Command, type Group, openTools, postgresFault, TimedOut, Unavailable, UsageError } from './admin/command.ts'
 import { deadLetters } from './admin/dead-letters.ts'
+import { drainCommand } from './admin/drain.ts'
 import { inventory } from './admin/inventory.ts'
 import { safe } from './admin/shown.ts'
 import { ConfigError, readAdminConfig, readCatalogConfig } from './config.ts'
 
-const commands: Record<string, Group | Command> = { 'dead-letters': deadLetters, inventory }
+const commands: Record<string, Group | Command> = { 'dead-letters': deadLetters, inventory, drain: drainCommand }
 const isCommand = (one: Group | Command): one is Command => typeof one.prepare === 'function'
-/** `EX_USAGE`, `EX_UNAVAILABLE` and `EX_CONFIG` of sysexits.h. */
-const EXIT = { usage: 64, unavailable: 69, config: 78 }
+/** `EX_USAGE`, `EX_UNAVAILABLE`, `EX_TEMPFAIL` and `EX_CONFIG` of sysexits.h. */
+const EXIT = { usage: 64, unavailable: 69, timedOut: 75, config: 78 }
 
 const usage = () =>
   Object.entries(commands)
@@ -70,6 +72,10 @@ function complain(error: unknown): number {
   if (error instanceof ConfigError) {
     say(error.message)
     return EXIT.config
+  }
+  if (error instanceof TimedOut) {
+    say(error.message)
+    return EXIT.timedOut
   }
   const away = error instanceof Unavailable ? error : postgresFault(error)
   if (away) {

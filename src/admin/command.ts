@@ -9,6 +9,9 @@ import { createLogger } from '../telemetry/logger.ts'
 /** The command line is wrong; nothing was done. */
 export class UsageError extends Error {}
 
+/** The time that it was given is over; what was begun goes on, and the command can be repeated. */
+export class TimedOut extends Error {}
+
 /** PostgreSQL or Redis cannot be used. The message names neither address nor password. */
 export class Unavailable extends Error {}
 
@@ -18,7 +21,7 @@ export interface Command {
   about: string
   options: NonNullable<ParseArgsConfig['options']>
   /**
-   * @returns what is to be done; it resolves to whether all of it could be done
+   * @returns what is to be done; it resolves to whether all of it could be done, or rejects with TimedOut
    * @throws UsageError
    */
   prepare(given: Given): (tools: Tools) => Promise<boolean>
@@ -27,6 +30,18 @@ export interface Command {
 export interface Given {
   values: Record<string, string | boolean | (string | boolean)[] | undefined>
   positionals: readonly string[]
+}
+
+const MOST_SECONDS = 3600
+
+/** @returns what an option says in seconds, in ms. @throws UsageError */
+export function msOf(option: string, text: Given['values'][string]): number | undefined {
+  if (text === undefined) return undefined
+  const seconds = Number(text)
+  if (!/^\d+(\.\d+)?$/.test(String(text)) || seconds > MOST_SECONDS) {
+    throw new UsageError(`${option} is a number of seconds up to ${MOST_SECONDS}, not ${JSON.stringify(text)}`)
+  }
+  return 1000 * seconds
 }
 
 /** Commands by their names. */

@@ -1,13 +1,12 @@
 /** Commands on dead letters: what lies there, what each says, and what is done about it. */
 import { countLetters, discardLetter, listLetters, readLetter } from '../db/dead-letters.ts'
-import { type Given, type Group, UsageError } from './command.ts'
+import { type Group, msOf, UsageError } from './command.ts'
 import { forJson, listHeading, listRow, shown, standing } from './letter.ts'
 import { replay } from './replay.ts'
 import { safeJson, table } from './shown.ts'
 
 const LISTED_AT_MOST = 1000
 const WAIT_S = 15
-const MOST_WAIT_S = 3600
 
 export const deadLetters: Group = {
   list: {
@@ -53,7 +52,7 @@ export const deadLetters: Group = {
     options: { wait: { type: 'string' } },
     prepare({ values, positionals }) {
       const ids = idsOf(positionals)
-      const waitMs = 1000 * secondsOf(values.wait)
+      const waitMs = msOf('--wait', values.wait) ?? 1000 * WAIT_S
       return (tools) => replay(tools, ids, waitMs)
     },
   },
@@ -95,13 +94,4 @@ function oneId(texts: readonly string[]): number {
   const ids = idsOf(texts)
   if (ids.length > 1) throw new UsageError('One id, please')
   return ids[0]!
-}
-
-function secondsOf(text: Given['values'][string]): number {
-  if (text === undefined) return WAIT_S
-  const seconds = Number(text)
-  if (!/^\d+(\.\d+)?$/.test(String(text)) || seconds > MOST_WAIT_S) {
-    throw new UsageError(`--wait is a number of seconds up to ${MOST_WAIT_S}, not ${JSON.stringify(text)}`)
-  }
-  return seconds
 }

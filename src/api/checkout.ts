@@ -13,7 +13,7 @@ import type { Intent, Outcome, Rejection } from '../model.ts'
 import type { CheckoutQueue } from '../queues/checkout.ts'
 import type { Replies } from '../queues/replies.ts'
 import { type CheckoutRequest, keyOf, readCheckoutRequest, readIdempotencyKey } from './checkout-request.ts'
-import { answer, Refusal, RETRY_SOON } from './refusal.ts'
+import { answer, Refusal, RETRY_LATER, RETRY_SOON } from './refusal.ts'
 import type { RefusedCheckouts } from './refused-checkouts.ts'
 import { untilEnded, within } from './wait.ts'
 
@@ -148,6 +148,7 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
       },
       key !== undefined,
     )
+    if (intended.claim === 'drained') throw drained(key !== undefined)
     if (intended.claim === 'taken') return answerClaim(ctx, intended, request)
     // Always driven, though a repeat that saw the row before we heard of it may wait for it here already.
     const ending = await shared(intended.orderId, drive(intended, began))
@@ -192,6 +193,12 @@ export const UNKNOWN = { headers: { ...RETRY_SOON, 'Checkout-Outcome': 'unknown'
 
 /** PostgreSQL cannot be asked what became of a checkout, and what it holds may yet become an order. */
 const outcomeUnknown = (cause: unknown) => new Refusal(503, 'Outcome unknown; repeat with the same Idempotency-Key', { ...UNKNOWN, cause })
+
+/** Nothing was ordered by this request; one with the same key that came at the moment of the drain may have been let in. */
+function drained(keyed: boolean): Refusal {
+  const detail = 'New orders are not taken at the moment'
+  return new Refusal(503, detail, keyed ? { ...UNKNOWN, headers: { ...UNKNOWN.headers, ...RETRY_LATER } } : { headers: RETRY_LATER })
+}
 
 /**
  * Whether a failed statement left nothing behind: it never reached PostgreSQL, or was refused there. Not so where the connection

@@ -26,6 +26,9 @@ export class Refusal extends Error {
 /** What goes with a 503: it is worth coming back soon. */
 export const RETRY_SOON = { 'Retry-After': '1' }
 
+/** While the service is drained, which takes a minute at the least. */
+export const RETRY_LATER = { 'Retry-After': '30' }
+
 /** Answers in JSON; the type without a charset is what today's clients see. */
 export function answer(ctx: Context, status: number, body: object, headers: Readonly<Record<string, string>> = {}): void {
   ctx.status = status

@@ -1,6 +1,7 @@
 /** The inbox: messages of the payment topic are received here, each event once, with the books of the bridge that received them. */
 import { sql } from 'slonik'
 import { z } from 'zod'
+import { Drained, isDrained } from './drain.ts'
 import { type DeadLetterFault, type PaymentEvent, type PaymentState, paymentStates } from '../model.ts'
 import type { WaitingEvent } from './payment-events.ts'
 import { nothing, type Pool, type Transaction } from './pool.ts'
@@ -55,6 +56,7 @@ const bytesOf = (message: Message) => ({
  * Writes a batch of one partition into the inbox, the dead letters and the books of the bridge, all or nothing. Said again, as after a
  * crash, the same batch is all duplicates.
  * @returns what became of each message, and every event of the batch that still waits for a job, also one received before
+ * @throws Drained where the service is drained and something in the batch is new; duplicates are taken, so that the group passes them
  */
 export async function receive(pool: Pool, source: Source, batch: readonly ReadMessage[]): Promise<Received> {
   return pool.transaction(async (tx) => {
@@ -63,12 +65,16 @@ export async function receive(pool: Pool, source: Source, batch: readonly ReadMe
     // A letter that lies there already is a repetition, like an event that does.
     const receipts = sorted.map((one) => (isFaulty(one) ? (died.has(one.message.offset) ? 'dead' : 'duplicate') : one.receipt))
     const count = (receipt: Receipt) => receipts.filter((one) => one === receipt).length
-    await tx.query(sql.prepared('count-received', nothing)`
+    const isNew = count('duplicate') + count('passed-by') < batch.length
+    const { rowCount } = await tx.query(sql.prepared('count-received', nothing)`
       insert into order_service.bridge_books (topic, partition, consumed, received, duplicate, passed_by)
-      values (${source.topic}, ${source.partition}, ${batch.length}, ${count('received') + count('noted')}, ${count('duplicate')}, ${count('passed-by')})
+      select ${source.topic}, ${source.partition}::int, ${batch.length}::bigint, ${count('received') + count('noted')}::bigint,
+        ${count('duplicate')}::bigint, ${count('passed-by')}::bigint
+      where not (${isNew} and ${isDrained})
       on conflict (topic, partition) do update set consumed = bridge_books.consumed + excluded.consumed,
         received = bridge_books.received + excluded.received, duplicate = bridge_books.duplicate + excluded.duplicate,
         passed_by = bridge_books.passed_by + excluded.passed_by`)
+    if (rowCount === 0) throw new Drained('the service is drained: new payments wait on their topic')
     return { receipts, waiting }
   })
 }

@@ -5,6 +5,7 @@ import { batcher } from '../batcher.ts'
 import type { Clock } from '../clock.ts'
 import { type Intent, isKeyOfCart, type ProductQty, productsOf } from '../model.ts'
 import type { CallIds } from './call-ids.ts'
+import { isDrained } from './drain.ts'
 import { LOCKED, untilUnlocked } from './locked.ts'
 import { alone, isRefusal, nothing, type Pool } from './pool.ts'
 import { releaseCalls } from './stock-calls.ts'
@@ -35,7 +36,8 @@ export interface NewIntent {
   lease: Lease | undefined
 }
 
-export type Intended = NewIntent | ({ claim: 'taken' } & Claim)
+/** `drained`: an operator has the service drained, and nothing was written. */
+export type Intended = NewIntent | ({ claim: 'taken' } & Claim) | { claim: 'drained' }
 
 const claimFields = {
   order_id: z.int(),
@@ -50,6 +52,7 @@ const intentRow = z.union([
   z.object({ outcome: z.literal('inserted'), order_id: z.int(), deadline_at: z.date() }),
   z.object({ outcome: z.enum(['existing', 'duplicate_in_batch']), ...claimFields }),
   z.object({ outcome: z.literal('raced') }),
+  z.object({ outcome: z.literal('drained') }),
 ])
 
 const insertedRow = intentRow.and(z.object({ lease_expires_at: z.date().nullable() })) // made once: it takes longer than to read a row with it
@@ -64,7 +67,7 @@ const claimOf = (row: z.infer<typeof claimRow>): Claim => ({
 })
 
 export interface Intents {
-  /** Writes the intent down, or says who has its key. Times count from PostgreSQL's clock. */
+  /** Writes the intent down, or says who has its key, or that none are written. Times count from PostgreSQL's clock. */
   intend(intent: Intent): Promise<Intended>
   /** The OPEN or CREATED checkout with this key, if there is one. */
   findClaim(userEmail: string, idempotencyKey: string): Promise<Claim | undefined>
@@ -116,6 +119,7 @@ export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWi
           const lease = expiresAt === undefined ? undefined : { callId, expiresAt }
           return { claim: 'new', orderId: row.order_id, deadlineAt: row.deadline_at, products, lease }
         }
+        if (row.outcome === 'drained') return { claim: 'drained' }
         // Another transaction took the key after this statement's snapshot: its row shows itself to the next one, unless it has ended by then.
         const claim = row.outcome === 'raced' ? await findClaim(intent.userEmail, intent.idempotencyKey) : claimOf(row)
         if (claim && !isOver(claim, intent)) return { claim: 'taken', ...claim }
@@ -171,7 +175,7 @@ const claimKeys = (input: string) => sql.fragment`
       where c.user_email = i.user_email and c.idempotency_key = i.idempotency_key limit 1) c
   ), fresh as materialized (
     select distinct on (user_email, idempotency_key) i.* from inp i
-    where not exists (select from old where old.ord = i.ord)
+    where not ${isDrained} and not exists (select from old where old.ord = i.ord)
     order by user_email, idempotency_key, ord
   ), num as materialized (
     select f.*, nextval('public.orders_id_seq')::int as order_id from (select * from fresh order by ord) f
@@ -213,8 +217,8 @@ async function insertIntents(pool: Pool, batch: readonly Asked[], leaseMs: numbe
   const rows = await pool.any(sql.prepared('intend', insertedRow)`
     with ${claimKeys(inputOf(batch))}, ${leaseProducts(leaseMs)}
     select
-      case when o.order_id is not null then 'existing' when s.order_id is null then 'raced'
-        when n.ord = i.ord then 'inserted' else 'duplicate_in_batch' end as outcome,
+      case when o.order_id is not null then 'existing' when n.ord = i.ord then 'inserted' when s.order_id is not null then 'duplicate_in_batch'
+        when ${isDrained} then 'drained' else 'raced' end as outcome,
       coalesce(o.order_id, s.order_id) as order_id, coalesce(o.state, s.state) as state,
       coalesce(o.request_hash, s.request_hash) as request_hash, coalesce(o.total_cents, s.total_cents) as total_cents,
       coalesce(o.currency, s.currency) as currency, coalesce(o.deadline_at, s.deadline_at) as deadline_at,

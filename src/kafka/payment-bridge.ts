@@ -2,6 +2,7 @@
  * Payments on their way in: messages of the payment topic become rows of the inbox and jobs, and only then their offset is committed.
  * Stopped between any two of the three, it does them again, and each of them knows what it has done before.
  */
+import { Drained } from '../db/drain.ts'
 import { type Message, type ReadMessage, type Receipt, receive, recordLoss } from '../db/inbox.ts'
 import type { WaitingEvent } from '../db/payment-events.ts'
 import { alone, isRefusal, type Pool, sqlState } from '../db/pool.ts'
@@ -40,15 +41,23 @@ export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridg
   async function takeBatch(batch: Batch): Promise<void> {
     for (const chunk of toChunks(batch.messages, { chunkRows, chunkBytes })) {
       if (!batch.isOurs()) return
-      const waiting = await receiveChunk(batch, chunk.map(readPaymentMessage))
-      await queue.addTogether(waiting.filter(({ attempt }) => attempt !== null))
-      const known = waiting.filter(({ attempt }) => attempt === null)
-      await queue.addAgain(
-        known.map((event) => ({ ...event, mayBeDriven: true })),
-        KNOWN_PAUSE_MS,
-      )
-      await batch.done(chunk.at(-1)!.offset)
+      await takeChunk(batch, chunk).catch(async (error) => {
+        if (!(error instanceof Drained)) throw error
+        // Those before the first new one were received already: whoever reads the topic next must not get them again.
+        for (const message of chunk) await takeChunk(batch, [message])
+      })
     }
+  }
+
+  async function takeChunk(batch: Batch, chunk: readonly Message[]): Promise<void> {
+    const waiting = await receiveChunk(batch, chunk.map(readPaymentMessage))
+    await queue.addTogether(waiting.filter(({ attempt }) => attempt !== null))
+    const known = waiting.filter(({ attempt }) => attempt === null)
+    await queue.addAgain(
+      known.map((event) => ({ ...event, mayBeDriven: true })),
+      KNOWN_PAUSE_MS,
+    )
+    await batch.done(chunk.at(-1)!.offset)
   }
 
   /** A message that PostgreSQL refuses goes to the dead letters, where nothing of it but its bytes is written. */

@@ -4,6 +4,7 @@ import type { Config } from '../config.ts'
 import { type CallIds, createCallIds } from '../db/call-ids.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
 import { createDatabaseClock, type DatabaseClock } from '../db/database-clock.ts'
+import { readDrain } from '../db/drain.ts'
 import { migrate, requireMigrated } from '../db/migrate.ts'
 import { connectPool, isFaultOfPostgres, isReadOnly, type Pool } from '../db/pool.ts'
 import { DatabaseFault, requireWritable } from '../db/session.ts'
@@ -75,6 +76,14 @@ export async function connect(parts: {
   checks.push(
     { name: 'postgres', required: true, check: async () => requireWritable(await isReadOnly(present(pool, poolMissing))) },
     { name: 'redis', required: true, check: () => redis.ping() },
+    {
+      name: 'intake',
+      required: false, // orders are read, and what is under way goes on
+      check: async () => {
+        const since = await readDrain(present(pool, poolMissing))
+        if (since) throw new Error(`drained since ${since.toISOString()}: no new orders, no new payments (order-admin drain --undo)`)
+      },
+    },
   )
   pool = await untilThere(
     async () => {

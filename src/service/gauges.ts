@@ -3,6 +3,7 @@
  * that no customer waits for one, and a scrape tells what is wrong where all of theirs are in use.
  */
 import { countLetters } from '../db/dead-letters.ts'
+import { readDrain } from '../db/drain.ts'
 import { readLag } from '../db/outbox.ts'
 import { readBridgeBooks } from '../db/inbox.ts'
 import { readInventorySums } from '../db/inventory-view.ts'
@@ -52,6 +53,7 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       metrics.unansweredOldestSeconds.set(sums.oldestUnansweredSeconds)
       metrics.reconcilingLongestSeconds.set(sums.longestReconcilingSeconds)
     },
+    async () => metrics.drained.set((await readDrain(pool)) ? 1 : 0),
     async () => {
       for (const [sequence, left] of await readNumbersLeft(await own())) metrics.numbersLeft.set({ sequence }, left)
     },

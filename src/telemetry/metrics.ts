@@ -82,6 +82,7 @@ export function createMetrics() {
     deadLettersUnpublished: gauge('order_dead_letters_unpublished', 'Dead letters that are not on their topic yet', []),
     numbersLeft: gauge('order_numbers_left', 'Numbers that a sequence can still give', ['sequence']),
     redisPolicies: gauge('order_redis_maxmemory_policy', 'Redis servers by their maxmemory-policy; noeviction keeps jobs', ['policy']),
+    drained: gauge('order_drained', '1 while an operator has the service drained: no new orders, no new payments', []),
     partStalled: gauge('order_part_stalled', '1 where a part of this process does nothing while work waits for it', ['part']),
     partRebuilds: counter('order_part_rebuilds_total', 'How often a part that stood still was built anew', ['part']),
     relayLeads: gauge('order_relay_leads', '1 where this process holds the relay’s lock', []),

@@ -12,6 +12,8 @@ export interface Said {
 
 export interface Running {
   said: Promise<Said>
+  /** What it has written to stderr so far. */
+  err(): string
   kill(): void
 }
 
@@ -21,12 +23,10 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 export function startAdmin(args: readonly string[], env: Record<string, string>): Running {
   const { PATH, NODE_COMPILE_CACHE } = process.env
   const child = spawn(process.execPath, ['src/order-admin.ts', ...args], { cwd: root, env: { PATH, NODE_COMPILE_CACHE, ...env } })
-  const said = Promise.all([once(child, 'close'), text(child.stdout), text(child.stderr)]).then(([[code], out, err]) => ({
-    code: code as number | null,
-    out,
-    err,
-  }))
-  return { said, kill: () => void child.kill('SIGKILL') }
+  let err = ''
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => void (err += chunk))
+  const said = Promise.all([once(child, 'close'), text(child.stdout)]).then(([[code], out]) => ({ code: code as number | null, out, err }))
+  return { said, err: () => err, kill: () => void child.kill('SIGKILL') }
 }
 
 export const admin = (args: readonly string[], env: Record<string, string>): Promise<Said> => startAdmin(args, env).said

@@ -53,7 +53,7 @@ test('of two intents with one key in one batch one is new, the other is told of 
   const first = intent()
   const [a, b] = await Promise.all([intents.intend(first), intents.intend({ ...first, requestHash: 'other' })])
   t.is(a!.claim, 'new')
-  t.like(b, { claim: 'taken', orderId: a!.orderId, requestHash: 'hash', state: 'OPEN' })
+  t.like(b, { claim: 'taken', orderId: a?.claim === 'new' ? a.orderId : undefined, requestHash: 'hash', state: 'OPEN' })
 })
 
 test('an intent takes the leases of all its products, and its row says with which call', async (t) => {

@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
 import { createDatabase, query, withDatabase } from '../support/database.ts'
 import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import { predecessorTables } from '../support/predecessor.ts'
 import { openProxy } from '../support/proxy.ts'
 import { startProcess } from '../support/service-process.ts'
 import { startPostgres, startRedis } from '../support/services/index.ts'
@@ -20,30 +21,6 @@ test.before(async () => {
   neighbours = await startNeighbours()
 })
 test.after.always(() => neighbours?.stop())
-
-/** The tables and rows that the service before left, in a database that knows nothing of us. */
-async function oldDatabase(t: { teardown(end: () => Promise<unknown>): void }) {
-  const database = await createDatabase({ migrated: false })
-  t.teardown(database.drop)
-  await query(
-    database.dsn,
-    `create table orders (id serial primary key, user_email varchar(255) not null, status varchar(32) not null default 'CREATED',
-       total_cents bigint not null, currency varchar(3) not null default 'USD',
-       created_at timestamp not null default (now() at time zone 'utc'), updated_at timestamp not null default (now() at time zone 'utc'));
-     create index ix_orders_user_email on orders (user_email);
-     create table order_items (id serial primary key, order_id integer not null references orders (id) on delete cascade,
-       product_id integer not null, qty integer not null, unit_price_cents bigint not null, title_snapshot varchar(255) not null);
-     create table alembic_version_order (version_num varchar(32) primary key);
-     insert into alembic_version_order values ('0001_init');
-     insert into orders (user_email, status, total_cents, created_at, updated_at) values
-       ('a@example.com', 'CREATED', 25998, '2025-01-02 03:04:05', '2025-01-02 03:04:05'),
-       ('b@example.com', 'PAID', 4000000000, '2025-01-03 03:04:05', '2025-01-03 03:04:05'),
-       ('c@example.com', 'CREATED', 100, '2025-01-04 03:04:05', '2025-01-04 03:04:05');
-     insert into order_items (order_id, product_id, qty, unit_price_cents, title_snapshot) values
-       (1, 7001, 2, 12999, 'Air Zoom'), (2, 7002, 1, 4000000000, 'Ruby'), (3, 7001, 1, 100, 'Laces')`,
-  )
-  return database.dsn
-}
 
 let shops = 0
 function environment(dsn: string): Record<string, string> {
@@ -68,7 +45,7 @@ function checkout(url: string, email: string) {
 }
 
 test.serial('old orders read back right beside it, stay as they are, and ids go on after them', async (t) => {
-  const dsn = await oldDatabase(t)
+  const dsn = await predecessorTables(t)
   const rows = () =>
     query(
       dsn,
@@ -109,7 +86,7 @@ test.serial('old orders read back right beside it, stay as they are, and ids go 
 })
 
 test.serial('release applies the migrations, twice and at once', async (t) => {
-  const dsn = await oldDatabase(t)
+  const dsn = await predecessorTables(t)
   const env = environment(dsn)
   const both = await Promise.all([startProcess(t, ['release'], env), startProcess(t, ['release'], env)])
   t.deepEqual(await Promise.all(both.map(({ exited }) => exited)), [0, 0])

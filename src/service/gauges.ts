@@ -53,7 +53,7 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       metrics.unansweredOldestSeconds.set(sums.oldestUnansweredSeconds)
       metrics.reconcilingLongestSeconds.set(sums.longestReconcilingSeconds)
     },
-    async () => metrics.drained.set((await readDrain(pool)) ? 1 : 0),
+    async () => metrics.drained.set((await readDrain(await own())) ? 1 : 0),
     async () => {
       for (const [sequence, left] of await readNumbersLeft(await own())) metrics.numbersLeft.set({ sequence }, left)
     },

@@ -105,7 +105,7 @@ const validIndexes = (dsn: string) =>
   )
 
 test.serial('release takes the indexes that the statements of the README built beforehand, and builds none', async (t) => {
-  const dsn = await oldDatabase(t)
+  const dsn = await predecessorTables(t)
   const statements = readFileSync('README.md', 'utf8').match(/create index concurrently .+?(?=;)/g)!
   for (const statement of statements) await query(dsn, statement)
   const before = await validIndexes(dsn)
@@ -114,7 +114,7 @@ test.serial('release takes the indexes that the statements of the README built b
 })
 
 test.serial('an index whose concurrent build failed ends release with its name, and does not serve in silence', async (t) => {
-  const dsn = await oldDatabase(t)
+  const dsn = await predecessorTables(t)
   await t.throwsAsync(query(dsn, 'create unique index concurrently order_items_by_product on order_items (product_id)'))
   const refused = await startProcess(t, ['release'], environment(dsn))
   t.is(await refused.exited, 70)
@@ -126,7 +126,7 @@ test.serial('an index whose concurrent build failed ends release with its name, 
 })
 
 test.serial('what others change of orders between the triggers and the count of holds is counted once', async (t) => {
-  const dsn = await oldDatabase(t)
+  const dsn = await predecessorTables(t)
   const release = async () => (await startProcess(t, ['release'], environment(dsn))).exited
   t.is(await release(), 0)
   // As it is before the count, with the triggers there.

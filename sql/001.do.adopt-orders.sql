@@ -19,7 +19,7 @@ begin
   where not indisvalid and indexrelid = any(array[to_regclass('public.ix_orders_user_email'),
     to_regclass('public.ix_order_items_order_id'), to_regclass('public.order_items_by_product')]);
   if broken is not null then
-    raise exception 'invalid index: %; wait for its concurrent build, or drop it and build it anew', broken;
+    raise exception 'invalid index: %; wait for its concurrent build, or drop it and build it anew', broken using errcode = '42P17';
   end if;
 end $$;
 

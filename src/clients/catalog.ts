@@ -4,7 +4,14 @@ import type { ProductQty, StockVerb } from '../model.ts'
 import { type Answer, detailOf, NoAnswer, type Neighbour, saidByGateway } from './http.ts'
 
 /** What Catalog said to a change of stock; an answer that leaves open whether it happened is a {@link NoAnswer}. */
-export type StockAnswer = { answer: 'done' } | { answer: 'refused'; status: number; detail: string }
+export type StockAnswer = { answer: 'done' } | ({ answer: 'refused' } & StockRefusal)
+
+/** `retryAfterMs`: how long a 429 asks us to wait. */
+export interface StockRefusal {
+  status: number
+  detail: string
+  retryAfterMs?: number | undefined
+}
 
 export interface StockChange {
   verb: StockVerb
@@ -55,8 +62,9 @@ export function createCatalog(neighbour: Neighbour, now = () => performance.now(
       mayGo,
     })
     if (answer.status >= 200 && answer.status < 300) return { answer: 'done' }
-    if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status))
-      return { answer: 'refused', status: answer.status, detail: detailOf(answer) }
+    const isAboutStock = path === 'release' || sign < 0 || !isNoRoute(answer)
+    if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status) && isAboutStock)
+      return { answer: 'refused', status: answer.status, detail: detailOf(answer), retryAfterMs: answer.retryAfterMs }
     throw unclear(name, answer)
   }
 
@@ -82,7 +90,7 @@ export function createCatalog(neighbour: Neighbour, now = () => performance.now(
 
     async read(productId) {
       const answer = await neighbour.call({ name: 'read', method: 'GET', path: `/catalog/v1/products/${productId}` })
-      if (answer.status === 404) return { inStock: 0, reserved: 0 }
+      if (answer.status === 404 && !isNoRoute(answer)) return { inStock: 0, reserved: 0 }
       const product = answer.status === 200 ? productBody.safeParse(answer.body) : undefined
       if (!product?.success) throw unclear('read', answer)
       const { in_stock: inStock, reserved } = product.data.inventory ?? { in_stock: 0, reserved: 0 }
@@ -94,9 +102,12 @@ export function createCatalog(neighbour: Neighbour, now = () => performance.now(
 /** What a Catalog says that checks quantities; a 404 or 409 is about the product. */
 const REFUSES_NEGATIVES = new Set([400, 405, 422])
 
+/** What FastAPI says where it has no such path, as in another service at Catalog's address: it says nothing of a product. */
+const isNoRoute = (answer: Answer) => answer.status === 404 && detailOf(answer) === 'Not Found'
+
 const isMissing = (status: number) => status === 404 || status === 405
 
 function unclear(call: string, answer: Answer): NoAnswer {
   const settlesAt = saidByGateway.has(answer.status) ? answer.settlesAt : performance.now()
-  return new NoAnswer(`catalog ${call}: ${detailOf(answer)}`, { sent: true, settlesAt })
+  return new NoAnswer(`catalog ${call}: ${detailOf(answer)}`, { sent: true, settlesAt, retryAfterMs: answer.retryAfterMs })
 }

@@ -2,15 +2,19 @@
  * What we ask of neighbours goes through here: a pool of kept connections, at most so many calls at a time, one time-out, and for
  * every call without an answer whether it can have reached the neighbour.
  */
+import type { Socket } from 'node:net'
 import pLimit from 'p-limit'
-import { Pool } from 'undici'
 import { withoutEmails } from '../telemetry/error-fields.ts'
+import { buildConnector, Pool } from 'undici'
 import type { Metrics } from '../telemetry/metrics.ts'
+import { type BreakerState, createBreaker, PROBE_EVERY_MS } from './breaker.ts'
 
 /** The neighbour answered. A body that is no JSON is undefined. */
 export interface Answer {
   status: number
   body: unknown
+  /** How long a 429 or 503 asks to be left alone. */
+  retryAfterMs?: number | undefined
   /** As of a {@link NoAnswer}: where a gateway answered, the call behind it may be under way until then. */
   settlesAt: number
 }
@@ -27,11 +31,17 @@ export class NoAnswer extends Error {
   override name = 'NoAnswer'
   readonly sent: boolean
   readonly settlesAt: number
+  /** A repeat before that would be in vain; Infinity where the breaker is open. */
+  readonly retryAfterMs: number | undefined
 
-  constructor(message: string, { sent, settlesAt, cause }: { sent: boolean; settlesAt: number; cause?: unknown }) {
+  constructor(
+    message: string,
+    { sent, settlesAt, retryAfterMs, cause }: { sent: boolean; settlesAt: number; retryAfterMs?: number | undefined; cause?: unknown },
+  ) {
     super(message, { cause })
     this.sent = sent
     this.settlesAt = settlesAt
+    this.retryAfterMs = retryAfterMs
   }
 }
 
@@ -47,10 +57,15 @@ export interface Call {
 }
 
 export interface Neighbour {
-  /** @throws NoAnswer */
+  /** @returns what the service itself said. @throws NoAnswer */
   call(call: Call): Promise<Answer>
   /** Lets calls under way finish. */
   close(): Promise<void>
+}
+
+export interface GuardedNeighbour extends Neighbour {
+  /** Whether its breaker would refuse a call that changes something. */
+  isRefusing(): boolean
 }
 
 export interface NeighbourOptions {
@@ -61,7 +76,12 @@ export interface NeighbourOptions {
   concurrency: number
   timeoutMs: number
   metrics: Metrics
+  /** For a service whose failures are to be waited out: the path of a harmless read, and who is told of each state after `closed`. */
+  breaker?: { probePath: string; onChange(state: BreakerState): void }
 }
+
+/** Beyond so many bytes the rest of an answer is not read, and it is none: nothing that we ask for comes near it. */
+const MOST_BYTES = 1_048_576
 
 /** undici's codes for calls of which no byte left: no connection was made (tried one by one, version 7.30). */
 const neverSent = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT', 'EHOSTUNREACH', 'ENETUNREACH'])
@@ -78,29 +98,72 @@ function reason(error: unknown): string {
   return typeof code === 'string' ? code : (name ?? 'unknown error')
 }
 
-export function createNeighbour({ name, base, headers, concurrency, timeoutMs, metrics }: NeighbourOptions): Neighbour {
-  const url = new URL(base)
-  const prefix = url.pathname.replace(/\/$/, '')
-  const pool = new Pool(url.origin, {
-    connections: concurrency,
-    connect: { timeout: 1000 },
-    // Below the 5 s after which uvicorn closes an idle connection: a call that meets the closing is one without an answer.
-    keepAliveTimeout: 2000,
-    keepAliveMaxTimeout: 3000,
-  })
+export function createNeighbour(options: NeighbourOptions): GuardedNeighbour {
+  const { name, concurrency, timeoutMs, metrics, breaker: terms } = options
+  const { exchange, close } = openConnections(options)
   const place = pLimit(concurrency)
+  const breaker =
+    terms &&
+    createBreaker<Answer>({
+      probe: () => exchange({ name: 'probe', method: 'GET', path: terms.probePath }, PROBE_EVERY_MS),
+      isFailure: ({ status }) => status >= 500 || saidByGateway.has(status),
+      refusal: () =>
+        new NoAnswer(`${name} is not asked: its breaker is open`, {
+          sent: false,
+          settlesAt: performance.now(),
+          retryAfterMs: Number.POSITIVE_INFINITY,
+        }),
+      onChange(state) {
+        metrics.breakerOpen.set({ downstream: name }, state === 'closed' ? 0 : 1)
+        terms.onChange(state)
+      },
+    })
+  if (terms) metrics.breakerOpen.set({ downstream: name }, 0)
 
   async function send(call: Call): Promise<Answer> {
     if (call.mayGo && !(await call.mayGo())) {
       throw new NoAnswer(`${name} ${call.name} was not sent`, { sent: false, settlesAt: performance.now() })
     }
+    return breaker ? breaker.run(isRead(call), () => exchange(call, timeoutMs)) : exchange(call, timeoutMs)
+  }
+
+  return {
+    async call(call) {
+      breaker?.admit(isRead(call)) // not after a wait for a place
+      return place(send, call)
+    },
+    isRefusing: () => breaker?.isRefusing() ?? false,
+    close() {
+      breaker?.close()
+      return close()
+    },
+  }
+}
+
+function openConnections({ name, base, headers, concurrency, metrics }: NeighbourOptions) {
+  const url = new URL(base)
+  const prefix = url.pathname.replace(/\/$/, '')
+  const connect = buildConnector({ timeout: 1000 })
+  const pool = new Pool(url.origin, {
+    connections: concurrency + 1, // one for the breaker's probe, while all others hang
+    connect: (options, connected) =>
+      connect(options, (...[error, socket]) => (error ? connected(error, null) : connected(null, passOverContinue(socket!)))),
+    // Below the 5 s after which uvicorn closes an idle connection: a call that meets the closing is one without an answer.
+    keepAliveTimeout: 2000,
+    keepAliveMaxTimeout: 3000,
+    maxResponseSize: MOST_BYTES,
+  })
+
+  /** @throws NoAnswer where there is none, or where it is not the service that gave it */
+  async function exchange(call: Call, withinMs: number): Promise<Answer> {
     const sentAt = performance.now()
     const observe = (answer: string) =>
       metrics.neighbourSeconds.observe({ neighbour: name, call: call.name, answer }, (performance.now() - sentAt) / 1000)
     metrics.neighbourInFlight.inc({ neighbour: name })
     // Not AbortSignal.timeout, which cannot be cleared: each would live for its 5 s, in crowds ten thousand at a time, and then make an error for nobody.
     const late = new AbortController()
-    const timer = setTimeout(() => late.abort(new DOMException(`no answer in ${timeoutMs} ms`, 'TimeoutError')), timeoutMs)
+    const timer = setTimeout(() => late.abort(new DOMException(`no answer in ${withinMs} ms`, 'TimeoutError')), withinMs)
+    let answer: Answer
     try {
       const response = await pool.request({
         method: call.method,
@@ -114,22 +177,60 @@ export function createNeighbour({ name, base, headers, concurrency, timeoutMs, m
         signal: late.signal,
       })
       const text = await response.body.text()
-      observe(`${Math.floor(response.statusCode / 100)}xx`)
-      return { status: response.statusCode, body: json(text), settlesAt: sentAt + timeoutMs }
+      const status = response.statusCode
+      observe(`${Math.floor(status / 100)}xx`)
+      answer = { status, body: json(text), settlesAt: sentAt + withinMs, retryAfterMs: retryAfterOf(status, response.headers) }
     } catch (error) {
       const sent = wasSent(error)
       observe(sent ? 'unanswered' : 'unsent')
-      throw new NoAnswer(`${name} ${call.name}: ${reason(error)}`, { sent, settlesAt: sentAt + timeoutMs, cause: error })
+      throw new NoAnswer(`${name} ${call.name}: ${reason(error)}`, { sent, settlesAt: sentAt + withinMs, cause: error })
     } finally {
       clearTimeout(timer)
       metrics.neighbourInFlight.dec({ neighbour: name })
     }
+    const missing = whatIsMissing(call, answer)
+    if (missing === undefined) return answer
+    // A gateway that knows no such service has passed nothing on; its page in place of an answer may stand for a call that is under way.
+    const settlesAt = answer.status >= 400 ? performance.now() : answer.settlesAt
+    throw new NoAnswer(`${name} ${call.name}: status ${answer.status} without ${missing}`, { sent: true, settlesAt })
   }
 
-  return {
-    call: (call) => place(send, call),
-    close: () => pool.close(),
+  return { exchange, close: () => pool.close() }
+}
+
+/** undici passes over interim answers but an unasked 100, which ends the connection. It reads by `read()`; no JSON begins like this. */
+function passOverContinue(socket: Socket): Socket {
+  const read = socket.read.bind(socket)
+  socket.read = (size?: number) => {
+    let chunk = read(size) as Buffer | null
+    while (chunk?.toString('latin1', 0, 12) === 'HTTP/1.1 100') {
+      const end = chunk.indexOf('\r\n\r\n')
+      if (end < 0) break
+      chunk = end + 4 < chunk.length ? chunk.subarray(end + 4) : (read(size) as Buffer | null)
+    }
+    return chunk
   }
+  return socket
+}
+
+const isRead = ({ method }: Call) => method === 'GET'
+
+/** Those of a service that say something of what was asked for. A gateway says them too, but not with a `detail` in JSON. */
+const aboutWhatWasAsked = new Set([404, 405, 409, 422])
+
+/** @returns what an answer of the service itself would have; undefined where nothing is missing */
+function whatIsMissing(call: Call, { status, body }: Answer): string | undefined {
+  const isObject = typeof body === 'object' && body !== null && (isRead(call) || !Array.isArray(body))
+  if (status >= 200 && status < 300 && !isObject) return 'a JSON object'
+  const hasDetail = (body as { detail?: unknown } | null | undefined)?.detail !== undefined
+  return aboutWhatWasAsked.has(status) && !hasDetail ? 'a detail' : undefined
+}
+
+/** `Retry-After` in seconds, or as a date: that is held against the server's own clock, where it tells it. */
+function retryAfterOf(status: number, { 'retry-after': after, date }: Record<string, string | string[] | undefined>): number | undefined {
+  if ((status !== 429 && status !== 503) || typeof after !== 'string') return undefined
+  const ms = /^\d+$/.test(after) ? Number(after) * 1000 : Date.parse(after) - (Date.parse(String(date)) || Date.now())
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms)
 }
 
 function json(text: string): unknown {

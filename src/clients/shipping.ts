@@ -8,8 +8,11 @@ export interface ShipmentDraft extends Address {
   user_email: string
 }
 
-/** `failed`: a 5xx. Shipping said it, so the call is over, but it may have left a shipment behind. */
-export type ShipmentAnswer = { answer: 'created' } | { answer: 'refused' | 'failed'; detail: string }
+/** `failed`: a 5xx, which may have left a shipment behind, or a 429. Shipping said it, so the call is over, and may be made again. */
+export type ShipmentAnswer =
+  | { answer: 'created' }
+  | { answer: 'refused'; detail: string }
+  | { answer: 'failed'; detail: string; retryAfterMs: number | undefined }
 
 export interface Shipping {
   /**
@@ -29,16 +32,20 @@ export function createShipping(neighbour: Neighbour): Shipping {
       const call = { name: 'create', method: 'POST', path: '/shipping/v1/shipments', body: draft, idempotencyKey, mayGo } as const
       const answer = await neighbour.call(call)
       if (answer.status >= 200 && answer.status < 300) return { answer: 'created' }
-      if (answer.status >= 400 && answer.status < 500 && !saidByGateway.has(answer.status))
-        return { answer: 'refused', detail: detailOf(answer) }
-      if (answer.status >= 500 && !saidByGateway.has(answer.status)) return { answer: 'failed', detail: detailOf(answer) }
-      throw new NoAnswer(`shipping create: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now() })
+      const { status, retryAfterMs } = answer
+      if (status < 400 || saidByGateway.has(status))
+        throw new NoAnswer(`shipping create: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now(), retryAfterMs })
+      if (status === 429 || status >= 500) return { answer: 'failed', detail: detailOf(answer), retryAfterMs }
+      return { answer: 'refused', detail: detailOf(answer) }
     },
 
     async has(orderId) {
       const answer = await neighbour.call({ name: 'look', method: 'GET', path: `/shipping/v1/shipments?order_id=${orderId}` })
       const list = answer.status === 200 ? shipments.safeParse(answer.body) : undefined
-      if (!list?.success) throw new NoAnswer(`shipping look: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now() })
+      if (!list?.success) {
+        const { retryAfterMs } = answer
+        throw new NoAnswer(`shipping look: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now(), retryAfterMs })
+      }
       return list.data.some((shipment) => shipment.order_id === orderId)
     },
   }

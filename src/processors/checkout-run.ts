@@ -30,6 +30,9 @@ export interface CheckoutRun extends Attempt {
   outcome?: Created
 }
 
+export const CATALOG_UNREACHABLE: Rejection = { status: 503, detail: 'Catalog is unreachable' }
+export const SHIPPING_UNREACHABLE: Rejection = { status: 503, detail: 'Shipping is unreachable' }
+
 /** What a customer gets whose checkout has lasted until its deadline. */
 export const OUT_OF_TIME: Rejection = { status: 503, detail: 'The checkout took too long' }
 
@@ -39,11 +42,18 @@ export class StepFault extends Error {
   readonly rejection: Rejection
   /** The neighbour refused the connection: given up after about a second, not after the budget. */
   readonly unreachable: boolean
+  /** Not to be repeated before that; Infinity: not for this customer. */
+  readonly retryAfterMs: number
 
-  constructor(message: string, rejection: Rejection, { unreachable = false, cause }: { unreachable?: boolean; cause?: unknown } = {}) {
+  constructor(
+    message: string,
+    rejection: Rejection,
+    { unreachable = false, retryAfterMs = 0, cause }: { unreachable?: boolean; retryAfterMs?: number | undefined; cause?: unknown } = {},
+  ) {
     super(message, { cause })
     this.rejection = rejection
     this.unreachable = unreachable
+    this.retryAfterMs = retryAfterMs
   }
 }
 

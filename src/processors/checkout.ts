@@ -52,8 +52,8 @@ const nothingSent = { step: 'reserve-stock', error: 'waits for stock', ms: 0 } a
 /** A checkout that is not over: to be driven again, at once or after a pause of its own. */
 interface Again {
   error: Error
-  /** Put back for want of room, which is no failure. */
-  waits?: boolean
+  /** Put back for so long: for want of room, or since a service asked for it. Otherwise the pauses grow with each try. */
+  pauseMs?: number | undefined
 }
 
 /** @returns BullMQ's processor: throws to be called again */
@@ -80,8 +80,8 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
   async function byItself(job: Job, token: string | undefined, task: CheckoutTask): Promise<void> {
     const again = await drive(job, task)
     if (!again) return
-    if (!again.waits) throw again.error
-    await job.moveToDelayed(Date.now() + PUT_BACK_MS, token)
+    if (again.pauseMs === undefined) throw again.error
+    await job.moveToDelayed(Date.now() + again.pauseMs, token)
     throw new DelayedError()
   }
 
@@ -90,8 +90,8 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
     const again = await drive(job, task).catch((error: Error): Again => ({ error }))
     if (!again) return
     // At least 1, also for one that was only put back: its next attempt number comes from PostgreSQL.
-    const tries = Math.max(1, task.tries + job.attemptsMade + (again.waits ? 0 : 1))
-    await addAgain({ ...task, tries }, again.waits ? PUT_BACK_MS : backoffMs(tries))
+    const tries = Math.max(1, task.tries + job.attemptsMade + (again.pauseMs === undefined ? 1 : 0))
+    await addAgain({ ...task, tries }, again.pauseMs ?? backoffMs(tries))
   }
 
   /** @throws what PostgreSQL throws where it cannot be asked how the checkout stands */
@@ -100,7 +100,7 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
     if (!run) return void (await answer(task, await checkouts.readOutcome(task.orderId)))
     if (!run.lease && run.recoveryPoint === 'intent' && stock.waiting('reserve', run.products) >= mostWaiting) {
       await checkouts.recordFailure(run, { ...nothingSent, shipmentCall: run.shipmentCall })
-      return { error: new Error(nothingSent.error), waits: true }
+      return { error: new Error(nothingSent.error), pauseMs: PUT_BACK_MS }
     }
     const progress = watch(job, run, metrics)
     underWay.set(run, run.deadline - budgetMs)
@@ -118,7 +118,7 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
       const again = await afterFault(task.tries + job.attemptsMade + 1, run, progress, error as Error)
       const { orderId, attempt } = run
       logger.warn({ err: error, orderId, attempt, step: progress.step, repeated: again !== 'over' }, 'checkout step failed')
-      if (again !== 'over') return { error: error as Error }
+      if (again !== 'over') return { error: error as Error, pauseMs: again.pauseMs }
       await answer(task, await checkouts.readOutcome(run.orderId))
     } finally {
       progress.stop()
@@ -142,7 +142,7 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
   }
 
   /** @param tries failed ones, this one included. @returns whether the checkout is over (or another's), or to be driven again */
-  async function afterFault(tries: number, run: CheckoutRun, progress: Progress, error: Error): Promise<'over' | 'again'> {
+  async function afterFault(tries: number, run: CheckoutRun, progress: Progress, error: Error): Promise<'over' | Pick<Again, 'pauseMs'>> {
     await progress.tell(error.message)
     const left = {
       step: progress.step,
@@ -154,11 +154,12 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
       await checkouts.recordFailure(run, left)
       return 'over'
     }
-    const inVain = error instanceof Overtaken || clock.wallTime() + backoffMs(tries) >= run.deadline
+    const askedMs = error instanceof StepFault ? error.retryAfterMs : 0
+    const inVain = error instanceof Overtaken || clock.wallTime() + Math.max(backoffMs(tries), askedMs) >= run.deadline
     const unreachable = error instanceof StepFault && error.unreachable && tries >= UNREACHABLE_TRIES
     if (!inVain && !unreachable) {
       await checkouts.recordFailure(run, left)
-      return 'again'
+      return { pauseMs: askedMs > backoffMs(tries) ? askedMs : undefined }
     }
     const rejection = error instanceof StepFault ? error.rejection : OUT_OF_TIME
     const ended = await checkouts.end(run, 'CANCELLED', rejection)

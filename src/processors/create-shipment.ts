@@ -5,7 +5,7 @@
 import { NoAnswer } from '../clients/http.ts'
 import type { Shipping } from '../clients/shipping.ts'
 import type { StepName } from '../model.ts'
-import { type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
+import { type CheckoutRun, Overtaken, SHIPPING_UNREACHABLE, StepFault } from './checkout-run.ts'
 import type { Step } from './saga.ts'
 import type { StillOpen } from './still-open.ts'
 
@@ -39,16 +39,16 @@ export function createShipment(shipping: Shipping, stillOpen: StillOpen): Step<S
       })
       if (answer.answer === 'created') return
       run.shipmentCall = 'answered'
-      const rejection = { status: 502, detail: `Shipping refused: ${answer.detail}` }
-      if (answer.answer === 'refused') return rejection
-      throw new StepFault(`shipping create: ${answer.detail}`, shippingFailed)
+      if (answer.answer === 'refused') return { status: 502, detail: `Shipping refused: ${answer.detail}` }
+      throw new StepFault(`shipping create: ${answer.detail}`, shippingFailed, { retryAfterMs: answer.retryAfterMs })
     },
   }
 }
 
 function asFault(error: unknown, { shipmentCall }: CheckoutRun): never {
   if (!(error instanceof NoAnswer)) throw error
-  if (error.sent && shipmentCall === 'answered') throw new StepFault(error.message, shippingFailed, { cause: error })
-  const rejection = { status: 503, detail: error.sent ? 'Shipping did not answer' : 'Shipping is unreachable' }
-  throw new StepFault(error.message, rejection, { unreachable: !error.sent, cause: error })
+  const { sent, retryAfterMs } = error
+  if (sent && shipmentCall === 'answered') throw new StepFault(error.message, shippingFailed, { retryAfterMs, cause: error })
+  const rejection = sent ? { status: 503, detail: 'Shipping did not answer' } : SHIPPING_UNREACHABLE
+  throw new StepFault(error.message, rejection, { unreachable: !sent, retryAfterMs, cause: error })
 }

@@ -53,6 +53,9 @@ interface Again {
   why: string | undefined
 }
 
+/** What a `Retry-After` is worth at the most: some say a day. */
+const MOST_RETRY_AFTER_MS = 60_000
+
 /** What has to follow: a pause of its own, or, after a fault, BullMQ's. `attempt` was not begun. */
 type Next = { pauseMs: number; attempt: number | null } | { fault: Error }
 
@@ -113,7 +116,9 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
       again = begun && 'payable' in begun ? await commitAndMarkPaid(begun) : begun
     } catch (error) {
       await afterFault(job, driven, orderId, error as Error)
-      return { fault: error as Error }
+      const askedMs = error instanceof StockFault ? (error.retryAfterMs ?? 0) : 0
+      const isToHeed = Number.isFinite(askedMs) && askedMs > paymentBackoffMs(job.attemptsMade + 1, () => 0)
+      return isToHeed ? { pauseMs: Math.min(askedMs, MOST_RETRY_AFTER_MS), attempt: null } : { fault: error as Error }
     }
     if (!again) return undefined
     const { pauseMs, why } = again
@@ -151,7 +156,7 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
     if (answer.result === 'ended') return { pauseMs: PUT_BACK_MS, why: `order ${orderId} was paid meanwhile, or another attempt drives it` }
     if (answer.result === 'refused') {
       const said = `catalog commit: ${answer.detail} (${answer.status})`
-      if (!FINAL_REFUSALS.has(answer.status)) throw new StockFault(said, { sent: true })
+      if (!FINAL_REFUSALS.has(answer.status)) throw new StockFault(said, { sent: true, retryAfterMs: answer.retryAfterMs })
       return void (await die(driven, orderId, 'catalog-refused', said))
     }
     metrics.paymentEvents.inc({ type: 'payment.succeeded', result: 'paid' })

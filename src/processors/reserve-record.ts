@@ -6,12 +6,10 @@
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { OpenHold } from '../stock/open-hold.ts'
-import { type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
+import { CATALOG_UNREACHABLE, type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
 
 /** How long the completion is waited for: what others may lose who come for the same products meanwhile. */
 const PATIENCE_MS = 25
-
-export const CATALOG_UNREACHABLE = { status: 503, detail: 'Catalog is unreachable' }
 
 /** Where others want the products, or Shipping takes its time, the record sets out on its own. */
 export function recordOf(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts, clock: Clock): ReserveRecord {

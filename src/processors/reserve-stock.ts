@@ -8,8 +8,8 @@ import type { StepName } from '../model.ts'
 import { WaitedInVain } from '../stock/line.ts'
 import { StockFault } from '../stock/group.ts'
 import type { Stock } from '../stock/stock.ts'
-import { type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
-import { CATALOG_UNREACHABLE, recordOf } from './reserve-record.ts'
+import { CATALOG_UNREACHABLE, type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
+import { recordOf } from './reserve-record.ts'
 import type { Step } from './saga.ts'
 import type { StillOpen } from './still-open.ts'
 
@@ -42,7 +42,8 @@ export function reserveStock({ stock, checkouts, clock, stillOpen }: Deps): Step
         return
       }
       if (answer.status === 409 || answer.status === 404) return { status: answer.status, detail: answer.detail }
-      if (answer.status === 429) throw new StepFault(`catalog reserve: ${answer.detail}`, CATALOG_UNREACHABLE)
+      if (answer.status === 429)
+        throw new StepFault(`catalog reserve: ${answer.detail}`, CATALOG_UNREACHABLE, { retryAfterMs: answer.retryAfterMs })
       // A bad key or a body that Catalog does not understand: no repeat helps, and it is not the customer's fault.
       return { status: 503, detail: `Catalog refused the reservation (${answer.status})` }
     },
@@ -54,6 +55,6 @@ const overtaken = () => new Overtaken('ended, taken over, or past its deadline, 
 function faultOf(error: unknown): unknown {
   if (error instanceof WaitedInVain)
     return new StepFault(error.message, { status: 503, detail: 'Too many customers for this product, try again' })
-  if (error instanceof StockFault) return new StepFault(error.message, CATALOG_UNREACHABLE, { unreachable: !error.sent, cause: error })
-  return error
+  if (!(error instanceof StockFault)) return error
+  return new StepFault(error.message, CATALOG_UNREACHABLE, { unreachable: !error.sent, retryAfterMs: error.retryAfterMs, cause: error })
 }

@@ -1,5 +1,6 @@
 /** What those in a call are told, and what the parts of a call share. */
-import type { Catalog } from '../clients/catalog.ts'
+import type { Catalog, StockRefusal } from '../clients/catalog.ts'
+import { NoAnswer } from '../clients/http.ts'
 import type { Clock } from '../clock.ts'
 import type { CallIds } from '../db/call-ids.ts'
 import type { Reserved, ReserveRecorded } from '../db/checkout-statements.ts'
@@ -26,7 +27,7 @@ export interface StockDeps {
 }
 
 /** `done` without a hold: it is on record. `ended`: there was nothing left to call for. */
-export type StockResult = { result: 'done'; hold?: OpenHold } | { result: 'refused'; status: number; detail: string } | { result: 'ended' }
+export type StockResult = { result: 'done'; hold?: OpenHold } | ({ result: 'refused' } & StockRefusal) | { result: 'ended' }
 
 /** A lease on one product, to check it and to put it right; `done` lets those go on that wait for it. */
 export interface CheckLease extends ProductLease {
@@ -37,10 +38,13 @@ export interface CheckLease extends ProductLease {
 export class StockFault extends Error {
   override name = 'StockFault'
   readonly sent: boolean
+  /** @see NoAnswer.retryAfterMs */
+  readonly retryAfterMs: number | undefined
 
-  constructor(message: string, { sent, cause }: { sent: boolean; cause?: unknown }) {
+  constructor(message: string, { sent, retryAfterMs, cause }: { sent: boolean; retryAfterMs?: number | undefined; cause?: unknown }) {
     super(message, { cause })
     this.sent = sent
+    this.retryAfterMs = cause instanceof NoAnswer ? cause.retryAfterMs : retryAfterMs
   }
 }
 

@@ -2,6 +2,7 @@
  * What follows a call that Catalog refused. Units that are held for nobody are given back before anybody is told that there are none, and
  * of many who asked together as many get theirs as there are units for.
  */
+import type { StockRefusal } from '../clients/catalog.ts'
 import type { GroupDeps, StockGroup, StockResult, StockWaiter } from './group.ts'
 
 /** Refusals that say nothing of quantities: a key that is wrong, a product that is not there, too many calls. */
@@ -10,7 +11,7 @@ const CONCERNS_ALL = new Set([401, 403, 404, 429])
 const aloneNow = (waiter: StockWaiter): StockWaiter => ({ ...waiter, isAlone: true })
 
 /** @returns whether the group has others in it by now, in a call that is to be sent */
-export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: { status: number; detail: string }): Promise<boolean> {
+export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: StockRefusal): Promise<boolean> {
   const { products, line } = deps
   const { waiters } = group
   const told: StockResult = { result: 'refused', ...refusal }

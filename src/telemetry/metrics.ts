@@ -48,6 +48,9 @@ export function createMetrics() {
       'answer',
     ]),
     neighbourInFlight: gauge('order_neighbour_calls_in_flight', 'Calls under way, at most the bulkhead’s places', ['neighbour']),
+    breakerOpen: gauge('order_breaker_open', '1 while a downstream service is not asked, or only tried, after a run of failures', [
+      'downstream',
+    ]),
     reconciliations: counter('order_reconciliations_total', 'Corrections at Catalog and what was found, by verb and result', [
       'verb',
       'result',

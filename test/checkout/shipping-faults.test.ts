@@ -70,6 +70,46 @@ for (const [what, status, terms] of [
   })
 }
 
+for (const status of [429, 503]) {
+  test(`a Shipping that puts a draft off with a ${status} and a Retry-After is asked again when it says, and not before`, async (t) => {
+    const { customer, fault, held } = await buyer()
+    fault({ call: 'create', times: 1, fault: status === 429 ? 'refuse' : 'error', status, retryAfter: '1' })
+
+    const answer = await customer.checkout()
+
+    t.is(answer.status, 200, JSON.stringify(answer.body))
+    const [first, second] = shop.shipping.journal({ call: 'create', email: customer.email })
+    t.true(second!.at - first!.at >= 1000)
+    t.is(shop.shipping.count(answer.body.order_id), 1)
+    await t.notThrowsAsync(held(2))
+  })
+}
+
+test('a Shipping that puts a draft off beyond the budget ends the checkout at once, and the hold is given back', async (t) => {
+  const { customer, fault, held } = await buyer()
+  const told = fault({ call: 'create', fault: 'refuse', status: 429, detail: 'Too many requests', retryAfter: '60' })
+
+  const answer = await customer.checkout()
+  told.remove()
+
+  t.is(answer.status, 502)
+  t.deepEqual(answer.body, { detail: 'Shipping failed' })
+  t.is(told.fired(), 1)
+  await t.notThrowsAsync(held(0))
+})
+
+test('a 404 of a gateway before Shipping refuses no shipment', async (t) => {
+  const { customer, fault, held } = await buyer()
+  const told = fault({ call: 'create', fault: 'error', status: 404 })
+
+  const answer = await customer.checkout()
+  told.remove()
+
+  t.is(answer.status, 503)
+  t.deepEqual(answer.body, { detail: 'Shipping did not answer' })
+  await t.notThrowsAsync(held(0))
+})
+
 test('a Shipping that acts after we gave the checkout up leaves a draft of a cancelled order, and no order', async (t) => {
   const { customer, fault, held } = await buyer()
   fault({ call: 'create', fault: 'late', ms: 3500, times: 1 })
@@ -82,8 +122,10 @@ test('a Shipping that acts after we gave the checkout up leaves a draft of a can
     () => shop.shipping.shipments().filter(({ user_email }) => user_email === customer.email),
     (found) => found.length === 1,
   )
-  const again = await customer.checkout()
-  t.is(again.status, 200)
+  const again = await until(
+    () => customer.checkout(),
+    ({ status }) => status === 200,
+  )
   t.not(again.body.order_id, drafts[0]!.order_id)
   t.is((await shop.get(`/order/v1/orders/${drafts[0]!.order_id}`)).body.status, 'CANCELLED')
   await t.notThrowsAsync(held(2))

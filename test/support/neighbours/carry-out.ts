@@ -20,14 +20,14 @@ async function misbehave(
   exchange: Exchange,
   act: Act,
   waits: Waits,
-  { fault, status, detail, ms = defaultMs, actFirst }: FaultTerms,
+  { fault, status, detail, retryAfter, ms = defaultMs, actFirst }: FaultTerms,
 ): Promise<void> {
   switch (fault) {
     case 'refuse':
-      return exchange.answer(refusal(status ?? 409, detail ?? 'Refused'))
+      return exchange.answer({ ...refusal(status ?? 409, detail ?? 'Refused'), retryAfter })
     case 'error':
       if (actFirst) await act()
-      return exchange.answer(failure(status ?? 500, detail))
+      return exchange.answer({ ...failure(status ?? 500, detail), retryAfter })
     case 'hang':
       return
     case 'slow': {

@@ -6,6 +6,7 @@ export interface Answer {
   status: number
   body: string
   type?: string
+  retryAfter?: string | undefined
 }
 
 /** An answer with JSON. */
@@ -41,11 +42,12 @@ export class Exchange {
   }
 
   /** Answers, unless the caller has gone. The call is over before the first byte leaves: the next one may follow at once. */
-  answer({ status, body, type = 'application/json' }: Answer): void {
+  answer({ status, body, type = 'application/json', retryAfter }: Answer): void {
     if (this.#over) return
     this.#end(status)
     // Without it Node adds `Keep-Alive: timeout=5`, which uvicorn does not send and which overrules the caller's own time-out.
     this.#res.removeHeader('connection')
+    if (retryAfter !== undefined) this.#res.setHeader('retry-after', retryAfter)
     this.#res.writeHead(status, ['content-type', type, 'content-length', `${Buffer.byteLength(body)}`])
     this.#res.end(body)
   }

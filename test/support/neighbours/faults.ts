@@ -20,6 +20,8 @@ export const faultTerms = z.strictObject({
   fault: faultKind,
   status: z.int().min(400).max(599).optional(),
   detail: z.string().optional(),
+  /** Of `refuse` and `error`: sent as `Retry-After`. */
+  retryAfter: z.string().optional(),
   ms: z.int().min(0).optional(),
   actFirst: z.boolean().optional(),
   /** Strikes so many calls, then no more. */

@@ -8,7 +8,7 @@ import type { Clock } from '../clock.ts'
 import type { Shipping } from '../clients/shipping.ts'
 import type { Attempt, Ended } from '../db/checkout-statements.ts'
 import type { Checkouts } from '../db/checkouts.ts'
-import type { Outcome, StepName } from '../model.ts'
+import type { Outcome, Rejection, StepName } from '../model.ts'
 import { backoffMs, checkoutPayload, type CheckoutTask } from '../queues/checkout.ts'
 import type { Stock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
@@ -24,6 +24,8 @@ export interface CheckoutJobParts {
   checkouts: Checkouts
   stock: Pick<Stock, 'reserve' | 'forgo' | 'waiting'>
   clock: Clock
+  /** What a customer is told at once while Catalog or Shipping fails again and again; undefined where both are asked. */
+  unavailable: () => Rejection | undefined
   /** Tells the reconciler of products that somebody has to come to. */
   wakeReconciler(productIds: readonly number[]): void
   shipping: Shipping
@@ -58,9 +60,13 @@ interface Again {
 
 /** @returns BullMQ's processor: throws to be called again */
 export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, token?: string) => Promise<void> {
-  const { checkouts, stock, clock, shipping, reply, addAgain, logger, metrics, underWay, mostWaiting, budgetMs } = parts
+  const { checkouts, stock, clock, shipping, unavailable, reply, addAgain, logger, metrics, underWay, mostWaiting, budgetMs } = parts
   const stillOpen = createStillOpen(checkouts, clock)
-  const steps = [reserveStock({ stock, checkouts, clock, stillOpen }), createShipment(shipping, stillOpen), complete(checkouts)]
+  const steps = [
+    reserveStock({ stock, checkouts, clock, stillOpen, unavailable }),
+    createShipment(shipping, stillOpen),
+    complete(checkouts),
+  ]
 
   return async (job, token) => {
     const tasks = checkoutPayload.parse(job.data).checkouts

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
-import type { StepName } from '../model.ts'
+import type { Rejection, StepName } from '../model.ts'
 import { WaitedInVain } from '../stock/line.ts'
 import { StockFault } from '../stock/group.ts'
 import type { Stock } from '../stock/stock.ts'
@@ -18,14 +18,21 @@ interface Deps {
   checkouts: Checkouts
   clock: Clock
   stillOpen: StillOpen
+  /** What a customer is told at once while Catalog or Shipping fails again and again; undefined where both are asked. */
+  unavailable: () => Rejection | undefined
 }
 
-export function reserveStock({ stock, checkouts, clock, stillOpen }: Deps): Step<StepName, CheckoutRun> {
+export function reserveStock({ stock, checkouts, clock, stillOpen, unavailable }: Deps): Step<StepName, CheckoutRun> {
   return {
     name: 'reserve-stock',
 
     async do(run) {
       if (run.recoveryPoint === 'reserve-stock') return
+      const rejection = unavailable()
+      if (rejection) {
+        if (run.lease) await stock.forgo(run.lease, run.products)
+        throw new StepFault('not begun: a breaker is open', rejection, { retryAfterMs: Number.POSITIVE_INFINITY })
+      }
       // Who waits for products is asked again when they are his; who has them already may have been stopped since.
       if (run.lease && !(await stillOpen(run))) {
         await stock.forgo(run.lease, run.products)

@@ -26,6 +26,8 @@ export interface JobsTerms {
 
 export interface Jobs {
   watched: Watched
+  /** At most so many jobs at a time from now on, and never more than `concurrency`; 0 takes none. Those under way go on. */
+  limit(most: number): void
   /** Lets the jobs under way end, for 3 s. */
   stop(): Promise<void>
 }
@@ -33,14 +35,15 @@ export interface Jobs {
 /** Starts to take jobs at once. */
 export function startJobs(parts: { config: Config; logger: Logger; probes: Probes }, terms: JobsTerms): Jobs {
   const { config, probes } = parts
-  const { queue, concurrency, required } = terms
-  const worker = renewable(() => createWorker(parts, terms))
+  const { queue, required } = terms
+  let places = terms.concurrency
+  const worker = renewable(() => createWorker(parts, terms, places))
   worker.start()
 
   async function isOursToTake(): Promise<boolean> {
     const { underWay, lastBegan } = worker.current().done
     // Others may take what waits for as long as these jobs go on.
-    if (underWay >= concurrency && performance.now() - lastBegan < longestJobMs(config.CALL_TIMEOUT_MS)) return false
+    if (places === 0 || (underWay >= places && performance.now() - lastBegan < longestJobMs(config.CALL_TIMEOUT_MS))) return false
     return waitsForWorker(queue)
   }
 
@@ -56,6 +59,10 @@ export function startJobs(parts: { config: Config; logger: Logger; probes: Probe
       succeeded: () => worker.current().done.succeeded,
       probe: () => Promise.all([probes.redis(), probes.postgres()]),
       rebuild: worker.rebuild,
+    },
+    limit(most) {
+      places = Math.min(most, terms.concurrency)
+      worker.current().limit(places)
     },
     stop: worker.stop,
   }
@@ -90,8 +97,8 @@ class OrderWorker extends Worker {
   }
 }
 
-/** A worker on a connection of its own, which counts what it does. */
-function createWorker({ config, logger }: { config: Config; logger: Logger }, { queue, concurrency, processor, settings }: JobsTerms) {
+/** A worker on a connection of its own, which counts what it does. @param places jobs at a time, to begin with; 0 takes none */
+function createWorker({ config, logger }: { config: Config; logger: Logger }, { queue, processor, settings }: JobsTerms, places: number) {
   const done: Done = { begun: 0, ended: 0, succeeded: 0, underWay: 0, lastBegan: 0 }
   let connection: RedisConnection | undefined
   let worker: OrderWorker | undefined
@@ -113,12 +120,19 @@ function createWorker({ config, logger }: { config: Config; logger: Logger }, { 
     done,
     /** By the connection that jobs are taken with. BullMQ itself looks after the one on which it waits for them. */
     ping: async () => connection?.ping(),
+    /** @param most 0 takes none */
+    limit(most: number) {
+      if (most === 0) return void worker?.pause(true)
+      if (worker) worker.concurrency = most
+      void worker?.resume()
+    },
     start() {
       connection = connectPatient(config.REDIS_URL, logger)
       worker = new OrderWorker(queue.name, counted, {
         connection,
         prefix: config.REDIS_PREFIX,
-        concurrency,
+        concurrency: Math.max(1, places),
+        autorun: places > 0,
         settings: settings ?? {},
         // A killed worker's jobs are taken up by another one within 2 x 1.5 s + 3 s, inside a customer's budget.
         lockDuration: 3000,

@@ -65,7 +65,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     base.relays?.start()
     const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
     if (replies) closers.push(async () => replies.close())
-    if (roles.has('worker')) await startWorker(base, replies)
+    if (roles.has('worker')) await startWorker(base, replies, checks)
     if (roles.has('web')) operators = operatorParts(base)
     // Last, and so the first to end: it brings work to the others.
     if (roles.has('bridge')) startBridge(base, checks)

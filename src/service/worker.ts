@@ -2,10 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createCatalog } from '../clients/catalog.ts'
-import { createNeighbour, type Neighbour } from '../clients/http.ts'
-import { createShipping } from '../clients/shipping.ts'
+import type { Check } from '../api/ops.ts'
 import { within } from '../api/wait.ts'
+import type { BreakerState } from '../clients/breaker.ts'
 import type { Attempt } from '../db/checkout-statements.ts'
 import { createPayments } from '../db/payments.ts'
 import { createPaymentEvents } from '../db/payment-events.ts'
@@ -22,7 +21,8 @@ import { leaseFor } from '../stock/lease.ts'
 import { createStock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Base } from './connect.ts'
-import { JOBS_END_MS, startJobs } from './jobs.ts'
+import { openDownstream } from './downstream.ts'
+import { JOBS_END_MS, type Jobs, startJobs } from './jobs.ts'
 
 const RECONCILE_EVERY_MS = 30_000
 /** Enough for what is kept for days; of a run that fails the next one has to do twice as much. */
@@ -32,24 +32,15 @@ const DAY_MS = 86_400_000
 const PAYMENTS_AT_ONCE = 16
 /** A customer whose job is lost has 8 s. */
 const RESCUE_EVERY_MS = 1000
+/** Payments and corrections wait for a Catalog that fails again and again, instead of trying one by one. One of them may show that it is over. */
+const PATIENT_JOBS: Record<BreakerState, number> = { closed: Number.POSITIVE_INFINITY, 'half-open': 1, open: 0 }
 
-export async function startWorker(base: Base, replies: Replies | undefined): Promise<void> {
+export async function startWorker(base: Base, replies: Replies | undefined, checks: Check[]): Promise<void> {
   const { config, pool, clock, callIds, checkouts, redis, logger, metrics, wakeReconciler, closers } = base
-  const neighbour = (name: string, baseUrl: string, concurrency: number): Neighbour => {
-    const made = createNeighbour({
-      name,
-      base: baseUrl,
-      headers: { 'x-internal-key': config.SVC_INTERNAL_KEY },
-      concurrency,
-      timeoutMs: config.CALL_TIMEOUT_MS,
-      metrics,
-    })
-    closers.push(() => made.close())
-    return made
-  }
-  const catalog = createCatalog(neighbour('catalog', config.CATALOG_BASE, config.CATALOG_CONCURRENCY))
-  const shipping = createShipping(neighbour('shipping', config.SHIPPING_BASE, config.SHIPPING_CONCURRENCY))
-
+  const patient: Jobs[] = []
+  const { catalog, shipping, unavailable } = openDownstream(base, checks, (state) => {
+    for (const one of patient) one.limit(PATIENT_JOBS[state])
+  })
   const products = createProducts(pool, {
     by: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
     leaseMs: leaseFor(config.CALL_TIMEOUT_MS),
@@ -75,6 +66,7 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     clock,
     wakeReconciler,
     shipping,
+    unavailable,
     reply: createReplier(redis, replies),
     addAgain: base.checkoutQueue.addAgain,
     logger,
@@ -97,13 +89,13 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
     amountCheck: config.PAYMENT_AMOUNT_CHECK,
     mostWaiting: config.WORKER_CONCURRENCY * 8,
   })
-  const jobs = [
-    startJobs(base, {
-      queue: base.checkoutQueue.queue,
-      concurrency: config.WORKER_CONCURRENCY,
-      processor: checkout,
-      required: true,
-    }),
+  const checkoutJobs = startJobs(base, {
+    queue: base.checkoutQueue.queue,
+    concurrency: config.WORKER_CONCURRENCY,
+    processor: checkout,
+    required: true,
+  })
+  patient.push(
     startJobs(base, {
       queue: base.paymentQueue.queue,
       concurrency: config.WORKER_CONCURRENCY,
@@ -118,7 +110,8 @@ export async function startWorker(base: Base, replies: Replies | undefined): Pro
       processor: createReconcileProcessor(stock, logger),
       required: false,
     }),
-  ]
+  )
+  const jobs = [checkoutJobs, ...patient]
   base.watched.push(...jobs.map(({ watched }) => watched))
   const seeProducts = async () => base.stockQueue.see(await products.productsToReconcile())
   const ending = new AbortController()

@@ -4,6 +4,7 @@ import type { CatalogFault } from '../support/neighbours/index.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
+// One after the other: ten faults at one moment would open the breaker for all.
 let shop: Shop
 test.before(async () => {
   // Short times, so that a neighbour that hangs does not hang the tests: 400 ms a call.
@@ -34,7 +35,7 @@ const passing: [string, Omit<CatalogFault, 'call' | 'productId'>][] = [
   ['answers only after we gave the call up', { fault: 'slow', ms: 600 }],
 ]
 for (const [what, fault] of passing) {
-  test(`a Catalog that once ${what} costs time, and neither the order nor a unit`, async (t) => {
+  test.serial(`a Catalog that once ${what} costs time, and neither the order nor a unit`, async (t) => {
     const product = shop.catalog.product({ stock: 10 })
     const customer = await shop.customer().wants({ product_id: product, qty: 2 })
     const told = shop.catalog.fault({ call: 'reserve', productId: product, times: 1, ...fault })
@@ -60,7 +61,7 @@ for (const [what, fault] of [
   ['hangs', { fault: 'hang' }],
   ['resets the connection', { fault: 'reset' }],
 ] as const) {
-  test(`a Catalog that ${what} for as long as we may wait is a 503 with nothing left behind`, async (t) => {
+  test.serial(`a Catalog that ${what} for as long as we may wait is a 503 with nothing left behind`, async (t) => {
     const product = shop.catalog.product({ stock: 10 })
     const customer = await shop.customer().wants({ product_id: product, qty: 2 })
     const told = shop.catalog.fault({ call: 'reserve', productId: product, ...fault })
@@ -85,7 +86,7 @@ for (const [what, fault] of [
   ['answers 500', { fault: 'error', actFirst: true }],
   ['drops its answers', { fault: 'drop' }],
 ] as const) {
-  test(`a Catalog that acts and ${what}, each time, is read: the hold is found, and the customer has his order`, async (t) => {
+  test.serial(`a Catalog that acts and ${what}, each time, is read: the hold is found, and the customer has his order`, async (t) => {
     const product = shop.catalog.product({ stock: 10 })
     const customer = await shop.customer().wants({ product_id: product, qty: 2 })
     const told = shop.catalog.fault({ call: 'reserve', productId: product, ...fault })
@@ -100,22 +101,25 @@ for (const [what, fault] of [
 }
 
 for (const status of [429, 503]) {
-  test(`a Catalog that puts a reserve off with a ${status} and a Retry-After is asked again when it says, and not before`, async (t) => {
-    const product = shop.catalog.product({ stock: 10 })
-    const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-    const fault = status === 429 ? 'refuse' : 'error'
-    shop.catalog.fault({ call: 'reserve', productId: product, times: 1, fault, status, retryAfter: '2' })
+  test.serial(
+    `a Catalog that puts a reserve off with a ${status} and a Retry-After is asked again when it says, and not before`,
+    async (t) => {
+      const product = shop.catalog.product({ stock: 10 })
+      const customer = await shop.customer().wants({ product_id: product, qty: 2 })
+      const fault = status === 429 ? 'refuse' : 'error'
+      shop.catalog.fault({ call: 'reserve', productId: product, times: 1, fault, status, retryAfter: '2' })
 
-    const answer = await customer.checkout()
+      const answer = await customer.checkout()
 
-    t.is(answer.status, 200, JSON.stringify(answer.body))
-    const [first, second] = shop.catalog.journal({ call: 'reserve', productId: product })
-    t.true(second!.at - first!.at >= 2000)
-    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
-  })
+      t.is(answer.status, 200, JSON.stringify(answer.body))
+      const [first, second] = shop.catalog.journal({ call: 'reserve', productId: product })
+      t.true(second!.at - first!.at >= 2000)
+      t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+    },
+  )
 }
 
-test('a Catalog that puts a reserve off beyond the budget ends the checkout at once', async (t) => {
+test.serial('a Catalog that puts a reserve off beyond the budget ends the checkout at once', async (t) => {
   const product = shop.catalog.product({ stock: 10 })
   const customer = await shop.customer().wants({ product_id: product, qty: 2 })
   const told = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'refuse', status: 429, retryAfter: '60' })
@@ -128,7 +132,7 @@ test('a Catalog that puts a reserve off beyond the budget ends the checkout at o
   t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 0 })
 })
 
-test('a 404 of a gateway says nothing of a product: no customer is told that there is none', async (t) => {
+test.serial('a 404 of a gateway says nothing of a product: no customer is told that there is none', async (t) => {
   const product = shop.catalog.product({ stock: 10 })
   const customer = await shop.customer().wants({ product_id: product, qty: 2 })
   shop.catalog.fault({ productId: product, fault: 'error', status: 404, times: 2 })
@@ -139,7 +143,7 @@ test('a 404 of a gateway says nothing of a product: no customer is told that the
   t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
 })
 
-test('a refusal for want of stock is a 409 with the words of Catalog', async (t) => {
+test.serial('a refusal for want of stock is a 409 with the words of Catalog', async (t) => {
   const product = shop.catalog.product({ stock: 1 })
   const customer = await shop.customer().wants({ product_id: product, qty: 2 })
 
@@ -155,7 +159,7 @@ test('a refusal for want of stock is a 409 with the words of Catalog', async (t)
   t.deepEqual(row, { state: 'REJECTED', idempotency_key: null })
 })
 
-test('a product that Catalog does not know is a 404 with the words of Catalog', async (t) => {
+test.serial('a product that Catalog does not know is a 404 with the words of Catalog', async (t) => {
   const customer = await shop.customer().wants({ product_id: 999_999, qty: 1, unit_price_cents: 100, title: 'Ghost' })
 
   const answer = await customer.checkout()
@@ -164,7 +168,7 @@ test('a product that Catalog does not know is a 404 with the words of Catalog', 
   t.deepEqual(answer.body, { detail: 'Inventory missing for product_id 999999' })
 })
 
-test('a Catalog that refuses our key is a 503, at once', async (t) => {
+test.serial('a Catalog that refuses our key is a 503, at once', async (t) => {
   const product = shop.catalog.product({ stock: 10 })
   const customer = await shop.customer().wants({ product_id: product, qty: 1 })
   const told = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
@@ -177,7 +181,7 @@ test('a Catalog that refuses our key is a 503, at once', async (t) => {
   t.false(JSON.stringify(answer.body).includes('key'))
 })
 
-test('a Catalog that answers after the deadline is followed by no shipment, and its hold is given back', async (t) => {
+test.serial('a Catalog that answers after the deadline is followed by no shipment, and its hold is given back', async (t) => {
   const late = await openShop({ env: { CHECKOUT_BUDGET_MS: '800' } })
   t.teardown(late.close)
   const product = late.catalog.product({ stock: 10 })

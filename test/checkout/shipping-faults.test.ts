@@ -3,6 +3,7 @@ import type { ShippingFault } from '../support/neighbours/index.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
+// One after the other: ten faults at one moment would open the breaker for all.
 let shop: Shop
 test.before(async () => {
   shop = await openShop({ env: { CALL_TIMEOUT_MS: '400', CHECKOUT_BUDGET_MS: '3000' } })
@@ -31,7 +32,7 @@ for (const [what, terms] of [
   ['answers only after we gave the call up', { fault: 'slow', ms: 700 }],
   ['answers what is no JSON after it acted', { fault: 'garbage', actFirst: true }],
 ] as const satisfies [string, Omit<ShippingFault, 'email'>][]) {
-  test(`a Shipping that once ${what} costs time, and makes one shipment`, async (t) => {
+  test.serial(`a Shipping that once ${what} costs time, and makes one shipment`, async (t) => {
     const { customer, fault, held } = await buyer()
     const told = fault({ call: 'create', times: 1, ...terms })
 
@@ -50,7 +51,7 @@ for (const [what, status, terms] of [
   ['hangs', 503, { fault: 'hang' }],
   ['resets connections', 503, { fault: 'reset' }],
 ] as const) {
-  test(`a Shipping that ${what} is a ${status}, and the hold is given back`, async (t) => {
+  test.serial(`a Shipping that ${what} is a ${status}, and the hold is given back`, async (t) => {
     const { customer, fault, held } = await buyer()
     const told = fault({ call: 'create', ...terms })
 
@@ -71,21 +72,24 @@ for (const [what, status, terms] of [
 }
 
 for (const status of [429, 503]) {
-  test(`a Shipping that puts a draft off with a ${status} and a Retry-After is asked again when it says, and not before`, async (t) => {
-    const { customer, fault, held } = await buyer()
-    fault({ call: 'create', times: 1, fault: status === 429 ? 'refuse' : 'error', status, retryAfter: '1' })
+  test.serial(
+    `a Shipping that puts a draft off with a ${status} and a Retry-After is asked again when it says, and not before`,
+    async (t) => {
+      const { customer, fault, held } = await buyer()
+      fault({ call: 'create', times: 1, fault: status === 429 ? 'refuse' : 'error', status, retryAfter: '1' })
 
-    const answer = await customer.checkout()
+      const answer = await customer.checkout()
 
-    t.is(answer.status, 200, JSON.stringify(answer.body))
-    const [first, second] = shop.shipping.journal({ call: 'create', email: customer.email })
-    t.true(second!.at - first!.at >= 1000)
-    t.is(shop.shipping.count(answer.body.order_id), 1)
-    await t.notThrowsAsync(held(2))
-  })
+      t.is(answer.status, 200, JSON.stringify(answer.body))
+      const [first, second] = shop.shipping.journal({ call: 'create', email: customer.email })
+      t.true(second!.at - first!.at >= 1000)
+      t.is(shop.shipping.count(answer.body.order_id), 1)
+      await t.notThrowsAsync(held(2))
+    },
+  )
 }
 
-test('a Shipping that puts a draft off beyond the budget ends the checkout at once, and the hold is given back', async (t) => {
+test.serial('a Shipping that puts a draft off beyond the budget ends the checkout at once, and the hold is given back', async (t) => {
   const { customer, fault, held } = await buyer()
   const told = fault({ call: 'create', fault: 'refuse', status: 429, detail: 'Too many requests', retryAfter: '60' })
 
@@ -98,7 +102,7 @@ test('a Shipping that puts a draft off beyond the budget ends the checkout at on
   await t.notThrowsAsync(held(0))
 })
 
-test('a 404 of a gateway before Shipping refuses no shipment', async (t) => {
+test.serial('a 404 of a gateway before Shipping refuses no shipment', async (t) => {
   const { customer, fault, held } = await buyer()
   const told = fault({ call: 'create', fault: 'error', status: 404 })
 
@@ -110,7 +114,7 @@ test('a 404 of a gateway before Shipping refuses no shipment', async (t) => {
   await t.notThrowsAsync(held(0))
 })
 
-test('a Shipping that acts after we gave the checkout up leaves a draft of a cancelled order, and no order', async (t) => {
+test.serial('a Shipping that acts after we gave the checkout up leaves a draft of a cancelled order, and no order', async (t) => {
   const { customer, fault, held } = await buyer()
   fault({ call: 'create', fault: 'late', ms: 3500, times: 1 })
 
@@ -131,7 +135,7 @@ test('a Shipping that acts after we gave the checkout up leaves a draft of a can
   await t.notThrowsAsync(held(2))
 })
 
-test('an address that Shipping refuses is a 502 with its words', async (t) => {
+test.serial('an address that Shipping refuses is a 502 with its words', async (t) => {
   const product = shop.catalog.product({ stock: 10 })
   const customer = shop.customer()
   const email = `someone-${product}@shop.test`

@@ -5,6 +5,7 @@ import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 import { openTill, paymentOf, type Till } from './till.ts'
 
+// One after the other: ten faults at one moment would open the breaker for all.
 let shop: Shop
 let till: Till
 test.before(async () => {
@@ -43,7 +44,7 @@ const passing: [string, Omit<CatalogFault, 'call' | 'productId'>, number | undef
   ['is slow, and still in time', { fault: 'slow', ms: 50 }, 1],
 ]
 for (const [what, fault, applied] of passing) {
-  test(`a Catalog that ${what} costs time: the order is PAID once, and its units are taken once`, async (t) => {
+  test.serial(`a Catalog that ${what} costs time: the order is PAID once, and its units are taken once`, async (t) => {
     const others = fault.fault === 'late' ? 2 : 0
     const { alone, shared, order } = await ordered(others)
     const told = shop.catalog.fault({ call: 'commit', productId: alone, times: 1, ...fault })
@@ -63,7 +64,7 @@ for (const [what, fault, applied] of passing) {
   })
 }
 
-test('a Catalog that fails five times in a row, after it acted, costs more time', async (t) => {
+test.serial('a Catalog that fails five times in a row, after it acted, costs more time', async (t) => {
   const { alone, shared, order } = await ordered()
   shop.catalog.fault({ call: 'commit', productId: alone, times: 5, fault: 'error', actFirst: true })
   t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
@@ -72,7 +73,7 @@ test('a Catalog that fails five times in a row, after it acted, costs more time'
 })
 
 for (const status of [404, 409, 422]) {
-  test(`a Catalog that refuses the commit with ${status} leaves a dead letter, and the order as it is`, async (t) => {
+  test.serial(`a Catalog that refuses the commit with ${status} leaves a dead letter, and the order as it is`, async (t) => {
     const { alone, shared, order } = await ordered()
     const detail = `Inventory missing for product_id ${alone}`
     shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status, detail })
@@ -86,7 +87,7 @@ for (const status of [404, 409, 422]) {
   })
 }
 
-test('while our key is refused the payment is repeated, with the reason at hand, and goes through once it is right', async (t) => {
+test.serial('while our key is refused the payment is repeated, with the reason at hand, and goes through once it is right', async (t) => {
   const { alone, order } = await ordered()
   const told = shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
   const eventId = await till.paid(paymentOf(order))

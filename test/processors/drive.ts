@@ -26,6 +26,7 @@ export async function drive({ worker, checkouts = worker.checkouts, shipping, ch
     clock: hostClock,
     wakeReconciler: (ids) => void worker.woken.push(...ids),
     shipping,
+    unavailable: () => undefined,
     reply: async () => {},
     addAgain: async () => {},
     logger: createLogger('silent'),

@@ -51,7 +51,7 @@ async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<str
   const signal = new AbortController().signal
   const base = await connect({ config, logger, metrics, roles: new Set([role]), checks: [], closers, signal })
   base.relays?.start()
-  if (role === 'worker') await startWorker(base, undefined)
+  if (role === 'worker') await startWorker(base, undefined, [])
   if (role === 'bridge') startBridge(base, [])
 
   let now = 1000

@@ -128,6 +128,7 @@ export function startService(deps: ServiceDeps): Service {
     clock,
     wakeReconciler,
     shipping,
+    unavailable: () => undefined,
     reply: async () => {},
     addAgain: queues.checkouts.addAgain,
     logger,

@@ -1,0 +1,66 @@
+/** The downstream services that a worker asks, each behind a breaker of its own, and what follows from the state of these. */
+import type { BreakerState } from '../clients/breaker.ts'
+import { type Catalog, createCatalog } from '../clients/catalog.ts'
+import { createNeighbour, type GuardedNeighbour } from '../clients/http.ts'
+import { createShipping, type Shipping } from '../clients/shipping.ts'
+import type { Check } from '../api/ops.ts'
+import type { Rejection } from '../model.ts'
+import { CATALOG_UNREACHABLE, SHIPPING_UNREACHABLE } from '../processors/checkout-run.ts'
+import type { Base } from './connect.ts'
+
+/** Any product and order will do: that there is none is an answer, too. */
+const services = {
+  catalog: { base: 'CATALOG_BASE', concurrency: 'CATALOG_CONCURRENCY', probePath: '/catalog/v1/products/1' },
+  shipping: { base: 'SHIPPING_BASE', concurrency: 'SHIPPING_CONCURRENCY', probePath: '/shipping/v1/shipments?order_id=1' },
+} as const
+
+export interface Downstream {
+  catalog: Catalog
+  shipping: Shipping
+  /** What a customer is told at once while one of them is not asked. */
+  unavailable(): Rejection | undefined
+}
+
+/** @param onCatalog told of each state of Catalog's breaker after `closed` */
+export function openDownstream(base: Base, checks: Check[], onCatalog: (state: BreakerState) => void): Downstream {
+  const { config, metrics, logger, closers } = base
+
+  function open(name: keyof typeof services, onChange: (state: BreakerState) => void = () => {}): GuardedNeighbour {
+    const { probePath, ...variables } = services[name]
+    let now: BreakerState = 'closed'
+    const neighbour = createNeighbour({
+      name,
+      base: config[variables.base],
+      headers: { 'x-internal-key': config.SVC_INTERNAL_KEY },
+      concurrency: config[variables.concurrency],
+      timeoutMs: config.CALL_TIMEOUT_MS,
+      metrics,
+      breaker: {
+        probePath,
+        onChange(state) {
+          now = state
+          if (state === 'open') logger.warn({ downstream: name }, 'breaker open: a downstream service failed ten times in a row')
+          if (state === 'closed') logger.info({ downstream: name }, 'breaker closed: a downstream service works again')
+          onChange(state)
+        },
+      },
+    })
+    closers.push(() => neighbour.close())
+    checks.push({
+      name,
+      required: false,
+      async check() {
+        if (now !== 'closed') throw new Error(`degraded: its breaker is ${now}`)
+      },
+    })
+    return neighbour
+  }
+
+  const catalog = open('catalog', onCatalog)
+  const shipping = open('shipping')
+  return {
+    catalog: createCatalog(catalog),
+    shipping: createShipping(shipping),
+    unavailable: () => (catalog.isRefusing() ? CATALOG_UNREACHABLE : shipping.isRefusing() ? SHIPPING_UNREACHABLE : undefined),
+  }
+}

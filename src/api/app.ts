@@ -46,7 +46,7 @@ export interface AppOptions extends OpsOptions {
 /** Everything: customers' routes, operators' pages, health, readiness, metrics. Connects to nothing. */
 export function createApp(options: AppOptions): Koa {
   const { config, service, operators, logger } = options
-  const readToken = tokenReader(config)
+  const readToken = tokenReader({ ...config, now: () => service()?.clock.wallTime() ?? Date.now() })
   const parts = () => service()!
   const started: Middleware = (ctx, next) => {
     if (service()) return next()

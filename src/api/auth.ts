@@ -27,26 +27,39 @@ export interface Claims {
  */
 export type ReadToken = (ctx: Context, token?: string) => Promise<Claims>
 
-export function tokenReader({ jwtKey, JWT_ALGORITHM }: { jwtKey: KeyObject; JWT_ALGORITHM: string }): ReadToken {
+/** @param now epoch ms, by PostgreSQL's clock where it is known: a host whose clock is an hour off serves as usual */
+export function tokenReader({
+  jwtKey,
+  JWT_ALGORITHM,
+  now = Date.now,
+}: {
+  jwtKey: KeyObject
+  JWT_ALGORITHM: string
+  now?: () => number
+}): ReadToken {
   const verify = koaJwt({
     secret: jwtKey as unknown as string, // its types know no KeyObject; with a string every request imports the key anew (31 us, not 7.5)
     algorithms: [JWT_ALGORITHM], // without it a token names its own
     key: 'verified',
     complete: true, // with the header; handed on to jsonwebtoken, and unknown to its types, too
     passthrough: true,
+    // Read anew for each token: jsonwebtoken copies its options first.
+    get clockTimestamp() {
+      return Math.floor(now() / 1000)
+    },
     getToken: (ctx) => ctx.state.givenToken ?? null,
   } as koaJwt.Options)
   return async (ctx, token) => {
     ctx.state.givenToken = token
     await verify(ctx, async () => {})
-    return claimsOf(ctx)
+    return claimsOf(ctx, now())
   }
 }
 
 /** Whether the request says itself who it is from. */
 export const bearsToken = (ctx: Context): boolean => /^\s*bearer\b/i.test(ctx.get('Authorization'))
 
-function claimsOf(ctx: Context): Claims {
+function claimsOf(ctx: Context, nowMs: number): Claims {
   const refuse = (detail: string) => new Refusal(401, detail, { headers: { 'WWW-Authenticate': 'Bearer' } })
   const { verified, givenToken } = ctx.state as { verified?: { header: object; payload: unknown }; givenToken?: string }
   const claims = verified?.payload
@@ -58,7 +71,7 @@ function claimsOf(ctx: Context): Claims {
   if ('crit' in verified!.header) throw refuse('The token needs an extension that this service does not know')
   if (type !== 'access') throw refuse('Not an access token')
   if (typeof exp !== 'number') throw refuse('The token never expires')
-  if (iat !== undefined && !(typeof iat === 'number' && iat <= Date.now() / 1000 + CLOCKS_APART_S)) {
+  if (iat !== undefined && !(typeof iat === 'number' && iat <= nowMs / 1000 + CLOCKS_APART_S)) {
     throw refuse('The token was issued at no time, or in the future')
   }
   if (typeof sub !== 'string' || sub === '' || !lengthWithin(sub, MAX_EMAIL) || !storable(sub)) throw refuse('The token names no customer')

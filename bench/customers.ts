@@ -1,7 +1,7 @@
 /** Customers of a benchmark that count the answers themselves: for loads that are no matter of wrk's. */
 import { Agent, request } from 'node:http'
-import { openAuth } from '../test/support/neighbours/auth.ts'
-import { type CartLine, openCart } from '../test/support/neighbours/cart.ts'
+import { openAuth } from '../test/support/downstreams/auth.ts'
+import { type CartLine, openCart } from '../test/support/downstreams/cart.ts'
 import { demoAddress } from '../test/support/shop.ts'
 
 export interface Answer {

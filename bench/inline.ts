@@ -13,7 +13,7 @@ import { requestLog } from '../src/api/request-log.ts'
 import { listen } from '../src/api/server.ts'
 import { createCarts } from '../src/clients/cart.ts'
 import { createCatalog } from '../src/clients/catalog.ts'
-import { createNeighbour } from '../src/clients/http.ts'
+import { createDownstream } from '../src/clients/http.ts'
 import { createShipping } from '../src/clients/shipping.ts'
 import { readConfig } from '../src/config.ts'
 import { connectPool } from '../src/db/pool.ts'
@@ -33,10 +33,10 @@ const carts = createCarts(redis, config.MAX_CART_LINES)
 const headers = { 'x-internal-key': config.SVC_INTERNAL_KEY }
 const common = { headers, timeoutMs: config.CALL_TIMEOUT_MS, metrics }
 const catalog = createCatalog(
-  createNeighbour({ ...common, name: 'catalog', base: config.CATALOG_BASE, concurrency: config.CATALOG_CONCURRENCY }),
+  createDownstream({ ...common, name: 'catalog', base: config.CATALOG_BASE, concurrency: config.CATALOG_CONCURRENCY }),
 )
 const shipping = createShipping(
-  createNeighbour({ ...common, name: 'shipping', base: config.SHIPPING_BASE, concurrency: config.SHIPPING_CONCURRENCY }),
+  createDownstream({ ...common, name: 'shipping', base: config.SHIPPING_BASE, concurrency: config.SHIPPING_CONCURRENCY }),
 )
 
 const orderRow = z.object({ id: z.int() })

@@ -1,5 +1,5 @@
 /**
- * Many more customers than can be served: `bin/bench-overload [--minutes 10] [--times 4]`. Against neighbours that take their time, as
+ * Many more customers than can be served: `bin/bench-overload [--minutes 10] [--times 4]`. Against downstreams that take their time, as
  * today's do, it measures how many checkouts a second are sustained, offers so many times that rate without waiting for answers, and
  * prints what customers got and how soon, how memory went, and how the service does right after.
  */

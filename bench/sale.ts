@@ -59,7 +59,7 @@ try {
   await control(downstreams, 'POST', '/catalog/products', { id: PRODUCT, stock: units })
   await control(downstreams, 'PUT', '/catalog/journal', { keep: 100_000 })
   const inventory = async () =>
-    ((await control(downstreams, 'GET', `/catalog/products/${PRODUCT}/books`)) as { inventory: Inventory }).inventory
+    ((await control(downstreams, 'GET', `/catalog/products/${PRODUCT}/inventory`)) as { inventory: Inventory }).inventory
   const reserveCalls = async () =>
     (await control(downstreams, 'GET', `/catalog/journal?call=reserve&productId=${PRODUCT}`)) as ReserveCall[]
 

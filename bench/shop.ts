@@ -36,7 +36,7 @@ export function numbers(option: string, value: string): number[] {
 
 /** @param kind where it is left out, calls take a few ms however many there are */
 export async function startDownstreams(kind?: DownstreamKind): Promise<Downstreams> {
-  const child = startChild(['test/support/neighbours/main.ts', ...(kind ? [`--${kind}`] : [])])
+  const child = startChild(['test/support/downstreams/main.ts', ...(kind ? [`--${kind}`] : [])])
   const { value: line } = await createInterface({ input: child.stdout! })[Symbol.asyncIterator]().next()
   return JSON.parse(String(line)) as Downstreams
 }

@@ -1,4 +1,4 @@
--- The order service's tables in `public`, as the service before this one made them. Where they stand already,
+-- The order service's tables in `public`, as the predecessor made them. Where they stand already,
 -- with rows in them, nothing is touched; times there are UTC without a zone.
 create table if not exists public.orders (
   id serial primary key,

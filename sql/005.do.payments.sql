@@ -10,7 +10,7 @@ create table order_service.payment_events (
   payment_id text,
   details jsonb not null default '{}',                 -- {reason, code} of a failed payment
   state text not null default 'WAITING' check (state in ('WAITING', 'APPLIED', 'DEAD')),
-  result text check (result in ('paid', 'already-paid', 'noted')),
+  result text check (result in ('paid', 'already-paid', 'recorded')),
   attempt integer not null default 1,                  -- fencing number: a write of an older attempt is refused
   call_id bigint,                                      -- the call to Catalog that it is in, or was in last (products.call_id)
   last_error text,
@@ -72,13 +72,13 @@ create index dead_letters_unpublished on order_service.dead_letters (id) where p
 
 -- consumed = applied + duplicate + dead + waiting + passed by: three are counted here, in the transaction that receives a batch;
 -- the others are states of the rows above. One row a partition, so that two bridges never wait for each other.
-create table order_service.bridge_books (
+create table order_service.bridge_totals (
   topic text not null,
   partition integer not null,
   consumed bigint not null default 0,
   received bigint not null default 0,                  -- rows of payment_events: nobody counts all that were ever applied
   duplicate bigint not null default 0,
-  passed_by bigint not null default 0,
+  ignored bigint not null default 0,
   primary key (topic, partition)
 );
 

@@ -97,7 +97,7 @@ const environment = z.object({
   RETENTION_CHECKOUT_DAYS: days.default(30),
   RETENTION_INBOX_DAYS: days.default(90),
   RETENTION_RECONCILIATIONS_DAYS: days.default(90),
-  // The longest pause of a part that works is 15 s: three tries of a send.
+  // The longest pause of a component that works is 15 s: three tries of a send.
   WATCHDOG_MS: positive.default(30000),
 })
 

@@ -78,7 +78,7 @@ export type RecoveryPoint = 'intent' | 'reserve-stock'
 
 export type StepName = 'reserve-stock' | 'create-shipment' | 'complete'
 
-/** What changes a product's books at Catalog. */
+/** What changes a product's inventory at Catalog. */
 export type StockVerb = 'reserve' | 'commit' | 'restock' | 'release'
 
 /** Payment events that mean something to an order; others on the topic are passed by. */
@@ -105,7 +105,7 @@ export const paymentStates = {
 export type PaymentState = keyof typeof paymentStates
 
 /** How a payment event was applied: it paid the order, told of a payment that had done so, or (a failed one) is only kept. */
-export type PaymentResult = 'paid' | 'already-paid' | 'noted'
+export type PaymentResult = 'paid' | 'already-paid' | 'recorded'
 
 /** Why a message is a dead letter; what each means to an operator, and what usually helps. */
 export const deadLetterFaults = {

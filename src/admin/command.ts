@@ -90,15 +90,15 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
       return queue
     }),
     async catalog() {
-      const [{ createNeighbour }, { createCatalog }, { createMetrics }] = await Promise.all([
+      const [{ createDownstream }, { createCatalog }, { createMetrics }] = await Promise.all([
         import('../clients/http.ts'),
         import('../clients/catalog.ts'),
         import('../telemetry/metrics.ts'),
       ])
       const { CATALOG_BASE: base, CATALOG_CONCURRENCY: concurrency, CALL_TIMEOUT_MS: timeoutMs } = readCatalog()
-      const neighbour = createNeighbour({ name: 'catalog', base, headers: {}, concurrency, timeoutMs, metrics: createMetrics() })
-      closers.push(() => neighbour.close())
-      return createCatalog(neighbour)
+      const downstream = createDownstream({ name: 'catalog', base, headers: {}, concurrency, timeoutMs, metrics: createMetrics() })
+      closers.push(() => downstream.close())
+      return createCatalog(downstream)
     },
     print: (line) => void process.stdout.write(`${line}\n`),
     async close() {

@@ -77,8 +77,8 @@ async function begin(pool: Pool, id: number): Promise<Begun> {
   }
   const read = await readAgain(pool, letter)
   if (!read) return begin(pool, id)
-  if (read.became === 'noted') return { id, isDone: true, said: 'a failed payment: it is kept, and changes nothing' }
-  if (read.became === 'passed-by') return { id, isDone: true, said: 'it means nothing to an order, and was passed by' }
+  if (read.became === 'recorded') return { id, isDone: true, said: 'a failed payment: it is kept, and changes nothing' }
+  if (read.became === 'ignored') return { id, isDone: true, said: 'it means nothing to an order, and was passed by' }
   if (read.became === 'dead') return { id, isDone: false, said: `dead again: ${safe(read.reason)}` }
   return { id, eventId: read.eventId }
 }

@@ -4,7 +4,7 @@ import { PAUSED, UNKNOWN } from './checkout.ts'
 import { Refusal, RETRY_SOON } from './refusal.ts'
 import type { RefusedCheckouts } from './refused-checkouts.ts'
 
-export interface CrowdTerms {
+export interface CrowdOptions {
   /** Checkouts that may wait in this process at a time. */
   mostInFlight: number
   /** How old the oldest waiting job may be, in ms: whoever came now would wait longer than that. */
@@ -16,7 +16,7 @@ export interface CrowdTerms {
 }
 
 /** Lets a checkout through, or throws a 503 with `Retry-After`. It comes before the token is looked at, so that a refusal costs little in a rush. */
-export function crowdLimit({ mostInFlight, mostBehindMs, behindMs, isPaused }: CrowdTerms): Middleware {
+export function crowdLimit({ mostInFlight, mostBehindMs, behindMs, isPaused }: CrowdOptions): Middleware {
   let inFlight = 0
   return async (ctx, next) => {
     if (isPaused()) throw refusal(ctx, 503, PAUSED)

@@ -7,18 +7,18 @@ import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { crowdLimit, customerLimit, refusedLimit } from './admission.ts'
 import { customersOnly, tokenReader } from './auth.ts'
-import { type CheckoutParts, checkoutHandler, UNKNOWN } from './checkout.ts'
+import { type CheckoutDeps, checkoutHandler, UNKNOWN } from './checkout.ts'
 import { readBody } from './checkout-request.ts'
-import { type OperatorParts, operatorRoutes } from './operators/routes.ts'
+import { type OperatorDeps, operatorRoutes } from './operators/routes.ts'
 import { type Check, opsRoutes } from './ops.ts'
-import { type OrderParts, orderHandler } from './orders.ts'
+import { type OrderDeps, orderHandler } from './orders.ts'
 import { Refusal, refusals, RETRY_SOON } from './refusal.ts'
 import type { RefusedCheckouts } from './refused-checkouts.ts'
 import { requestLog } from './request-log.ts'
 import { wellFormedOnly } from './well-formed.ts'
 
 /** What the customers' routes need. */
-export interface Service extends CheckoutParts, OrderParts {
+export interface Service extends CheckoutDeps, OrderDeps {
   /** How long the oldest checkout job has waited for a worker when it was last looked at, in ms. */
   queueBehindMs(): number
   refused: RefusedCheckouts
@@ -29,7 +29,7 @@ export interface OpsOptions {
   metrics: Pick<Metrics, 'registry' | 'refresh' | 'httpSeconds'>
   /** Whether `/order/metrics` is among the routes: not so where a port of its own serves it. */
   servesMetrics?: boolean
-  /** What readiness asks; a part that is not connected yet is one whose check throws. */
+  /** What readiness asks; a component that is not connected yet is one whose check throws. */
   checks: readonly Check[]
   /** Whether the process has been asked to end: it is no longer ready, and each answer closes its connection. */
   stopping?: () => boolean
@@ -40,14 +40,14 @@ export interface AppOptions extends OpsOptions {
   /** undefined until everything is there: until then customers get a 503 and readiness says `starting`. */
   service: () => Service | undefined
   /** undefined until everything is there. */
-  operators: () => OperatorParts | undefined
+  operators: () => OperatorDeps | undefined
 }
 
 /** Everything: customers' routes, operators' pages, health, readiness, metrics. Connects to nothing. */
 export function createApp(options: AppOptions): Koa {
   const { config, service, operators, logger } = options
   const readToken = tokenReader({ ...config, now: () => service()?.clock.wallTime() ?? Date.now() })
-  const parts = () => service()!
+  const deps = () => service()!
   const started: Middleware = (ctx, next) => {
     if (service()) return next()
     // What was asked before with this key may stand as an order; we cannot look yet, and do not deny it.
@@ -60,8 +60,8 @@ export function createApp(options: AppOptions): Koa {
     mostInFlight: config.MAX_IN_FLIGHT,
     // Half of the budget is then left for the checkout itself.
     mostBehindMs: config.CHECKOUT_BUDGET_MS / 2,
-    behindMs: () => parts().queueBehindMs(),
-    isPaused: () => parts().isPaused(),
+    behindMs: () => deps().queueBehindMs(),
+    isPaused: () => deps().isPaused(),
   })
   const ofCustomer = customerLimit(config.MAX_IN_FLIGHT_PER_CUSTOMER)
   customers.post(
@@ -70,11 +70,11 @@ export function createApp(options: AppOptions): Koa {
     crowd,
     customersOnly(readToken),
     ofCustomer,
-    refusedLimit(() => parts().refused),
+    refusedLimit(() => deps().refused),
     readBody,
-    checkoutHandler(parts, config.CHECKOUT_BUDGET_MS),
+    checkoutHandler(deps, config.CHECKOUT_BUDGET_MS),
   )
-  customers.get('/:id', started, orderHandler(parts))
+  customers.get('/:id', started, orderHandler(deps))
   return around(options, () => service() !== undefined, [
     customers,
     operatorRoutes(operators, { readToken, jwtKey: config.jwtKey, logger }),

@@ -6,7 +6,7 @@ import type { Context, Middleware } from 'koa'
 import type { Clock } from '../clock.ts'
 import type { Carts } from '../clients/cart.ts'
 import type { Claim, Intents } from '../db/intents.ts'
-import { PoolExhausted } from '../db/places.ts'
+import { PoolExhausted } from '../db/semaphore.ts'
 import { sqlState } from '../db/pool.ts'
 import { OutOfNumbers } from '../db/sequences.ts'
 import type { Intent, Outcome, Rejection } from '../model.ts'
@@ -18,7 +18,7 @@ import type { RefusedCheckouts } from './refused-checkouts.ts'
 import { untilEnded, within } from './wait.ts'
 
 /** What a checkout needs. All of it answers or throws in bounded time, save where PostgreSQL stands still: that is bounded here. */
-export interface CheckoutParts {
+export interface CheckoutDeps {
   carts: Carts
   intents: Intents
   checkouts: {
@@ -58,21 +58,21 @@ const NOT_QUEUED = { status: 503, detail: 'The checkout could not be started; no
  * @param budgetMs how long a checkout may take from its intent on
  * @returns a handler that takes the customer from `ctx.state.customer` and the parsed body from `ctx.request.body`
  */
-export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): Middleware {
+export function checkoutHandler(deps: () => CheckoutDeps, budgetMs: number): Middleware {
   /** Checkouts that this process waits for, so that whoever joins one here waits along. */
   const running = new Map<number, Promise<Ending>>()
 
   /** Never rejects. */
   async function cancelled(orderId: number, rejection: Rejection): Promise<Ending> {
-    return within(LAST_ANSWER_MS, parts().checkouts.cancel(orderId, rejection)).catch((cause: unknown) => ({ state: 'unknown', cause }))
+    return within(LAST_ANSWER_MS, deps().checkouts.cancel(orderId, rejection)).catch((cause: unknown) => ({ state: 'unknown', cause }))
   }
 
-  const timeIsOver = () => (parts().isPaused() ? PAUSED_MEANWHILE : TIME_IS_OVER)
+  const timeIsOver = () => (deps().isPaused() ? PAUSED_MEANWHILE : TIME_IS_OVER)
 
   /** Adds the job and waits. The reply is expected before the job is there, since it can be quicker than the answer of Redis. */
   async function drive(started: Extract<Awaited<ReturnType<Intents['intend']>>, { claim: 'new' }>, began: number): Promise<Ending> {
     const { orderId, products, lease, deadlineAt } = started
-    const { queue, replies, checkouts } = parts()
+    const { queue, replies, checkouts } = deps()
     const { outcome: reply, forget } = replies.expect(orderId)
     try {
       try {
@@ -95,9 +95,9 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
   /** Waits for a checkout that another process waits for, or none any more. */
   async function join({ orderId, deadlineAt }: Claim): Promise<Ending> {
     const outcome = await untilEnded({
-      look: () => parts().checkouts.readOutcome(orderId),
+      look: () => deps().checkouts.readOutcome(orderId),
       pauseMs: joinerPauseMs,
-      forMs: Math.min(budgetMs, Math.max(0, deadlineAt.getTime() - parts().clock.wallTime()) + JOINER_GRACE_MS),
+      forMs: Math.min(budgetMs, Math.max(0, deadlineAt.getTime() - deps().clock.wallTime()) + JOINER_GRACE_MS),
     })
     return outcome ?? (await cancelled(orderId, timeIsOver()))
   }
@@ -128,13 +128,13 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
 
     // Before the cart, which may have been cleared since: what was answered once is answered so again.
     if (key !== undefined) {
-      const claim = await within(budgetMs, parts().intents.findClaim(customer, key)).catch((cause: unknown) => {
+      const claim = await within(budgetMs, deps().intents.findClaim(customer, key)).catch((cause: unknown) => {
         throw outcomeUnknown(cause) // an order may stand under the key: a plain 503 would deny it
       })
       if (claim) return answerClaim(ctx, claim, request)
     }
 
-    const { lines, totalCents } = await readCart(parts().carts, customer)
+    const { lines, totalCents } = await readCart(deps().carts, customer)
     const began = performance.now()
     const intended = await intend(
       {
@@ -152,13 +152,13 @@ export function checkoutHandler(parts: () => CheckoutParts, budgetMs: number): M
     if (intended.claim === 'taken') return answerClaim(ctx, intended, request)
     // Always driven, though a repeat that saw the row before we heard of it may wait for it here already.
     const ending = await shared(intended.orderId, drive(intended, began))
-    if (ending.state !== 'unknown' && ending.state !== 'CREATED') await parts().refused.count(customer)
+    if (ending.state !== 'unknown' && ending.state !== 'CREATED') await deps().refused.count(customer)
     return answerEnding(ctx, intended.orderId, ending)
   }
 
   async function intend(intent: Intent, keyed: boolean) {
     try {
-      return await within(budgetMs, parts().intents.intend(intent))
+      return await within(budgetMs, deps().intents.intend(intent))
     } catch (error) {
       if (!certainlyNotWritten(error)) throw outcomeUnknown(error)
       // Another request with this key may have been let in since we looked.

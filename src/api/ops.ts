@@ -6,22 +6,22 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import { answer } from './refusal.ts'
 import { within } from './wait.ts'
 
-/** One part that a process needs, or, `required: false`, only tells about. */
+/** One component that a process needs, or, `required: false`, only tells about. */
 export interface Check {
   name: string
   required: boolean
-  /** Resolves where the part can be used; the reason in what it throws is shown. */
+  /** Resolves where the component can be used; the reason in what it throws is shown. */
   check: () => Promise<unknown>
 }
 
-/** A part that has not answered by then counts as away. */
+/** A component that has not answered by then counts as away. */
 const CHECK_MS = 1000
 /** Gauges that PostgreSQL and Redis have not told by then keep their last value. */
 const SCRAPE_MS = 3000
 /** Everybody who scrapes within this time gets the same text: a Prometheus asks every 15 s, and the route is open to all. */
 const SHARED_MS = 5000
 
-export interface OpsParts {
+export interface OpsDeps {
   checks: readonly Check[]
   /** undefined: another port serves them */
   metrics: Pick<Metrics, 'registry' | 'refresh'> | undefined
@@ -31,18 +31,18 @@ export interface OpsParts {
   stopping: () => boolean
 }
 
-/** Liveness asks nothing of anybody; readiness asks every part, all at once. */
-export function opsRoutes({ checks, metrics, started, stopping }: OpsParts): Router {
+/** Liveness asks nothing of anybody; readiness asks every component, all at once. */
+export function opsRoutes({ checks, metrics, started, stopping }: OpsDeps): Router {
   const router = new Router()
 
   router.get(['/health', '/order/health'], (ctx) => answer(ctx, 200, { status: 'ok' }))
 
   router.get(['/ready', '/order/ready'], async (ctx) => {
-    const parts = await Promise.all(checks.map(async (part) => ({ part, state: await stateOf(part) })))
-    const missing = parts.some(({ part, state }) => part.required && state !== 'ok')
+    const components = await Promise.all(checks.map(async (component) => ({ component, state: await stateOf(component) })))
+    const missing = components.some(({ component, state }) => component.required && state !== 'ok')
     const status = stopping() ? 'stopping' : !started() ? 'starting' : missing ? 'not ready' : 'ready'
-    const shown = parts.map(({ part, state }) => [part.name, { state, required: part.required }])
-    answer(ctx, status === 'ready' ? 200 : 503, { status, parts: Object.fromEntries(shown) })
+    const shown = components.map(({ component, state }) => [component.name, { state, required: component.required }])
+    answer(ctx, status === 'ready' ? 200 : 503, { status, components: Object.fromEntries(shown) })
   })
 
   router.get(['/v1/_info', '/order/v1/_info'], (ctx) => answer(ctx, 200, { service: 'order', version: manifest.version }))

@@ -1,4 +1,4 @@
-/** Orders as customers and neighbours read them. */
+/** Orders as customers and downstreams read them. */
 import type { Middleware } from 'koa'
 import type { OrderView } from '../db/orders.ts'
 import { MAX_INTEGER } from '../model.ts'
@@ -8,18 +8,18 @@ import { within } from './wait.ts'
 /** Where PostgreSQL stands still, the customer is told so after this time. It reads an order in a millisecond. */
 const READ_MS = 2000
 
-export interface OrderParts {
+export interface OrderDeps {
   /** @param orderId within PostgreSQL's `integer` */
   readOrder(orderId: number): Promise<OrderView | undefined>
 }
 
 /** Answers `GET /order/v1/orders/{id}`. Open to all, as today: the contract names no token here. */
-export function orderHandler(parts: () => OrderParts): Middleware {
+export function orderHandler(deps: () => OrderDeps): Middleware {
   return async (ctx) => {
     const text = String(ctx.params.id)
     if (!/^[+-]?\d+$/.test(text)) throw new Refusal(422, 'The order id is no integer')
     const id = Number(text)
-    const order = id >= 1 && id <= MAX_INTEGER ? await read(parts(), id) : undefined
+    const order = id >= 1 && id <= MAX_INTEGER ? await read(deps(), id) : undefined
     if (!order) throw new Refusal(404, 'Order not found')
     ctx.state.orderId = id
     const { status, totalCents, currency, items, reason } = order
@@ -27,9 +27,9 @@ export function orderHandler(parts: () => OrderParts): Middleware {
   }
 }
 
-async function read(parts: OrderParts, id: number): Promise<OrderView | undefined> {
+async function read(deps: OrderDeps, id: number): Promise<OrderView | undefined> {
   try {
-    return await within(READ_MS, parts.readOrder(id))
+    return await within(READ_MS, deps.readOrder(id))
   } catch (cause) {
     throw new Refusal(503, 'Orders cannot be read at the moment', { headers: RETRY_SOON, cause })
   }

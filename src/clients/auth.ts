@@ -1,6 +1,6 @@
-/** Auth: whether a person's email and password are right (wire contract, "Neighbours"). */
+/** Auth: whether a person's email and password are right (wire contract, "Downstreams"). */
 import { z } from 'zod'
-import { detailOf, NoAnswer, type Neighbour } from './http.ts'
+import { detailOf, NoAnswer, type Downstream } from './http.ts'
 
 /** `accessToken` as Auth issued it: not verified yet. */
 export type Login = { login: 'accepted'; accessToken: string } | { login: 'refused' }
@@ -15,10 +15,10 @@ const tokens = z.object({ access_token: z.string().min(1) })
 /** What Auth says of a pair that is not right, or that it cannot even read as one. Anything else is Auth's own trouble. */
 const refusals = new Set([400, 401, 403, 422])
 
-export function createAuth(neighbour: Neighbour): Auth {
+export function createAuth(downstream: Downstream): Auth {
   return {
     async login(email, password) {
-      const answer = await neighbour.call({ name: 'login', method: 'POST', path: '/auth/login', body: { email, password } })
+      const answer = await downstream.call({ name: 'login', method: 'POST', path: '/auth/login', body: { email, password } })
       if (refusals.has(answer.status)) return { login: 'refused' }
       const read = answer.status === 200 ? tokens.safeParse(answer.body) : undefined
       if (!read?.success) throw new NoAnswer(`auth login: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now() })

@@ -1,7 +1,7 @@
 /** Catalog: the stock that orders are made of (wire contract, "Catalog"). */
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
-import { type Answer, detailOf, NoAnswer, type Neighbour, saidByGateway } from './http.ts'
+import { type Answer, detailOf, NoAnswer, type Downstream, saidByGateway } from './http.ts'
 
 /** What Catalog said to a change of stock; an answer that leaves open whether it happened is a {@link NoAnswer}. */
 export type StockAnswer = { answer: 'done' } | ({ answer: 'refused' } & StockRefusal)
@@ -47,13 +47,13 @@ const MISSING_LASTS_MS = 10 * 60_000
 const productBody = z.object({ inventory: z.object({ in_stock: z.int(), reserved: z.int() }).nullish() })
 
 /** @param now ms, from any beginning */
-export function createCatalog(neighbour: Neighbour, now = () => performance.now()): Catalog {
+export function createCatalog(downstream: Downstream, now = () => performance.now()): Catalog {
   let noReleaseUntil = -Infinity
   let noNegativeUntil = -Infinity
 
   async function send(path: StockVerb, { items, idempotencyKey, mayGo }: StockChange, sign = 1): Promise<StockAnswer> {
     const name = sign < 0 ? 'release' : path
-    const answer = await neighbour.call({
+    const answer = await downstream.call({
       name,
       method: 'POST',
       path: `/catalog/v1/inventory/${path}`,
@@ -89,7 +89,7 @@ export function createCatalog(neighbour: Neighbour, now = () => performance.now(
     change: (change) => (change.verb === 'release' ? release(change) : send(change.verb, change)),
 
     async read(productId) {
-      const answer = await neighbour.call({ name: 'read', method: 'GET', path: `/catalog/v1/products/${productId}` })
+      const answer = await downstream.call({ name: 'read', method: 'GET', path: `/catalog/v1/products/${productId}` })
       if (answer.status === 404 && !isNoRoute(answer)) return { inStock: 0, reserved: 0 }
       const product = answer.status === 200 ? productBody.safeParse(answer.body) : undefined
       if (!product?.success) throw unclear('read', answer)

@@ -1,6 +1,6 @@
 /**
- * What we ask of neighbours goes through here: a pool of kept connections, at most so many calls at a time, one time-out, and for
- * every call without an answer whether it can have reached the neighbour.
+ * What we ask of downstreams goes through here: a pool of kept connections, at most so many calls at a time, one time-out, and for
+ * every call without an answer whether it can have reached the downstream.
  */
 import type { Socket } from 'node:net'
 import pLimit from 'p-limit'
@@ -9,7 +9,7 @@ import { buildConnector, Pool } from 'undici'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { type BreakerState, createBreaker, PROBE_EVERY_MS } from './breaker.ts'
 
-/** The neighbour answered. A body that is no JSON is undefined. */
+/** The downstream answered. A body that is no JSON is undefined. */
 export interface Answer {
   status: number
   body: unknown
@@ -23,7 +23,7 @@ export interface Answer {
 export const saidByGateway = new Set([408, 425, 499, 502, 504])
 
 /**
- * No answer. `sent` says whether the neighbour may have acted: false only where nothing was sent, or the connection was never made, so
+ * No answer. `sent` says whether the downstream may have acted: false only where nothing was sent, or the connection was never made, so
  * that the same call may be made again. From `settlesAt` on (a time of `performance.now()`) a call that was sent counts as over: one that acts later
  * still is found by those who look again.
  */
@@ -56,19 +56,19 @@ export interface Call {
   mayGo?: (() => Promise<boolean>) | undefined
 }
 
-export interface Neighbour {
+export interface Downstream {
   /** @returns what the service itself said. @throws NoAnswer */
   call(call: Call): Promise<Answer>
   /** Lets calls under way finish. */
   close(): Promise<void>
 }
 
-export interface GuardedNeighbour extends Neighbour {
+export interface GuardedDownstream extends Downstream {
   /** Whether its breaker would refuse a call that changes something. */
   isRefusing(): boolean
 }
 
-export interface NeighbourOptions {
+export interface DownstreamOptions {
   name: string
   /** `http://catalog:8000`, with or without a path. */
   base: string
@@ -98,14 +98,14 @@ function reason(error: unknown): string {
   return typeof code === 'string' ? code : (name ?? 'unknown error')
 }
 
-export function createNeighbour(options: NeighbourOptions): GuardedNeighbour {
-  const { name, concurrency, timeoutMs, metrics, breaker: terms } = options
+export function createDownstream(options: DownstreamOptions): GuardedDownstream {
+  const { name, concurrency, timeoutMs, metrics, breaker: guard } = options
   const { exchange, close } = openConnections(options)
   const place = pLimit(concurrency)
   const breaker =
-    terms &&
+    guard &&
     createBreaker<Answer>({
-      probe: () => exchange({ name: 'probe', method: 'GET', path: terms.probePath }, PROBE_EVERY_MS),
+      probe: () => exchange({ name: 'probe', method: 'GET', path: guard.probePath }, PROBE_EVERY_MS),
       isFailure: ({ status }) => status >= 500 || saidByGateway.has(status),
       refusal: () =>
         new NoAnswer(`${name} is not asked: its breaker is open`, {
@@ -115,10 +115,10 @@ export function createNeighbour(options: NeighbourOptions): GuardedNeighbour {
         }),
       onChange(state) {
         metrics.breakerOpen.set({ downstream: name }, state === 'closed' ? 0 : 1)
-        terms.onChange(state)
+        guard.onChange(state)
       },
     })
-  if (terms) metrics.breakerOpen.set({ downstream: name }, 0)
+  if (guard) metrics.breakerOpen.set({ downstream: name }, 0)
 
   async function send(call: Call): Promise<Answer> {
     if (call.mayGo && !(await call.mayGo())) {
@@ -140,7 +140,7 @@ export function createNeighbour(options: NeighbourOptions): GuardedNeighbour {
   }
 }
 
-function openConnections({ name, base, headers, concurrency, metrics }: NeighbourOptions) {
+function openConnections({ name, base, headers, concurrency, metrics }: DownstreamOptions) {
   const url = new URL(base)
   const prefix = url.pathname.replace(/\/$/, '')
   const connect = buildConnector({ timeout: 1000 })
@@ -158,8 +158,8 @@ function openConnections({ name, base, headers, concurrency, metrics }: Neighbou
   async function exchange(call: Call, withinMs: number): Promise<Answer> {
     const sentAt = performance.now()
     const observe = (answer: string) =>
-      metrics.neighbourSeconds.observe({ neighbour: name, call: call.name, answer }, (performance.now() - sentAt) / 1000)
-    metrics.neighbourInFlight.inc({ neighbour: name })
+      metrics.downstreamSeconds.observe({ downstream: name, call: call.name, answer }, (performance.now() - sentAt) / 1000)
+    metrics.downstreamInFlight.inc({ downstream: name })
     // Not AbortSignal.timeout, which cannot be cleared: each would live for its 5 s, in crowds ten thousand at a time, and then make an error for nobody.
     const late = new AbortController()
     const timer = setTimeout(() => late.abort(new DOMException(`no answer in ${withinMs} ms`, 'TimeoutError')), withinMs)
@@ -186,7 +186,7 @@ function openConnections({ name, base, headers, concurrency, metrics }: Neighbou
       throw new NoAnswer(`${name} ${call.name}: ${reason(error)}`, { sent, settlesAt: sentAt + withinMs, cause: error })
     } finally {
       clearTimeout(timer)
-      metrics.neighbourInFlight.dec({ neighbour: name })
+      metrics.downstreamInFlight.dec({ downstream: name })
     }
     const missing = whatIsMissing(call, answer)
     if (missing === undefined) return answer
@@ -243,7 +243,7 @@ function json(text: string): unknown {
 
 /**
  * The `detail` of an error answer, as FastAPI writes it: a string, or a list of objects with `msg`; at most 500 characters. Emails are
- * hidden: neighbours quote what they were sent, and a detail goes into jobs, logs and answers.
+ * hidden: downstreams quote what they were sent, and a detail goes into jobs, logs and answers.
  */
 export function detailOf({ status, body }: Answer): string {
   const detail = (body as { detail?: unknown } | null | undefined)?.detail

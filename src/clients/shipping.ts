@@ -1,7 +1,7 @@
 /** Shipping: one draft an order, which cannot be deleted and must never be two (wire contract, "Shipping"). */
 import { z } from 'zod'
 import type { Address } from '../model.ts'
-import { detailOf, NoAnswer, type Neighbour, saidByGateway } from './http.ts'
+import { detailOf, NoAnswer, type Downstream, saidByGateway } from './http.ts'
 
 export interface ShipmentDraft extends Address {
   order_id: number
@@ -26,11 +26,11 @@ export interface Shipping {
 
 const shipments = z.array(z.object({ order_id: z.int() }))
 
-export function createShipping(neighbour: Neighbour): Shipping {
+export function createShipping(downstream: Downstream): Shipping {
   return {
     async create(draft, idempotencyKey, mayGo) {
       const call = { name: 'create', method: 'POST', path: '/shipping/v1/shipments', body: draft, idempotencyKey, mayGo } as const
-      const answer = await neighbour.call(call)
+      const answer = await downstream.call(call)
       if (answer.status >= 200 && answer.status < 300) return { answer: 'created' }
       const { status, retryAfterMs } = answer
       if (status < 400 || saidByGateway.has(status))
@@ -40,7 +40,7 @@ export function createShipping(neighbour: Neighbour): Shipping {
     },
 
     async has(orderId) {
-      const answer = await neighbour.call({ name: 'look', method: 'GET', path: `/shipping/v1/shipments?order_id=${orderId}` })
+      const answer = await downstream.call({ name: 'look', method: 'GET', path: `/shipping/v1/shipments?order_id=${orderId}` })
       const list = answer.status === 200 ? shipments.safeParse(answer.body) : undefined
       if (!list?.success) {
         const { retryAfterMs } = answer

@@ -4,7 +4,7 @@ import { isIP } from 'node:net'
 import { checkServerIdentity, type ConnectionOptions } from 'node:tls'
 
 /** For the constructor of a pg client. */
-export interface PostgresTerms {
+export interface PostgresOptions {
   /** The DSN without what it says of TLS. */
   connectionString: string
   ssl: ConnectionOptions | false
@@ -17,7 +17,7 @@ const understood = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey']
  * Reads the files that it names.
  * @throws Error whose message goes behind the variable's name; it has nothing of the value but the names of files
  */
-export function readPostgresDsn(dsn: string): PostgresTerms {
+export function readPostgresDsn(dsn: string): PostgresOptions {
   if (!/^postgres(ql)?:\/\//.test(dsn)) throw new Error('is not understood; write postgresql://user:password@host:5432/database')
   if (!URL.canParse(dsn))
     throw new Error(

@@ -127,7 +127,7 @@ export async function replayMessage(
         set times = times + 1, last_at = clock_timestamp(), fault = ${read.fault}, reason = ${read.reason} where id = ${id}`)
     } else {
       // Should the event die, it lies here again. A duplicate's event may have a letter of its own.
-      const eventId = read.became === 'received' || read.became === 'noted' ? read.eventId : null
+      const eventId = read.became === 'received' || read.became === 'recorded' ? read.eventId : null
       await tx.query(sql.type(nothing)`
         update order_service.dead_letters set state = 'REPLAYED', event_id = ${eventId}, last_at = clock_timestamp() where id = ${id}`)
     }

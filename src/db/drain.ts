@@ -25,7 +25,7 @@ export async function readDrain(pool: Pool): Promise<Date | undefined> {
 const entering = (of = sql.fragment`true`) => sql.fragment`
   select distinct virtualtransaction as transaction from pg_locks
   where locktype = 'relation' and database = (select oid from pg_database where datname = current_database())
-    and relation in ('order_service.checkouts'::regclass, 'order_service.bridge_books'::regclass)
+    and relation in ('order_service.checkouts'::regclass, 'order_service.bridge_totals'::regclass)
     and mode = 'RowExclusiveLock' and granted and ${of}`
 const enteringRow = z.object({ transaction: z.string() })
 

@@ -1,4 +1,4 @@
-/** The inbox: messages of the payment topic are received here, each event once, with the books of the bridge that received them. */
+/** The inbox: messages of the payment topic are received here, each event once, with the totals of the bridge that received them. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { Drained, isDrained } from './drain.ts'
@@ -19,12 +19,12 @@ export interface Message {
 export type ReadMessage = Message &
   (
     | { read: 'event'; event: PaymentEvent; identity: string }
-    | { read: 'passed-by' }
+    | { read: 'ignored' }
     | { read: 'unreadable' | 'ambiguous'; reason: string; bytesHash: string }
   )
 
 /** What became of each message of a batch, in its order. */
-export type Receipt = 'received' | 'noted' | 'duplicate' | 'dead' | 'passed-by'
+export type Receipt = 'received' | 'recorded' | 'duplicate' | 'dead' | 'ignored'
 
 export interface Received {
   receipts: Receipt[]
@@ -53,7 +53,7 @@ const bytesOf = (message: Message) => ({
 })
 
 /**
- * Writes a batch of one partition into the inbox, the dead letters and the books of the bridge, all or nothing. Said again, as after a
+ * Writes a batch of one partition into the inbox, the dead letters and the totals of the bridge, all or nothing. Said again, as after a
  * crash, the same batch is all duplicates.
  * @returns what became of each message, and every event of the batch that still waits for a job, also one received before
  * @throws Drained where the service is drained and something in the batch is new; duplicates are taken, so that the group passes them
@@ -65,15 +65,15 @@ export async function receive(pool: Pool, source: Source, batch: readonly ReadMe
     // A letter that lies there already is a repetition, like an event that does.
     const receipts = sorted.map((one) => (isFaulty(one) ? (died.has(one.message.offset) ? 'dead' : 'duplicate') : one.receipt))
     const count = (receipt: Receipt) => receipts.filter((one) => one === receipt).length
-    const isNew = count('duplicate') + count('passed-by') < batch.length
+    const isNew = count('duplicate') + count('ignored') < batch.length
     const { rowCount } = await tx.query(sql.prepared('count-received', nothing)`
-      insert into order_service.bridge_books (topic, partition, consumed, received, duplicate, passed_by)
-      select ${source.topic}, ${source.partition}::int, ${batch.length}::bigint, ${count('received') + count('noted')}::bigint,
-        ${count('duplicate')}::bigint, ${count('passed-by')}::bigint
+      insert into order_service.bridge_totals (topic, partition, consumed, received, duplicate, ignored)
+      select ${source.topic}, ${source.partition}::int, ${batch.length}::bigint, ${count('received') + count('recorded')}::bigint,
+        ${count('duplicate')}::bigint, ${count('ignored')}::bigint
       where not (${isNew} and ${isDrained})
-      on conflict (topic, partition) do update set consumed = bridge_books.consumed + excluded.consumed,
-        received = bridge_books.received + excluded.received, duplicate = bridge_books.duplicate + excluded.duplicate,
-        passed_by = bridge_books.passed_by + excluded.passed_by`)
+      on conflict (topic, partition) do update set consumed = bridge_totals.consumed + excluded.consumed,
+        received = bridge_totals.received + excluded.received, duplicate = bridge_totals.duplicate + excluded.duplicate,
+        ignored = bridge_totals.ignored + excluded.ignored`)
     if (rowCount === 0) throw new Drained('the service is drained: new payments wait on their topic')
     return { receipts, waiting }
   })
@@ -81,8 +81,8 @@ export async function receive(pool: Pool, source: Source, batch: readonly ReadMe
 
 /** What became of a dead letter that went through the reader once more. */
 export type ReadAgain =
-  | { became: 'received' | 'noted' | 'duplicate'; eventId: number }
-  | { became: 'passed-by' }
+  | { became: 'received' | 'recorded' | 'duplicate'; eventId: number }
+  | { became: 'ignored' }
   | { became: 'dead'; fault: DeadLetterFault; reason: string }
 
 /**
@@ -95,11 +95,11 @@ export async function receiveAgain(tx: Transaction, source: Source, message: Rea
   if (isFaulty(one)) return { became: 'dead', fault: one.fault, reason: one.reason }
   const { receipt } = one
   await tx.query(sql.prepared('count-read-again', nothing)`
-    update order_service.bridge_books
-    set received = received + ${receipt === 'received' || receipt === 'noted' ? 1 : 0}::int,
-      duplicate = duplicate + ${receipt === 'duplicate' ? 1 : 0}::int, passed_by = passed_by + ${receipt === 'passed-by' ? 1 : 0}::int
+    update order_service.bridge_totals
+    set received = received + ${receipt === 'received' || receipt === 'recorded' ? 1 : 0}::int,
+      duplicate = duplicate + ${receipt === 'duplicate' ? 1 : 0}::int, ignored = ignored + ${receipt === 'ignored' ? 1 : 0}::int
     where topic = ${source.topic} and partition = ${source.partition}`)
-  return receipt === 'passed-by' ? { became: receipt } : { became: receipt, eventId: idOf(message)! }
+  return receipt === 'ignored' ? { became: receipt } : { became: receipt, eventId: idOf(message)! }
 }
 
 export interface Source {
@@ -114,7 +114,7 @@ interface Faulty {
   reason: string
   bytesHash: string
 }
-type Sorted = Faulty | { receipt: 'received' | 'noted' | 'duplicate' | 'passed-by' }
+type Sorted = Faulty | { receipt: 'received' | 'recorded' | 'duplicate' | 'ignored' }
 
 const isFaulty = (one: Sorted): one is Faulty => 'fault' in one
 
@@ -131,7 +131,7 @@ async function takeIn(tx: Transaction, source: Source, batch: readonly ReadMessa
     .filter(({ state }) => state === 'WAITING')
     .map(({ id, order_id: orderId, attempt }) => ({ eventId: id, orderId, attempt: fresh.has(id) ? attempt : null }))
   const sorted = batch.map((message): Sorted => {
-    if (message.read === 'passed-by') return { receipt: 'passed-by' }
+    if (message.read === 'ignored') return { receipt: 'ignored' }
     if (message.read !== 'event') return { message, fault: message.read, reason: message.reason, bytesHash: message.bytesHash }
     const row = rows.get(message.identity)!
     if (!hasContent(row, message.event)) {
@@ -139,7 +139,7 @@ async function takeIn(tx: Transaction, source: Source, batch: readonly ReadMessa
       return { message, fault: 'other-content', reason, bytesHash: message.identity }
     }
     if (!fresh.delete(row.id)) return { receipt: 'duplicate' }
-    return { receipt: row.state === 'APPLIED' ? 'noted' : 'received' }
+    return { receipt: row.state === 'APPLIED' ? 'recorded' : 'received' }
   })
   return { sorted, waiting, idOf: (message: ReadMessage) => (message.read === 'event' ? rows.get(message.identity)?.id : undefined) }
 }
@@ -173,7 +173,7 @@ async function insertEvents(
       (identity, type, order_id, amount_cents, currency, provider, payment_id, details, state, result, topic, partition, kafka_offset, key, value, headers, sent_at)
     select identity, type, order_id, amount_cents, currency, provider, payment_id, details,
       -- A failed payment changes nothing: it is kept, and there is nothing to drive.
-      case type when 'payment.failed' then 'APPLIED' else 'WAITING' end, case type when 'payment.failed' then 'noted' end,
+      case type when 'payment.failed' then 'APPLIED' else 'WAITING' end, case type when 'payment.failed' then 'recorded' end,
       ${topic}, ${partition}::int, kafka_offset, decode(key, 'base64'), decode(value, 'base64'), headers, sent_at
     from (
       select distinct on (identity) * from jsonb_to_recordset(${input}::jsonb) as t (
@@ -221,38 +221,37 @@ export async function recordLoss(pool: Pool, { topic, partition }: Source, { fro
     on conflict (topic, partition, from_offset) do update set up_to_offset = greatest(bridge_losses.up_to_offset, excluded.up_to_offset)`)
 }
 
-/** `consumed = applied + duplicate + dead + waiting + passedBy`, all from one snapshot. `applied` counts failed payments that are kept. */
-export interface BridgeBooks {
+/** `consumed = applied + duplicate + dead + waiting + ignored`, all from one snapshot. `applied` counts failed payments that are kept. */
+export interface BridgeTotals {
   consumed: number
   applied: number
   duplicate: number
   dead: number
   waiting: number
-  passedBy: number
+  ignored: number
   /** Offsets that were gone before they were taken: none of them was consumed. */
   lost: number
 }
 
-const booksRow = z.object({
+const totalsRow = z.object({
   consumed: z.int(),
   applied: z.int(),
   duplicate: z.int(),
   dead: z.int(),
   waiting: z.int(),
-  passed_by: z.int(),
+  ignored: z.int(),
   lost: z.int(),
 })
 
-export async function readBridgeBooks(pool: Pool): Promise<BridgeBooks> {
-  const { passed_by: passedBy, ...rest } = await pool.one(sql.prepared('bridge-books', booksRow)`
-    select consumed, received - waiting - dead_events as applied, duplicate, passed_by, waiting,
+export async function readBridgeTotals(pool: Pool): Promise<BridgeTotals> {
+  return await pool.one(sql.prepared('bridge-totals', totalsRow)`
+    select consumed, received - waiting - dead_events as applied, duplicate, ignored, waiting,
       dead_events + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead,
       (select coalesce(sum(up_to_offset - from_offset), 0)::bigint from order_service.bridge_losses) as lost
     from (
       select coalesce(sum(consumed), 0)::bigint as consumed, coalesce(sum(received), 0)::bigint as received,
-        coalesce(sum(duplicate), 0)::bigint as duplicate, coalesce(sum(passed_by), 0)::bigint as passed_by,
+        coalesce(sum(duplicate), 0)::bigint as duplicate, coalesce(sum(ignored), 0)::bigint as ignored,
         (select count(*) from order_service.payment_events where state = 'WAITING') as waiting,
         (select count(*) from order_service.payment_events where state = 'DEAD') as dead_events
-      from order_service.bridge_books) counted`)
-  return { ...rest, passedBy }
+      from order_service.bridge_totals) counted`)
 }

@@ -5,7 +5,7 @@ import { Client } from 'pg'
 import Postgrator from 'postgrator'
 import type { Logger } from '../telemetry/logger.ts'
 import { sqlState } from './pool.ts'
-import { DatabaseFault, requireUsable, sessionTerms } from './session.ts'
+import { DatabaseFault, requireUsable, sessionOptions } from './session.ts'
 
 /** Any number will do, as long as nobody else on this database takes it. */
 const MIGRATION_LOCK = 7_036_401
@@ -19,7 +19,7 @@ const versions = readdirSync(sqlDirectory)
   .sort((a, b) => a - b)
 
 async function openSession(dsn: string, onLost: (error: Error) => void): Promise<Client> {
-  const session = new Client({ ...sessionTerms(dsn), connectionTimeoutMillis: 5000, query_timeout: MIGRATION_MS })
+  const session = new Client({ ...sessionOptions(dsn), connectionTimeoutMillis: 5000, query_timeout: MIGRATION_MS })
   session.on('error', onLost)
   await session.connect()
   await requireUsable(session).catch(async (error: unknown) => {

@@ -125,7 +125,7 @@ const stateRow = z.object({
   id: z.int(),
   order_id: z.int(),
   state: z.enum(Object.keys(paymentStates) as PaymentState[]),
-  result: z.enum(['paid', 'already-paid', 'noted']).nullable(),
+  result: z.enum(['paid', 'already-paid', 'recorded']).nullable(),
   last_error: z.string().nullable(),
 })
 

@@ -22,7 +22,7 @@ export interface Payable {
   /** The message's own time. */
   sentAt: Date
   order: { status: string; totalCents: number; currency: string; products: ProductQty[] } | undefined
-  /** How the checkout of this id stands; undefined where there is none, as for orders of the service before. */
+  /** How the checkout of this id stands; undefined where there is none, as for orders of the predecessor. */
   checkout: 'OPEN' | 'CREATED' | 'REJECTED' | 'CANCELLED' | undefined
   /** Another payment, told apart by its id, was applied to this order before. */
   paidByAnother: boolean

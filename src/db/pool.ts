@@ -11,8 +11,8 @@ import {
 } from 'slonik'
 import { z } from 'zod'
 import type { Logger } from '../telemetry/logger.ts'
-import { places } from './places.ts'
-import { sessionTerms } from './session.ts'
+import { places } from './semaphore.ts'
+import { sessionOptions } from './session.ts'
 
 export type Pool = DatabasePool
 export type Transaction = DatabaseTransactionConnection
@@ -43,7 +43,7 @@ const LOCK_MS = 3000
 /** A PostgreSQL that stands still keeps to no time-out of its own: beyond the statement's, so long is its answer waited for. */
 const SILENCE_MS = 2000
 
-export interface PoolTerms {
+export interface PoolOptions {
   /** Connections at most. None of them may carry session state (SET, LISTEN, session locks): they are not reset between uses, which saves a round trip a query. */
   size: number
   /** How long until there is a connection: a new one, or a place among those there are. */
@@ -97,9 +97,9 @@ const settings = {
  * Connects at once (slonik reads the types of the database), so it throws while PostgreSQL is away.
  * Its verbs throw PoolExhausted where all connections are in use for too long.
  */
-export async function connectPool(dsn: string, terms: PoolTerms): Promise<Pool> {
-  const { size, connectionTimeoutMs = 2000, statementTimeoutMs = 10_000, logger } = terms
-  const { connectionString, ssl } = sessionTerms(dsn, settings)
+export async function connectPool(dsn: string, options: PoolOptions): Promise<Pool> {
+  const { size, connectionTimeoutMs = 2000, statementTimeoutMs = 10_000, logger } = options
+  const { connectionString, ssl } = sessionOptions(dsn, settings)
   // slonik hands nothing on to pg that would end a wait for an answer. This holds for all clients of this process that name no time of their own.
   defaults.query_timeout = statementTimeoutMs + SILENCE_MS
   const pool = await createPool(connectionString, {

@@ -1,6 +1,6 @@
 /** Sessions of PostgreSQL: every one of ours begins with the same settings, whatever the database, the role or the server has set. */
 import type { Client } from 'pg'
-import { type PostgresTerms, readPostgresDsn } from '../config/postgres-dsn.ts'
+import { type PostgresOptions, readPostgresDsn } from '../config/postgres-dsn.ts'
 
 /**
  * What our statements and the reading of their answers rely on. `ALTER DATABASE ... SET`, `ALTER ROLE ... SET` and postgresql.conf
@@ -35,8 +35,8 @@ export const pinned = {
   idle_session_timeout: '0',
 } as const
 
-/** @returns the terms of a session with what is {@link pinned}, and with `more` settings */
-export function sessionTerms(dsn: string, more: Readonly<Record<string, string>> = {}): PostgresTerms {
+/** @returns the options of a session with what is {@link pinned}, and with `more` settings */
+export function sessionOptions(dsn: string, more: Readonly<Record<string, string>> = {}): PostgresOptions {
   const { connectionString, ssl } = readPostgresDsn(dsn)
   const url = new URL(connectionString)
   const settings = Object.entries({ ...pinned, ...more }).map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`)

@@ -57,7 +57,7 @@ export interface Kafka {
    * How far the group is behind, by a connection of its own.
    * @throws where no broker answers, or the topic is not there
    */
-  lag(terms: { topic: string; group: string }, signal?: AbortSignal): Promise<PartitionLag[]>
+  lag(options: { topic: string; group: string }, signal?: AbortSignal): Promise<PartitionLag[]>
 }
 
 export interface KafkaOptions {

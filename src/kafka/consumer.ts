@@ -74,11 +74,11 @@ export interface PartitionLag {
   end: bigint
 }
 
-interface Parts extends ConsumeOptions {
+interface Deps extends ConsumeOptions {
   client(sockets: Connections): Client
   retry: RetryOptions
   ensureTopic(topic: string, signal: AbortSignal): Promise<unknown>
-  lag: (terms: { topic: string; group: string }, signal: AbortSignal) => Promise<PartitionLag[]>
+  lag: (options: { topic: string; group: string }, signal: AbortSignal) => Promise<PartitionLag[]>
   logger: Logger
 }
 
@@ -92,7 +92,7 @@ const END_MS = 3000
 /** What PostgreSQL and JSON can both write as a date. */
 const LAST_DATE_MS = Date.UTC(9999, 0)
 
-export function createConsumer({ client, retry, ensureTopic, lag, logger, topic, group, onBatch, onLost, createTopic }: Parts): Consumer {
+export function createConsumer({ client, retry, ensureTopic, lag, logger, topic, group, onBatch, onLost, createTopic }: Deps): Consumer {
   const stopping = new AbortController()
   const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()))
   /** The partitions that this member has; undefined while it is none. */

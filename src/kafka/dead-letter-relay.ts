@@ -5,15 +5,15 @@
 import { type DeadLetter, markPublished, refusePublishing, unpublishedLetters } from '../db/dead-letters.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Message } from './client.ts'
-import { createRelay, type Relay, type RelayTerms } from './relay.ts'
+import { createRelay, type Relay, type RelayDeps } from './relay.ts'
 
 /** Letters may have a megabyte each. */
 const BATCH_ROWS = 20
 
-export function createDeadLetterRelay({ pool, ...terms }: RelayTerms & { pool: Pool }): Relay {
+export function createDeadLetterRelay({ pool, ...deps }: RelayDeps & { pool: Pool }): Relay {
   return createRelay({
     batchRows: BATCH_ROWS,
-    ...terms,
+    ...deps,
     name: 'dead-letter-relay',
     source: {
       async readUnsent(limit) {

@@ -2,7 +2,7 @@
 import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'pg'
-import { sessionTerms } from '../db/session.ts'
+import { sessionOptions } from '../db/session.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
 export interface LeadershipOptions {
@@ -75,7 +75,7 @@ export function createLeadership(options: LeadershipOptions): Leadership {
   function newSession(): { session: Client; end: () => Promise<void> } {
     const socket = new Socket()
     const session = new Client({
-      ...sessionTerms(dsn),
+      ...sessionOptions(dsn),
       stream: () => socket,
       application_name: `order-service ${name}`,
       connectionTimeoutMillis: 2000,

@@ -2,17 +2,17 @@
 import { createUnsentReader, markSent, setAside } from '../db/outbox.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { createRelay, type Relay, type RelayTerms } from './relay.ts'
+import { createRelay, type Relay, type RelayDeps } from './relay.ts'
 
-export interface OutboxRelayOptions extends RelayTerms {
+export interface OutboxRelayOptions extends RelayDeps {
   pool: Pool
   metrics: Pick<Metrics, 'outboxSent' | 'relayLeads'>
 }
 
-export function createOutboxRelay({ pool, metrics, ...terms }: OutboxRelayOptions): Relay {
+export function createOutboxRelay({ pool, metrics, ...deps }: OutboxRelayOptions): Relay {
   const readUnsent = createUnsentReader(pool)
   return createRelay({
-    ...terms,
+    ...deps,
     name: 'relay',
     // Rung by the statement that makes events true, once a batch.
     channel: 'order_outbox',

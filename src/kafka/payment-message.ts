@@ -18,7 +18,7 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /**
  * Takes the flat form and the envelope (wire contract, "Kafka"); a key is not needed.
- * @returns `passed-by` for types that mean nothing to an order. Never throws
+ * @returns `ignored` for types that mean nothing to an order. Never throws
  */
 export function readPaymentMessage(message: Message): ReadMessage {
   try {
@@ -28,7 +28,7 @@ export function readPaymentMessage(message: Message): ReadMessage {
     const said = everythingSaid(text)
     if (said.types > 1) throw new Ambiguous('it says its type twice')
     if (typeof type !== 'string') throw new Unreadable(`type is ${kindOf(type)}, no string`)
-    if (type !== 'payment.succeeded' && type !== 'payment.failed') return { ...message, read: 'passed-by' }
+    if (type !== 'payment.succeeded' && type !== 'payment.failed') return { ...message, read: 'ignored' }
     if (said.orderIds > 1) throw new Ambiguous('it has two order ids')
     const event = eventOf(type, fieldsOf(outer))
     return { ...message, read: 'event', event, identity: identityOf(event) }

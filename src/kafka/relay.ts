@@ -6,7 +6,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../telemetry/logger.ts'
-import { bell } from './bell.ts'
+import { bell } from './signal.ts'
 import { faultOfMessage, type Kafka, type Producer } from './client.ts'
 import { createLeadership } from './leadership.ts'
 import { lastOf, toSends, type Unsent } from './sends.ts'
@@ -21,7 +21,7 @@ export interface RelaySource<Row extends Unsent> {
   setAside(id: number, reason: string): Promise<void>
 }
 
-export interface RelayTerms {
+export interface RelayDeps {
   /** For the session that holds the lock and listens; the pool's connections carry no such state. */
   dsn: string
   kafka: Pick<Kafka, 'connectProducer' | 'ensureTopic'>
@@ -37,7 +37,7 @@ export interface RelayTerms {
   stopMs?: number
 }
 
-export interface RelayOptions<Row extends Unsent> extends RelayTerms {
+export interface RelayOptions<Row extends Unsent> extends RelayDeps {
   /** Names the lock: one at a time leads of those with this name. */
   name: string
   source: RelaySource<Row>
@@ -79,7 +79,7 @@ const CUT_OFF_MS = 500
 export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Relay {
   const { name, source, channel, onSent, onChange, dsn, kafka, topic, logger } = options
   const { pollMs = 1000, gatherMs = 50, batchRows = 500, stopMs = 5000 } = options
-  const doorbell = bell()
+  const signal = bell()
   const stopping = new AbortController()
   const cutOff = new AbortController()
   const leadership = createLeadership({
@@ -88,13 +88,13 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
     logger,
     async onTaken(session) {
       if (channel === undefined) return
-      session.on('notification', () => doorbell.ring())
+      session.on('notification', () => signal.ring())
       await session.query(`listen ${channel}`)
     },
     onChange(leads) {
       onChange?.(leads)
       // What was written while nobody listened rings no bell.
-      if (leads) doorbell.ring()
+      if (leads) signal.ring()
     },
   })
 
@@ -205,7 +205,7 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
         while ((await relayOnce()) >= batchRows) backoffMs = 100
         backoffMs = 100
         if (isLast) return
-        await doorbell.heard(pollMs)
+        await signal.heard(pollMs)
         await pause(gatherMs)
       } catch (error) {
         if (cutOff.signal.aborted) return
@@ -226,7 +226,7 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
 
     async stop() {
       stopping.abort()
-      doorbell.ring()
+      signal.ring()
       const ended = Promise.allSettled([loop, running])
       await settledWithin(ended, stopMs)
       cutOff.abort()
@@ -235,7 +235,7 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
       await leadership.stop()
     },
 
-    wake: doorbell.ring,
+    wake: signal.ring,
     leads: leadership.leads,
     turns: () => ({ ...turns }),
     oldestUnsent: async () => (leadership.leads() ? (await source.readUnsent(1))[0]?.id : undefined),

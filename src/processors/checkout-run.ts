@@ -40,7 +40,7 @@ export const OUT_OF_TIME: Rejection = { status: 503, detail: 'The checkout took 
 export class StepFault extends Error {
   override name = 'StepFault'
   readonly rejection: Rejection
-  /** The neighbour refused the connection: given up after about a second, not after the budget. */
+  /** The downstream refused the connection: given up after about a second, not after the budget. */
   readonly unreachable: boolean
   /** Not to be repeated before that; Infinity: not for this customer. */
   readonly retryAfterMs: number

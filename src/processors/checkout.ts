@@ -20,7 +20,7 @@ import { reserveStock } from './reserve-stock.ts'
 import { runSaga, type SagaObserver } from './saga.ts'
 import { createStillOpen } from './still-open.ts'
 
-export interface CheckoutJobParts {
+export interface CheckoutJobDeps {
   checkouts: Checkouts
   stock: Pick<Stock, 'reserve' | 'forgo' | 'waiting'>
   clock: Clock
@@ -43,7 +43,7 @@ export interface CheckoutJobParts {
   budgetMs: number
 }
 
-/** A neighbour that refuses connections is given up after so many tries: 0.7 s of pauses, and what the tries take. */
+/** A downstream that refuses connections is given up after so many tries: 0.7 s of pauses, and what the tries take. */
 const UNREACHABLE_TRIES = 4
 const PUT_BACK_MS = 250
 /** A checkout that takes longer shows its operators where it stands. */
@@ -59,8 +59,8 @@ interface Again {
 }
 
 /** @returns BullMQ's processor: throws to be called again */
-export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, token?: string) => Promise<void> {
-  const { checkouts, stock, clock, shipping, unavailable, reply, addAgain, logger, metrics, underWay, mostWaiting, budgetMs } = parts
+export function createCheckoutProcessor(deps: CheckoutJobDeps): (job: Job, token?: string) => Promise<void> {
+  const { checkouts, stock, clock, shipping, unavailable, reply, addAgain, logger, metrics, underWay, mostWaiting, budgetMs } = deps
   const stillOpen = createStillOpen(checkouts, clock)
   const steps = [
     reserveStock({ stock, checkouts, clock, stillOpen, unavailable }),
@@ -175,7 +175,7 @@ export function createCheckoutProcessor(parts: CheckoutJobParts): (job: Job, tok
 
   function giveUp({ outcome, won, freed }: Ended): Outcome {
     if (won) metrics.checkouts.inc({ outcome: outcome.state })
-    if (freed.length > 0) parts.wakeReconciler(freed)
+    if (freed.length > 0) deps.wakeReconciler(freed)
     return outcome
   }
 

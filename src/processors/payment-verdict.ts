@@ -4,13 +4,13 @@ import type { DeadLetterFault } from '../model.ts'
 
 export type Verdict =
   | { verdict: 'pay'; order: NonNullable<Payable['order']> }
-  /** Another message told of this payment before, or the service before this one did. */
+  /** Another message told of this payment before, or the predecessor did. */
   | { verdict: 'already-paid' }
   /** The order is not there yet. */
   | { verdict: 'wait'; reason: string }
   | { verdict: 'dead'; fault: DeadLetterFault; reason: string }
 
-export interface VerdictTerms {
+export interface VerdictOptions {
   /** How long an order may take to appear, in ms. */
   graceMs: number
   /** `off` for stacks whose payments carry no amounts. */
@@ -21,7 +21,7 @@ export interface VerdictTerms {
  * A payment that came before its order waits. Amounts are held against the order before anything else is said of it, since a second
  * payment of a PAID order and a wrong one are both a person's to refund.
  */
-export function judge(payable: Payable, { graceMs, amountCheck }: VerdictTerms): Verdict {
+export function judge(payable: Payable, { graceMs, amountCheck }: VerdictOptions): Verdict {
   const { orderId, order, checkout, amountCents, currency } = payable
   if (!order) {
     if (checkout === 'REJECTED' || checkout === 'CANCELLED') return dead('cancelled', `checkout ${orderId} became no order`)

@@ -13,9 +13,9 @@ import { StockFault } from '../stock/group.ts'
 import type { Stock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { judge, type VerdictTerms } from './payment-verdict.ts'
+import { judge, type VerdictOptions } from './payment-verdict.ts'
 
-export interface PaymentParts extends VerdictTerms {
+export interface PaymentDeps extends VerdictOptions {
   events: PaymentEvents
   payments: Pick<Payments, 'read'>
   stock: Pick<Stock, 'commit' | 'waiting'>
@@ -67,8 +67,8 @@ interface Begun {
 }
 
 /** @returns BullMQ's processor: throws to be called again with BullMQ's pause, or puts the job back with a pause of its own */
-export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: string) => Promise<void> {
-  const { events, payments, stock, clock, queue, logger, metrics, atOnce, mostWaiting } = parts
+export function createPaymentProcessor(deps: PaymentDeps): (job: Job, token?: string) => Promise<void> {
+  const { events, payments, stock, clock, queue, logger, metrics, atOnce, mostWaiting } = deps
   const turn = pLimit(atOnce)
 
   return async (job, token) => {
@@ -98,7 +98,7 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
   async function apart(job: Job, task: PaymentTask): Promise<void> {
     const next = await tryOnce(job, task)
     if (!next) return
-    const [attempt, pauseMs] = 'fault' in next ? [null, paymentBackoffMs(1, parts.chance)] : [next.attempt, next.pauseMs]
+    const [attempt, pauseMs] = 'fault' in next ? [null, paymentBackoffMs(1, deps.chance)] : [next.attempt, next.pauseMs]
     await queue.addAgain([{ ...task, attempt }], pauseMs)
   }
 
@@ -132,7 +132,7 @@ export function createPaymentProcessor(parts: PaymentParts): (job: Job, token?: 
   async function begin(driven: PaymentAttempt, orderId: number, starts: number): Promise<Begun | Again | undefined> {
     const payable = await payments.read(driven)
     if (!payable) return undefined
-    const verdict = judge(payable, parts)
+    const verdict = judge(payable, deps)
     if (verdict.verdict === 'wait') return { pauseMs: earlyPauseMs(starts - 1), why: verdict.reason }
     if (verdict.verdict === 'dead') return void (await die(driven, orderId, verdict.fault, verdict.reason))
     if (verdict.verdict === 'already-paid') {

@@ -28,7 +28,7 @@ export interface Retention {
   reconciliationsMs: number
 }
 
-export interface ReaperParts {
+export interface ReaperDeps {
   pool: Pool
   retention: Retention
   logger: Logger
@@ -46,7 +46,7 @@ const aWhile = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
 /** One run, until nothing is due. @returns rows pruned, by table; what it throws is a run in vain, and what it has pruned stays so */
 export type Reaper = (signal?: AbortSignal) => Promise<Record<string, number>>
 
-export function createReaper({ pool, retention, logger, metrics, batchRows = BATCH_ROWS, pause = aWhile }: ReaperParts): Reaper {
+export function createReaper({ pool, retention, logger, metrics, batchRows = BATCH_ROWS, pause = aWhile }: ReaperDeps): Reaper {
   const tables: [table: string, prune: Prune, ageMs: number][] = [
     ['outbox', pruneOutbox, retention.outboxMs],
     ['checkouts', pruneCheckouts, retention.checkoutMs],

@@ -12,7 +12,7 @@ import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { OUT_OF_TIME } from './checkout-run.ts'
 
-export interface RescuerParts {
+export interface RescuerDeps {
   rescue: Rescue
   clock: Pick<Clock, 'now' | 'wallTime'>
   checkouts: Pick<Checkouts, 'cancel'>
@@ -47,8 +47,8 @@ export interface Rescuer {
   run(): Promise<number>
 }
 
-export function createRescuer(parts: RescuerParts): Rescuer {
-  const { rescue, clock, checkouts, checkoutQueue, paymentQueue, underWay, wakeReconciler, logger, metrics } = parts
+export function createRescuer(deps: RescuerDeps): Rescuer {
+  const { rescue, clock, checkouts, checkoutQueue, paymentQueue, underWay, wakeReconciler, logger, metrics } = deps
 
   async function tellOfSlow(): Promise<void> {
     const slow = [...underWay].filter(([, since]) => clock.wallTime() - since > SLOW_MS).map(([attempt]) => attempt)

@@ -1,5 +1,5 @@
 /**
- * Whether a checkout is still an attempt's to drive. Asked before each call that changes something at a neighbour: a process may stand
+ * Whether a checkout is still an attempt's to drive. Asked before each call that changes something at a downstream: a process may stand
  * still, a job wait for long, or Redis take it only after its customer was refused.
  */
 import type { Clock } from '../clock.ts'

@@ -1,7 +1,7 @@
 /** The bridge from the payment topic to the payment jobs, with what is told of it. */
 import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
-import { unlessExhausted } from '../db/places.ts'
+import { unlessExhausted } from '../db/semaphore.ts'
 import { createPaymentBridge } from '../kafka/payment-bridge.ts'
 import type { Base } from './connect.ts'
 import { renewable } from './renewable.ts'
@@ -13,11 +13,11 @@ const LOOK_MS = 1800
 
 export function startBridge(base: Base, checks: Check[]): void {
   const { config, pool, redis, kafka, paymentQueue, logger, metrics, probes, watched, closers } = base
-  const terms = { topic: config.TOPIC_PAYMENT_EVENTS, group: config.KAFKA_GROUP }
+  const options = { topic: config.TOPIC_PAYMENT_EVENTS, group: config.KAFKA_GROUP }
   // Payment's topic, with its partitions: in development nobody else may make it, and later its owner is about to make it anew.
   let createTopic = config.CREATE_PAYMENT_TOPIC ?? config.NODE_ENV === 'development'
   const bridge = renewable(() => {
-    const made = createPaymentBridge({ ...terms, createTopic, pool, queue: paymentQueue, kafka, logger, metrics })
+    const made = createPaymentBridge({ ...options, createTopic, pool, queue: paymentQueue, kafka, logger, metrics })
     createTopic = false
     return made
   })
@@ -25,11 +25,11 @@ export function startBridge(base: Base, checks: Check[]): void {
     name: 'bridge',
     required: false,
     check: async () => {
-      if (!bridge.current().joined()) throw new Error(`not a member of ${terms.group} yet`)
+      if (!bridge.current().joined()) throw new Error(`not a member of ${options.group} yet`)
     },
   })
   metrics.refreshed.push(async () => {
-    const lags = await kafka.lag(terms, AbortSignal.timeout(LAG_MS))
+    const lags = await kafka.lag(options, AbortSignal.timeout(LAG_MS))
     for (const { partition, messages } of lags) metrics.bridgeLag.set({ partition }, messages)
   })
   watched.push({
@@ -44,7 +44,7 @@ export function startBridge(base: Base, checks: Check[]): void {
       return behind.map(({ partition, mark }) => ({ what: `messages wait on partition ${partition}`, mark }))
     },
     succeeded: () => bridge.current().taken(),
-    probe: () => Promise.all([probes.postgres(), probes.redis(), kafka.lag(terms, AbortSignal.timeout(LAG_MS))]),
+    probe: () => Promise.all([probes.postgres(), probes.redis(), kafka.lag(options, AbortSignal.timeout(LAG_MS))]),
     rebuild: bridge.rebuild,
   })
   bridge.start()

@@ -48,12 +48,12 @@ export interface Base {
   kafka: Kafka
   relays: Relays | undefined
   probes: Probes
-  /** The parts that have to be looked at for as long as this process runs. */
+  /** The deps that have to be looked at for as long as this process runs. */
   watched: Watched[]
   closers: (() => Promise<unknown>)[]
 }
 
-export async function connect(parts: {
+export async function connect(deps: {
   config: Config
   logger: Logger
   metrics: Metrics
@@ -62,7 +62,7 @@ export async function connect(parts: {
   closers: (() => Promise<unknown>)[]
   signal: AbortSignal
 }): Promise<Base> {
-  const { config, logger, metrics, roles, checks, closers, signal } = parts
+  const { config, logger, metrics, roles, checks, closers, signal } = deps
   const redis = connectFailFast(config.REDIS_URL, logger)
   const subscriber = connectPatient(config.REDIS_URL, logger)
   closers.push(
@@ -97,7 +97,7 @@ export async function connect(parts: {
       })
     },
     {
-      part: 'PostgreSQL',
+      component: 'PostgreSQL',
       isFault: (error) => error instanceof DatabaseFault || isFaultOfPostgres(error),
       tell: (message) => (poolMissing = message),
       logger,
@@ -105,7 +105,7 @@ export async function connect(parts: {
     },
   )
   closers.push(() => pool!.end())
-  const clock = await untilThere(() => createDatabaseClock(pool!), { part: 'PostgreSQL', isFault: isFaultOfPostgres, logger, signal })
+  const clock = await untilThere(() => createDatabaseClock(pool!), { component: 'PostgreSQL', isFault: isFaultOfPostgres, logger, signal })
   const syncing = setInterval(() => void clock.sync().catch(() => {}), SYNC_CLOCK_EVERY_MS) // while PostgreSQL is away the last answer counts
   closers.push(async () => clearInterval(syncing))
   await untilThere(
@@ -113,7 +113,7 @@ export async function connect(parts: {
       await ready(redis)
       await requireRights(redis, config.REDIS_PREFIX)
     },
-    { part: 'Redis', isFault: isRefusedByRedis, logger, signal },
+    { component: 'Redis', isFault: isRefusedByRedis, logger, signal },
   )
   await warnOfEviction(redis, logger)
 
@@ -163,7 +163,7 @@ export async function connect(parts: {
   }
 }
 
-function present<T>(part: T | undefined, missing: string): T {
-  if (part === undefined) throw new Error(missing)
-  return part
+function present<T>(component: T | undefined, missing: string): T {
+  if (component === undefined) throw new Error(missing)
+  return component
 }

@@ -1,7 +1,7 @@
 /** The downstream services that a worker asks, each behind a breaker of its own, and what follows from the state of these. */
 import type { BreakerState } from '../clients/breaker.ts'
 import { type Catalog, createCatalog } from '../clients/catalog.ts'
-import { createNeighbour, type GuardedNeighbour } from '../clients/http.ts'
+import { createDownstream, type GuardedDownstream } from '../clients/http.ts'
 import { createShipping, type Shipping } from '../clients/shipping.ts'
 import type { Check } from '../api/ops.ts'
 import type { Rejection } from '../model.ts'
@@ -25,10 +25,10 @@ export interface Downstream {
 export function openDownstream(base: Base, checks: Check[], onCatalog: (state: BreakerState) => void): Downstream {
   const { config, metrics, logger, closers } = base
 
-  function open(name: keyof typeof services, onChange: (state: BreakerState) => void = () => {}): GuardedNeighbour {
+  function open(name: keyof typeof services, onChange: (state: BreakerState) => void = () => {}): GuardedDownstream {
     const { probePath, ...variables } = services[name]
     let now: BreakerState = 'closed'
-    const neighbour = createNeighbour({
+    const downstream = createDownstream({
       name,
       base: config[variables.base],
       headers: { 'x-internal-key': config.SVC_INTERNAL_KEY },
@@ -45,7 +45,7 @@ export function openDownstream(base: Base, checks: Check[], onCatalog: (state: B
         },
       },
     })
-    closers.push(() => neighbour.close())
+    closers.push(() => downstream.close())
     checks.push({
       name,
       required: false,
@@ -53,7 +53,7 @@ export function openDownstream(base: Base, checks: Check[], onCatalog: (state: B
         if (now !== 'closed') throw new Error(`degraded: its breaker is ${now}`)
       },
     })
-    return neighbour
+    return downstream
   }
 
   const catalog = open('catalog', onCatalog)

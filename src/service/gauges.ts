@@ -5,7 +5,7 @@
 import { countLetters } from '../db/dead-letters.ts'
 import { readDrain } from '../db/drain.ts'
 import { readLag } from '../db/outbox.ts'
-import { readBridgeBooks } from '../db/inbox.ts'
+import { readBridgeTotals } from '../db/inbox.ts'
 import { readInventorySums } from '../db/inventory-view.ts'
 import { connectPool, type Pool } from '../db/pool.ts'
 import { readNumbersLeft } from '../db/sequences.ts'
@@ -32,9 +32,9 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       metrics.outboxSetAside.set(lag.setAside)
     },
     async () => {
-      const { passedBy, ...books } = await readBridgeBooks(await own())
-      for (const [entry, count] of Object.entries(books)) metrics.bridgeBooks.set({ entry }, count)
-      metrics.bridgeBooks.set({ entry: 'passed-by' }, passedBy)
+      const { ignored, ...totals } = await readBridgeTotals(await own())
+      for (const [entry, count] of Object.entries(totals)) metrics.bridgeTotals.set({ entry }, count)
+      metrics.bridgeTotals.set({ entry: 'ignored' }, ignored)
     },
     async () => {
       const { waiting, unpublished } = await countLetters(await own())

@@ -14,7 +14,7 @@ export const JOBS_END_MS = 3000
 /** A job's own time limits end each try of it sooner: 20 s for its products, a call, and the check after it. */
 const longestJobMs = (callTimeoutMs: number) => 60_000 + 10 * callTimeoutMs
 
-export interface JobsTerms {
+export interface JobsOptions {
   queue: Queue
   /** Jobs under way at a time. */
   concurrency: number
@@ -33,11 +33,11 @@ export interface Jobs {
 }
 
 /** Starts to take jobs at once. */
-export function startJobs(parts: { config: Config; logger: Logger; probes: Probes }, terms: JobsTerms): Jobs {
-  const { config, probes } = parts
-  const { queue, required } = terms
-  let places = terms.concurrency
-  const worker = renewable(() => createWorker(parts, terms, places))
+export function startJobs(deps: { config: Config; logger: Logger; probes: Probes }, options: JobsOptions): Jobs {
+  const { config, probes } = deps
+  const { queue, required } = options
+  let places = options.concurrency
+  const worker = renewable(() => createWorker(deps, options, places))
   worker.start()
 
   async function isOursToTake(): Promise<boolean> {
@@ -61,7 +61,7 @@ export function startJobs(parts: { config: Config; logger: Logger; probes: Probe
       rebuild: worker.rebuild,
     },
     limit(most) {
-      places = Math.min(most, terms.concurrency)
+      places = Math.min(most, options.concurrency)
       worker.current().limit(places)
     },
     stop: worker.stop,
@@ -98,7 +98,7 @@ class OrderWorker extends Worker {
 }
 
 /** A worker on a connection of its own, which counts what it does. @param places jobs at a time, to begin with; 0 takes none */
-function createWorker({ config, logger }: { config: Config; logger: Logger }, { queue, processor, settings }: JobsTerms, places: number) {
+function createWorker({ config, logger }: { config: Config; logger: Logger }, { queue, processor, settings }: JobsOptions, places: number) {
   const done: Done = { begun: 0, ended: 0, succeeded: 0, underWay: 0, lastBegan: 0 }
   let connection: RedisConnection | undefined
   let worker: OrderWorker | undefined

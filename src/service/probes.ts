@@ -4,11 +4,11 @@
  */
 import { Client } from 'pg'
 import type { Config } from '../config.ts'
-import { requireUsable, sessionTerms } from '../db/session.ts'
+import { requireUsable, sessionOptions } from '../db/session.ts'
 import { connectFailFast, ready } from '../queues/redis.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
-/** Less than a look at a part has: what is slow for both is an outage. In ms. */
+/** Less than a look at a component has: what is slow for both is an outage. In ms. */
 const ANSWER_MS = 1500
 
 /** Each throws where there is no answer in time. */
@@ -23,7 +23,7 @@ export function createProbes(
 ): Probes {
   return {
     async postgres() {
-      const client = new Client({ ...sessionTerms(POSTGRES_DSN), connectionTimeoutMillis: ANSWER_MS, query_timeout: ANSWER_MS })
+      const client = new Client({ ...sessionOptions(POSTGRES_DSN), connectionTimeoutMillis: ANSWER_MS, query_timeout: ANSWER_MS })
       client.on('error', () => {}) // a query tells of it
       try {
         await client.connect()

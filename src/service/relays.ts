@@ -1,7 +1,7 @@
 /** The relays of the outbox and of dead letters, and what is watched of them: one that leads has to go round. */
 import type { Config } from '../config.ts'
 import type { RelayHere } from '../db/outbox.ts'
-import { unlessExhausted } from '../db/places.ts'
+import { unlessExhausted } from '../db/semaphore.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Kafka } from '../kafka/client.ts'
 import { createDeadLetterRelay } from '../kafka/dead-letter-relay.ts'
@@ -13,7 +13,7 @@ import type { Probes } from './probes.ts'
 import { type Renewable, renewable } from './renewable.ts'
 import type { Watched } from './watchdog.ts'
 
-export interface RelaysParts {
+export interface RelaysDeps {
   config: Pick<Config, 'POSTGRES_DSN' | 'TOPIC_ORDER_EVENTS' | 'TOPIC_PAYMENT_EVENTS_DLQ'>
   pool: Pool
   kafka: Kafka
@@ -30,10 +30,10 @@ export interface Relays {
   watched: Watched[]
 }
 
-export function createRelays({ config, pool, kafka, logger, metrics, probes }: RelaysParts): Relays {
-  const terms = { pool, dsn: config.POSTGRES_DSN, kafka, logger }
-  const outbox = renewable(() => createOutboxRelay({ ...terms, topic: config.TOPIC_ORDER_EVENTS, metrics }))
-  const deadLetters = renewable(() => createDeadLetterRelay({ ...terms, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }))
+export function createRelays({ config, pool, kafka, logger, metrics, probes }: RelaysDeps): Relays {
+  const options = { pool, dsn: config.POSTGRES_DSN, kafka, logger }
+  const outbox = renewable(() => createOutboxRelay({ ...options, topic: config.TOPIC_ORDER_EVENTS, metrics }))
+  const deadLetters = renewable(() => createDeadLetterRelay({ ...options, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }))
   const probe = () => Promise.all([probes.postgres(), kafka.reach()])
   return {
     here: { leads: () => outbox.current().leads(), wake: () => outbox.current().wake() },

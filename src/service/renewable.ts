@@ -1,4 +1,4 @@
-/** A part that can be taken out and made anew while the rest goes on. */
+/** A component that can be taken out and made anew while the rest goes on. */
 export interface Renewable<Part> {
   /** The one at work now. */
   current(): Part
@@ -8,22 +8,22 @@ export interface Renewable<Part> {
   stop(): Promise<void>
 }
 
-/** @param make gives a part whose `stop` ends within seconds, also where it hangs */
+/** @param make gives a component whose `stop` ends within seconds, also where it hangs */
 export function renewable<Part extends { start(): void; stop(): Promise<unknown> }>(make: () => Part): Renewable<Part> {
-  let part = make()
+  let component = make()
   let isStopped = false
   return {
-    current: () => part,
-    start: () => part.start(),
+    current: () => component,
+    start: () => component.start(),
     async rebuild() {
-      await part.stop().catch(() => {}) // what hangs has been cut off
+      await component.stop().catch(() => {}) // what hangs has been cut off
       if (isStopped) return
-      part = make()
-      part.start()
+      component = make()
+      component.start()
     },
     async stop() {
       isStopped = true
-      await part.stop()
+      await component.stop()
     },
   }
 }

@@ -1,7 +1,7 @@
 /** Starts what is named and ends it again: the one place that makes things. Any of the processes may live in one Node process, or each in its own. */
 import type { Server } from 'node:http'
 import { createApp, createOpsApp, type Service as CustomerService } from '../api/app.ts'
-import type { OperatorParts } from '../api/operators/routes.ts'
+import type { OperatorDeps } from '../api/operators/routes.ts'
 import type { Check } from '../api/ops.ts'
 import { close, listen, portOf } from '../api/server.ts'
 import type { Config } from '../config.ts'
@@ -11,16 +11,16 @@ import { createMetrics } from '../telemetry/metrics.ts'
 import { startBridge } from './bridge.ts'
 import { connect, type Role } from './connect.ts'
 import { watchGauges } from './gauges.ts'
-import { customerService, operatorParts } from './web.ts'
+import { customerService, operatorDeps } from './web.ts'
 import { createWatchdog, watch } from './watchdog.ts'
 import { startWorker } from './worker.ts'
 
 export interface RunningService {
   /** Where it listens: customers' routes with `web`, health and metrics with the others. undefined where nothing listens. */
   port: number | undefined
-  /** Resolves when all parts are there. Rejects where it was stopped before, or at a fault that no waiting mends. */
+  /** Resolves when all components are there. Rejects where it was stopped before, or at a fault that no waiting mends. */
   started: Promise<void>
-  /** Resolves, with what to tell, where a part stands still although it was built anew: only another process can help. */
+  /** Resolves, with what to tell, where a component stands still although it was built anew: only another process can help. */
   stalled: Promise<string>
   /** Takes no more work, finishes what runs, closes everything; within 15 s. */
   stop(): Promise<void>
@@ -36,7 +36,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   const closers: (() => Promise<unknown>)[] = []
   const checks: Check[] = []
   let customers: CustomerService | undefined
-  let operators: OperatorParts | undefined
+  let operators: OperatorDeps | undefined
   const stalled = Promise.withResolvers<string>()
   let isStarted = false
 
@@ -66,13 +66,13 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     const replies = roles.has('web') ? await createReplies(base.subscriber, config.REDIS_PREFIX) : undefined
     if (replies) closers.push(async () => replies.close())
     if (roles.has('worker')) await startWorker(base, replies, checks)
-    if (roles.has('web')) operators = operatorParts(base)
+    if (roles.has('web')) operators = operatorDeps(base)
     // Last, and so the first to end: it brings work to the others.
     if (roles.has('bridge')) startBridge(base, checks)
     if (replies) customers = customerService(base, replies, roles.has('worker'))
     isStarted = true
-    for (const part of base.watched) {
-      const dog = createWatchdog(part, {
+    for (const component of base.watched) {
+      const dog = createWatchdog(component, {
         limitMs: config.WATCHDOG_MS,
         now: () => performance.now(),
         logger,
@@ -94,7 +94,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
       stopping.abort()
       await Promise.all(servers.map((server) => close(server, { withinMs: REQUESTS_END_MS })))
       await starting.catch(() => {})
-      for (const closer of closers.toReversed()) await closer().catch((error) => logger.warn({ err: error }, 'a part did not close'))
+      for (const closer of closers.toReversed()) await closer().catch((error) => logger.warn({ err: error }, 'a component did not close'))
     },
   }
 }

@@ -5,7 +5,7 @@ import type { Logger } from '../telemetry/logger.ts'
 
 export interface Wait {
   /** As logs call it. */
-  part: string
+  component: string
   /** Whether what an attempt threw is a fault that no waiting mends. */
   isFault: (error: unknown) => boolean
   /** Told why an attempt that will be repeated failed. */
@@ -18,7 +18,7 @@ export interface Wait {
  * @returns what `attempt` returns; it is called again after 0.25 s, 0.5 s, ... 5 s
  * @throws a fault, at once; AbortError once `signal` is aborted
  */
-export async function untilThere<T>(attempt: () => Promise<T>, { part, isFault, tell, logger, signal }: Wait): Promise<T> {
+export async function untilThere<T>(attempt: () => Promise<T>, { component, isFault, tell, logger, signal }: Wait): Promise<T> {
   for (let pauseMs = 250; ; pauseMs = Math.min(5000, pauseMs * 2)) {
     signal.throwIfAborted()
     try {
@@ -26,7 +26,7 @@ export async function untilThere<T>(attempt: () => Promise<T>, { part, isFault, 
     } catch (error) {
       if (isFault(error)) throw error
       tell?.(reasonOf(error))
-      logger.warn({ err: error, part, againInMs: pauseMs }, `${part} cannot be used yet`)
+      logger.warn({ err: error, component, againInMs: pauseMs }, `${component} cannot be used yet`)
     }
     await sleep(pauseMs, undefined, { signal })
   }

@@ -1,6 +1,6 @@
 /**
- * Health is progress, not connection: a part that is connected and does nothing while work waits for it is dead, and nobody else finds
- * out for a day. Each part is looked at; one that stands still is built anew, and where that does not help the process is given up for
+ * Health is progress, not connection: a component that is connected and does nothing while work waits for it is dead, and nobody else finds
+ * out for a day. Each component is looked at; one that stands still is built anew, and where that does not help the process is given up for
  * its supervisor to start again. What is away is waited for: that is told by fresh connections, since those at hand may be what is dead.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,38 +9,38 @@ import { within } from '../api/wait.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
-/** Work that waits for a part. */
+/** Work that waits for a component. */
 export interface WaitingWork {
   /** In words that stay the same for as long as it waits. */
   what: string
-  /** Changes with every try, also with one that failed: a part that fails says so in the log, and is not dead. */
+  /** Changes with every try, also with one that failed: a component that fails says so in the log, and is not dead. */
   mark: string | number
 }
 
-/** A part, as its watchdog sees it. */
+/** A component, as its watchdog sees it. */
 export interface Watched {
   /** As log, readiness and metrics call it. */
   name: string
-  /** Whether the process is not ready while this part stands still. */
+  /** Whether the process is not ready while this component stands still. */
   required: boolean
-  /** What waits for this part and no other. Asked through the connections that the part itself uses; throws where they do not answer. */
+  /** What waits for this component and no other. Asked through the connections that the component itself uses; throws where they do not answer. */
   waiting(): Promise<WaitingWork[]>
-  /** Rises whenever the part has done something: as long as it does, a look in vain says only that much is going on. */
+  /** Rises whenever the component has done something: as long as it does, a look in vain says only that much is going on. */
   succeeded(): number
-  /** Asks everything that the part depends on, by fresh connections. Throws where one of them does not answer: that is an outage, and nobody's death. */
+  /** Asks everything that the component depends on, by fresh connections. Throws where one of them does not answer: that is an outage, and nobody's death. */
   probe(): Promise<unknown>
-  /** Ends the part, whatever state it is in, and makes another. */
+  /** Ends the component, whatever state it is in, and makes another. */
   rebuild(): Promise<void>
 }
 
-export interface WatchTerms {
-  /** How long work may wait while the part does nothing: then the part is built anew, and after as long again the process is given up. */
+export interface WatchOptions {
+  /** How long work may wait while the component does nothing: then the component is built anew, and after as long again the process is given up. */
   limitMs: number
   /** A monotonic clock, in ms. */
   now: () => number
   logger: Logger
-  metrics: Pick<Metrics, 'partStalled' | 'partRebuilds'>
-  /** The part stands still although it was built anew. Called once, with what to tell. */
+  metrics: Pick<Metrics, 'componentStalled' | 'componentRestarts'>
+  /** The component stands still although it was built anew. Called once, with what to tell. */
   giveUp(reason: string): void
 }
 
@@ -48,7 +48,7 @@ export interface Watchdog {
   /** One look, to be had again after `everyMs`. Never throws. */
   look(): Promise<void>
   everyMs: number
-  /** For readiness: throws, with the reason, while the part stands still. */
+  /** For readiness: throws, with the reason, while the component stands still. */
   check: Check
 }
 
@@ -57,11 +57,11 @@ const LOOKS = 6
 /** More than a place in the pool is waited for. */
 const ASK_MS = 2500
 const PROBE_MS = 5000
-/** The longest that a part of ours takes to end, and some room. */
+/** The longest that a component of ours takes to end, and some room. */
 const REBUILD_MS = 15_000
 
-export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, giveUp }: WatchTerms): Watchdog {
-  const { name } = part
+export function createWatchdog(component: Watched, { limitMs, now, logger, metrics, giveUp }: WatchOptions): Watchdog {
+  const { name } = component
   const everyMs = limitMs / LOOKS
   /** What waited at the last look, and since when without a try. */
   let seen = new Map<string, { mark: string | number; since: number }>()
@@ -70,23 +70,23 @@ export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, g
   let doneBefore = 0
   let lookedAt = now()
   let isGivenUp = false
-  metrics.partStalled.set({ part: name }, 0)
+  metrics.componentStalled.set({ component: name }, 0)
 
   async function ask(): Promise<WaitingWork[]> {
     try {
-      return await within(ASK_MS, part.waiting())
+      return await within(ASK_MS, component.waiting())
     } catch (error) {
-      logger.debug({ err: error, part: name }, 'it cannot be asked what waits')
-      return [{ what: 'its own connections do not answer', mark: part.succeeded() }]
+      logger.debug({ err: error, component: name }, 'it cannot be asked what waits')
+      return [{ what: 'its own connections do not answer', mark: component.succeeded() }]
     }
   }
 
   async function isOutage(): Promise<boolean> {
     try {
-      await within(PROBE_MS, part.probe())
+      await within(PROBE_MS, component.probe())
       return false
     } catch (error) {
-      logger.debug({ err: error, part: name }, 'what it depends on is away, which is waited for')
+      logger.debug({ err: error, component: name }, 'what it depends on is away, which is waited for')
       return true
     }
   }
@@ -100,7 +100,7 @@ export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, g
     seen = new Map(waiting.map(({ what, mark }) => [what, { mark, since: sinceWhen(before.get(what), mark) }]))
     const standing = waiting.filter(({ what, mark }) => before.get(what)?.mark === mark)
     if (standing.length === 0) {
-      if (waiting.every(({ what }) => before.has(what)) || part.succeeded() > doneBefore) recover()
+      if (waiting.every(({ what }) => before.has(what)) || component.succeeded() > doneBefore) recover()
     } else if ((await isOutage()) || now() - began > ASK_MS + PROBE_MS + everyMs) {
       seen.clear()
     }
@@ -115,24 +115,26 @@ export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, g
 
   function recover(): void {
     if (!stalled) return
-    logger.info({ part: name }, 'it works again')
+    logger.info({ component: name }, 'it works again')
     stalled = undefined
-    metrics.partStalled.set({ part: name }, 0)
+    metrics.componentStalled.set({ component: name }, 0)
   }
 
   async function standsStill(what: string, ms: number): Promise<void> {
     const wasRebuilt = stalled !== undefined
     stalled = `${what}, and it has done nothing for ${Math.round(ms / 1000)} s`
-    metrics.partStalled.set({ part: name }, 1)
+    metrics.componentStalled.set({ component: name }, 1)
     if (wasRebuilt) {
       isGivenUp = true
       giveUp(`${name}: ${stalled}, also after it was built anew`)
       return
     }
-    logger.error({ part: name, reason: stalled }, 'it stands still and is built anew')
-    metrics.partRebuilds.inc({ part: name })
-    await within(REBUILD_MS, part.rebuild()).catch((error) => logger.warn({ err: error, part: name }, 'it could not be built anew'))
-    doneBefore = part.succeeded()
+    logger.error({ component: name, reason: stalled }, 'it stands still and is built anew')
+    metrics.componentRestarts.inc({ component: name })
+    await within(REBUILD_MS, component.rebuild()).catch((error) =>
+      logger.warn({ err: error, component: name }, 'it could not be built anew'),
+    )
+    doneBefore = component.succeeded()
     seen.clear()
     lookedAt = now()
   }
@@ -144,7 +146,7 @@ export function createWatchdog(part: Watched, { limitMs, now, logger, metrics, g
     everyMs,
     check: {
       name: `${name}-progress`,
-      required: part.required,
+      required: component.required,
       check: async () => {
         if (stalled) throw new Error(stalled)
       },

@@ -1,11 +1,11 @@
 /** What the customers' routes and the operators' pages need, put together. */
 import type { Service as CustomerService } from '../api/app.ts'
-import { type OperatorParts } from '../api/operators/routes.ts'
+import { type OperatorDeps } from '../api/operators/routes.ts'
 import { createSignInTries } from '../api/operators/tries.ts'
 import { createRefusedCheckouts } from '../api/refused-checkouts.ts'
 import { createAuth } from '../clients/auth.ts'
 import { createCarts } from '../clients/cart.ts'
-import { createNeighbour } from '../clients/http.ts'
+import { createDownstream } from '../clients/http.ts'
 import { createIntents } from '../db/intents.ts'
 import { readOrder } from '../db/orders.ts'
 import { watchNumbers } from '../db/sequences.ts'
@@ -73,8 +73,8 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
 /** Signing in is rare: one person waits for another where many do it at once. */
 const AUTH_CONCURRENCY = 4
 
-export function operatorParts({ config, redis, checkoutQueue, paymentQueue, stockQueue, metrics, closers }: Base): OperatorParts {
-  const auth = createNeighbour({
+export function operatorDeps({ config, redis, checkoutQueue, paymentQueue, stockQueue, metrics, closers }: Base): OperatorDeps {
+  const auth = createDownstream({
     name: 'auth',
     base: config.AUTH_BASE,
     headers: {},

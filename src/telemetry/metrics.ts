@@ -42,12 +42,12 @@ export function createMetrics() {
       buckets: [1, 2, 4, 8, 16, 32, 64],
       registers,
     }),
-    neighbourSeconds: histogram('order_neighbour_call_seconds', 'Calls to neighbours by answer: a status class, unsent or unanswered', [
-      'neighbour',
+    downstreamSeconds: histogram('order_downstream_call_seconds', 'Calls to downstreams by answer: a status class, unsent or unanswered', [
+      'downstream',
       'call',
       'answer',
     ]),
-    neighbourInFlight: gauge('order_neighbour_calls_in_flight', 'Calls under way, at most the bulkhead’s places', ['neighbour']),
+    downstreamInFlight: gauge('order_downstream_calls_in_flight', 'Calls under way, at most the bulkhead’s places', ['downstream']),
     breakerOpen: gauge('order_breaker_open', '1 while a downstream service is not asked, or only tried, after a run of failures', [
       'downstream',
     ]),
@@ -77,7 +77,7 @@ export function createMetrics() {
     outboxSent: counter('order_outbox_sent_total', 'Events that Kafka acknowledged', ['type']),
     paymentEvents: counter('order_payment_events_total', 'Messages of the payment topic by what became of them', ['type', 'result']),
     paymentSeconds: histogram('order_payment_seconds', 'From the message of a payment to its order being PAID', []),
-    bridgeBooks: gauge('order_bridge_books', 'The books of the bridge: consumed = applied + duplicate + dead + waiting + passed-by', [
+    bridgeTotals: gauge('order_bridge_totals', 'The totals of the bridge: consumed = applied + duplicate + dead + waiting + ignored', [
       'entry',
     ]),
     bridgeLag: gauge('order_bridge_lag', 'Messages of a partition that the bridge has not taken yet', ['partition']),
@@ -86,8 +86,10 @@ export function createMetrics() {
     numbersLeft: gauge('order_numbers_left', 'Numbers that a sequence can still give', ['sequence']),
     redisPolicies: gauge('order_redis_maxmemory_policy', 'Redis servers by their maxmemory-policy; noeviction keeps jobs', ['policy']),
     drained: gauge('order_drained', '1 while an operator has the service drained: no new orders, no new payments', []),
-    partStalled: gauge('order_part_stalled', '1 where a part of this process does nothing while work waits for it', ['part']),
-    partRebuilds: counter('order_part_rebuilds_total', 'How often a part that stood still was built anew', ['part']),
+    componentStalled: gauge('order_component_stalled', '1 where a component of this process does nothing while work waits for it', [
+      'component',
+    ]),
+    componentRestarts: counter('order_component_restarts_total', 'How often a component that stood still was built anew', ['component']),
     relayLeads: gauge('order_relay_leads', '1 where this process holds the relay’s lock', []),
   }
 }

@@ -1,10 +1,10 @@
 import test from 'ava'
 import { type DeadLetter, listLetters } from '../../src/db/dead-letters.ts'
-import { type ReadMessage, readBridgeBooks, receive } from '../../src/db/inbox.ts'
+import { type ReadMessage, readBridgeTotals, receive } from '../../src/db/inbox.ts'
 import { createPaymentEvents } from '../../src/db/payment-events.ts'
 import type { DeadLetterFault } from '../../src/model.ts'
 import { unreadable } from '../../src/kafka/payment-message.ts'
-import { type Bought, openTill, paymentOf, type Till, topic } from '../payment/till.ts'
+import { type Bought, openHarness, paymentOf, type Harness, topic } from '../payment/harness.ts'
 import { hostClock } from '../support/clock.ts'
 import { freePort } from '../support/services/ports.ts'
 import { openShop, type Shop } from '../support/shop.ts'
@@ -12,12 +12,12 @@ import { until } from '../support/until.ts'
 import { admin, startAdmin } from './command.ts'
 
 let shop: Shop
-let till: Till
+let harness: Harness
 /** Just what the command needs. */
 let env: Record<string, string>
 test.before(async () => {
   shop = await openShop({ roles: ['web', 'worker'], env: { CALL_TIMEOUT_MS: '1500' } })
-  till = await openTill(shop)
+  harness = await openHarness(shop)
   env = {
     POSTGRES_DSN: shop.dsn.replace('postgresql:', 'postgresql+psycopg:'),
     REDIS_URL: process.env.REDIS_URL!,
@@ -25,19 +25,19 @@ test.before(async () => {
   }
 })
 test.after.always(async () => {
-  await till?.close()
+  await harness?.close()
   await shop?.close()
 })
 test.afterEach.always(async (t) => {
-  const { consumed, applied, duplicate, dead, waiting, passedBy } = await readBridgeBooks(till.pool)
-  t.is(consumed, applied + duplicate + dead + waiting + passedBy, 'the books of the bridge balance')
+  const { consumed, applied, duplicate, dead, waiting, ignored } = await readBridgeTotals(harness.pool)
+  t.is(consumed, applied + duplicate + dead + waiting + ignored, 'the totals of the bridge balance')
 })
 
 const run = (...args: string[]) => admin(['dead-letters', ...args], env)
 const product = () => shop.catalog.product({ stock: 10 })
 
 const letterOf = async (is: (letter: DeadLetter) => boolean) => {
-  const letter = (await listLetters(till.pool, { all: true, limit: 1000 })).find(is)
+  const letter = (await listLetters(harness.pool, { all: true, limit: 1000 })).find(is)
   if (!letter) throw new Error('there is no such letter')
   return letter
 }
@@ -46,20 +46,20 @@ const letter = (id: number) => letterOf((one) => one.id === id)
 /** A message that a person has to look at, as it came. @returns the id of its letter */
 async function unread(value: string | Buffer | null, reason = 'the value is not JSON'): Promise<number> {
   const message: ReadMessage = { ...paymentOf({ orderId: 1, totalCents: 1 }), value: value === null ? null : Buffer.from(value) }
-  await receive(till.pool, { topic, partition: 0 }, [unreadable(message, reason)])
+  await receive(harness.pool, { topic, partition: 0 }, [unreadable(message, reason)])
   return (await letterOf(({ offset, eventId }) => offset === message.offset && eventId === undefined)).id
 }
 
 /** An event that died of this. @returns the id of its letter */
 async function died(message: ReadMessage, fault: DeadLetterFault, reason = 'so it was'): Promise<number> {
-  const { eventId, attempt } = await till.written(message)
-  await createPaymentEvents(till.pool, hostClock).deadLetter({ eventId, attempt: attempt! }, fault, reason)
+  const { eventId, attempt } = await harness.written(message)
+  await createPaymentEvents(harness.pool, hostClock).deadLetter({ eventId, attempt: attempt! }, fault, reason)
   return (await letterOf((one) => one.eventId === eventId)).id
 }
 
 async function order(): Promise<Bought & { productId: number }> {
   const productId = product()
-  return { productId, ...(await till.buys({ product_id: productId, qty: 2 })) }
+  return { productId, ...(await harness.buys({ product_id: productId, qty: 2 })) }
 }
 
 test.serial('where there are none it says so', async (t) => {
@@ -69,8 +69,8 @@ test.serial('where there are none it says so', async (t) => {
 
 test.serial('a list is cut, a letter is shown whole, with its order and what helps', async (t) => {
   const bought = await order()
-  const eventId = await till.paid(paymentOf(bought, { amountCents: 1, provider: 'p'.repeat(200) }))
-  await till.ended(eventId)
+  const eventId = await harness.paid(paymentOf(bought, { amountCents: 1, provider: 'p'.repeat(200) }))
+  await harness.ended(eventId)
   const { id, lastAt } = await letterOf((one) => one.eventId === eventId)
 
   const list = await run('list')
@@ -114,15 +114,15 @@ test.serial('a message without a value is shown', async (t) => {
 test.serial('replayed once Catalog is put right, an order is PAID', async (t) => {
   const bought = await order()
   shop.catalog.setInventory(bought.productId, null)
-  const eventId = await till.paid(paymentOf(bought))
-  t.like(await till.ended(eventId), { fault: 'catalog-refused' })
+  const eventId = await harness.paid(paymentOf(bought))
+  t.like(await harness.ended(eventId), { fault: 'catalog-refused' })
   const { id } = await letterOf((one) => one.eventId === eventId)
   shop.catalog.setInventory(bought.productId, { in_stock: 10, reserved: 2 })
 
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' })
 
-  t.is(await till.statusOf(bought), 'PAID')
-  await till.booksAre(bought.productId, { in_stock: 8, reserved: 0 })
+  t.is(await harness.statusOf(bought), 'PAID')
+  await harness.totalsAre(bought.productId, { in_stock: 8, reserved: 0 })
   t.is((await letter(id)).state, 'REPLAYED')
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' }, 'said again')
 })
@@ -138,7 +138,7 @@ test.serial('replayed in vain, a letter is dead again, and says why', async (t) 
 test.serial('a payment of an order that was paid meanwhile needs nothing any more', async (t) => {
   const bought = await order()
   const id = await died(paymentOf(bought, { provider: 'late' }), 'unknown-order')
-  await till.ended(await till.paid(paymentOf(bought)))
+  await harness.ended(await harness.paid(paymentOf(bought)))
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} was paid already\n`, err: '' })
 })
 
@@ -155,7 +155,7 @@ test.serial('a message that the reader can read by now pays its order, and its l
   const id = await unread(JSON.stringify({ type: 'payment.succeeded', order_id: bought.orderId, amount_cents: 2000, currency: 'USD' }))
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' })
   t.like(await letter(id), { state: 'REPLAYED', orderId: bought.orderId })
-  await till.booksAre(bought.productId, { in_stock: 8, reserved: 0 })
+  await harness.totalsAre(bought.productId, { in_stock: 8, reserved: 0 })
 })
 
 test.serial('a message that is read, and whose event then dies, lies in the same letter', async (t) => {
@@ -167,7 +167,7 @@ test.serial('a message that is read, and whose event then dies, lies in the same
 
 test.serial('messages that mean nothing to an order, failed payments and repetitions are said to be so', async (t) => {
   const bought = await order()
-  await till.ended(await till.paid(paymentOf(bought)))
+  await harness.ended(await harness.paid(paymentOf(bought)))
   const told = { order_id: bought.orderId, amount_cents: 2000, currency: 'USD' }
   const twin = { type: 'payment.succeeded', provider: 'card', payment_id: `p-${bought.orderId}`, ...told }
   const [first, again, failed, other] = [
@@ -221,8 +221,8 @@ test.serial('two people replay the same letters at once: each hears what became 
     t.true(out.includes(`${ids[1]}: order ${two.orderId} is PAID`), out)
   }
   for (const { productId } of [one, two]) {
-    await till.booksAre(productId, { in_stock: 8, reserved: 0 })
-    t.is(till.commits(productId, 2).net, 1)
+    await harness.totalsAre(productId, { in_stock: 8, reserved: 0 })
+    t.is(harness.commits(productId, 2).net, 1)
   }
 })
 
@@ -236,7 +236,7 @@ test.serial('a replay that is killed has lost nothing', async (t) => {
   await killed.said
   hanging.remove()
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' })
-  await till.booksAre(bought.productId, { in_stock: 8, reserved: 0 })
+  await harness.totalsAre(bought.productId, { in_stock: 8, reserved: 0 })
 })
 
 test.serial('a replay that was killed before there was a job is taken up by the next', async (t) => {

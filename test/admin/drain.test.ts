@@ -1,6 +1,6 @@
 /** `order-admin drain`: what customers and operators see of it, how it waits, and how it ends. */
 import test from 'ava'
-import { patient } from '../support/payment-books.ts'
+import { patient } from '../support/payment-totals.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 import { admin, startAdmin } from './command.ts'
@@ -118,7 +118,7 @@ test.serial('with its time over it says what is left and what to do, and ends wi
     notWaitedFor: { deadLetters: 1, oversold: 1 },
   })
 
-  await shop.query(`update order_service.payment_events set state = 'APPLIED', result = 'noted'`)
+  await shop.query(`update order_service.payment_events set state = 'APPLIED', result = 'recorded'`)
   await shop.query('update order_service.outbox set sent_at = now()')
   const done = await run()
   t.is(done.code, 0)

@@ -1,43 +1,43 @@
 import test from 'ava'
 import { until } from '../support/until.ts'
-import { open, shoes, token } from './desk.ts'
+import { open, shoes, token } from './harness.ts'
 
 const as = (sub: string, more: Record<string, string> = {}) => ({ headers: { authorization: `Bearer ${token({ sub })}`, ...more } })
 
 test('beyond as many as can be served further customers get a 503 at once, nothing is begun for them, and room that is free again is used', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const held: (() => void)[] = []
-  desk.worker = (job) => void held.push(() => desk.reply(desk.books.complete(job.orderId)))
-  const served = Array.from({ length: 40 }, (_, i) => desk.checkout(as(`customer-${i}@example.com`)))
+  api.worker = (job) => void held.push(() => api.reply(api.tables.complete(job.orderId)))
+  const served = Array.from({ length: 40 }, (_, i) => api.checkout(as(`customer-${i}@example.com`)))
   await until(() => held.length === 40)
 
-  const refused = await desk.checkout(as('late@example.com'))
+  const refused = await api.checkout(as('late@example.com'))
 
   t.is(refused.status, 503)
   t.deepEqual(refused.body, { detail: 'Too many customers at the moment' })
   t.is(refused.headers.get('retry-after'), '1')
-  t.is(desk.books.rows.size, 40)
+  t.is(api.tables.rows.size, 40)
   for (const finish of held) finish()
   t.true((await Promise.all(served)).every(({ status }) => status === 200))
-  const again = desk.checkout(as('late@example.com'))
+  const again = api.checkout(as('late@example.com'))
   await until(() => held.length === 41)
   held[40]!()
   t.is((await again).status, 200)
 })
 
 test('one customer has a number of checkouts at a time, and gets a 429 for more, which is no other customer’s concern', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const held: (() => void)[] = []
-  desk.worker = (job) => void held.push(() => desk.reply(desk.books.complete(job.orderId)))
-  const mine = Array.from({ length: 30 }, (_, i) => desk.checkout(as('busy@example.com', { 'idempotency-key': `k${i}` })))
+  api.worker = (job) => void held.push(() => api.reply(api.tables.complete(job.orderId)))
+  const mine = Array.from({ length: 30 }, (_, i) => api.checkout(as('busy@example.com', { 'idempotency-key': `k${i}` })))
   await until(() => held.length === 30)
 
-  const refused = await desk.checkout(as('busy@example.com', { 'idempotency-key': 'one-more' }))
+  const refused = await api.checkout(as('busy@example.com', { 'idempotency-key': 'one-more' }))
 
   t.is(refused.status, 429)
   t.is(refused.headers.get('retry-after'), '1')
   t.is(refused.headers.get('checkout-outcome'), null)
-  const other = desk.checkout(as('other@example.com'))
+  const other = api.checkout(as('other@example.com'))
   await until(() => held.length === 31)
   for (const finish of held) finish()
   t.is((await other).status, 200)
@@ -45,63 +45,63 @@ test('one customer has a number of checkouts at a time, and gets a 429 for more,
 })
 
 test('while the queue is further behind than half of the budget nobody is let in', async (t) => {
-  const desk = await open(t, { budgetMs: 1000 })
-  desk.queueBehindMs = 501
-  t.is((await desk.checkout()).status, 503)
-  t.is(desk.books.rows.size, 0)
-  desk.queueBehindMs = 500
-  t.is((await desk.checkout()).status, 200)
+  const api = await open(t, { budgetMs: 1000 })
+  api.queueBehindMs = 501
+  t.is((await api.checkout()).status, 503)
+  t.is(api.tables.rows.size, 0)
+  api.queueBehindMs = 500
+  t.is((await api.checkout()).status, 200)
 })
 
 test('while orders are paused nobody is let in, and the refusal says why; a repeat is not told that there is no order', async (t) => {
-  const desk = await open(t)
-  desk.isPaused = true
-  const refused = await desk.checkout()
+  const api = await open(t)
+  api.isPaused = true
+  const refused = await api.checkout()
   t.is(refused.status, 503)
   t.deepEqual(refused.body, { detail: 'Orders are paused at the moment' })
   t.is(refused.headers.get('retry-after'), '1')
-  t.is((await desk.checkout({ headers: { 'idempotency-key': 'k1' } })).headers.get('checkout-outcome'), 'unknown')
-  t.is(desk.books.rows.size, 0)
-  desk.isPaused = false
-  t.is((await desk.checkout()).status, 200)
+  t.is((await api.checkout({ headers: { 'idempotency-key': 'k1' } })).headers.get('checkout-outcome'), 'unknown')
+  t.is(api.tables.rows.size, 0)
+  api.isPaused = false
+  t.is((await api.checkout()).status, 200)
 })
 
 test('in a crowd nobody’s token is looked at: it would cost what the refusal is to save', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const withoutToken = { headers: { authorization: 'Bearer x' } }
-  t.is((await desk.checkout(withoutToken)).status, 401)
-  desk.queueBehindMs = 60_000
-  t.is((await desk.checkout(withoutToken)).status, 503)
+  t.is((await api.checkout(withoutToken)).status, 401)
+  api.queueBehindMs = 60_000
+  t.is((await api.checkout(withoutToken)).status, 503)
 })
 
 test('a repeat that is not let in hears that the outcome is unknown: an order may stand under its key', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const k1 = { 'idempotency-key': 'k1' }
-  t.is((await desk.checkout({ headers: k1 })).status, 200)
-  desk.queueBehindMs = 60_000
-  const again = await desk.checkout({ headers: k1 })
+  t.is((await api.checkout({ headers: k1 })).status, 200)
+  api.queueBehindMs = 60_000
+  const again = await api.checkout({ headers: k1 })
   t.is(again.status, 503)
   t.is(again.headers.get('checkout-outcome'), 'unknown')
 })
 
 test('a customer of whom too many checkouts were refused gets a 429 with the time to wait, and nothing is begun', async (t) => {
-  const desk = await open(t)
-  desk.waitS = 7
-  const answer = await desk.checkout()
+  const api = await open(t)
+  api.waitS = 7
+  const answer = await api.checkout()
   t.is(answer.status, 429)
   t.deepEqual(answer.body, { detail: 'Too many checkouts of this customer were refused' })
   t.is(answer.headers.get('retry-after'), '7')
-  t.is(desk.books.rows.size, 0)
+  t.is(api.tables.rows.size, 0)
 })
 
 test('a checkout that drew an order id and became no order counts as refused, an order does not', async (t) => {
-  const desk = await open(t)
-  t.is((await desk.checkout()).status, 200)
-  desk.cart = { cart: 'empty' }
-  t.is((await desk.checkout()).status, 400)
-  t.deepEqual(desk.refused, [])
-  desk.cart = { cart: 'lines', lines: [shoes], totalCents: 25_998 }
-  desk.worker = (job) => desk.reply(desk.books.reject(job.orderId, { status: 409, detail: 'Insufficient stock for product_id 1' }))
-  t.is((await desk.checkout(as('late@example.com'))).status, 409)
-  t.deepEqual(desk.refused, ['late@example.com'])
+  const api = await open(t)
+  t.is((await api.checkout()).status, 200)
+  api.cart = { cart: 'empty' }
+  t.is((await api.checkout()).status, 400)
+  t.deepEqual(api.refused, [])
+  api.cart = { cart: 'lines', lines: [shoes], totalCents: 25_998 }
+  api.worker = (job) => api.reply(api.tables.reject(job.orderId, { status: 409, detail: 'Insufficient stock for product_id 1' }))
+  t.is((await api.checkout(as('late@example.com'))).status, 409)
+  t.deepEqual(api.refused, ['late@example.com'])
 })

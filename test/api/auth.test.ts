@@ -1,6 +1,6 @@
 import { createHmac, generateKeyPairSync } from 'node:crypto'
 import test from 'ava'
-import { open, SECRET, token } from './desk.ts'
+import { open, SECRET, token } from './harness.ts'
 
 const past = Math.floor(Date.now() / 1000) - 10
 const claims = { sub: 'cust@example.com', type: 'access', exp: past + 1000 }
@@ -34,8 +34,8 @@ const bad: Record<string, string | undefined> = {
 
 for (const [what, authorization] of Object.entries(bad)) {
   test(`${what} is a 401 that asks for a bearer token`, async (t) => {
-    const desk = await open(t)
-    const answer = await desk.get('/order/v1/orders/checkout', {
+    const api = await open(t)
+    const answer = await api.get('/order/v1/orders/checkout', {
       method: 'POST',
       headers: authorization === undefined ? {} : { authorization },
     })
@@ -43,7 +43,7 @@ for (const [what, authorization] of Object.entries(bad)) {
     t.is(typeof answer.body.detail, 'string')
     t.is(answer.headers.get('www-authenticate'), 'Bearer')
     t.is(answer.headers.get('content-type'), 'application/json')
-    t.is(desk.books.intents.length, 0)
+    t.is(api.tables.intents.length, 0)
   })
 }
 
@@ -54,17 +54,17 @@ function signed(header: object, more: object): string {
 }
 
 test('a token that demands an extension of whoever accepts it is a 401', async (t) => {
-  const desk = await open(t)
-  t.is((await desk.checkout({ headers: { authorization: `Bearer ${signed({}, {})}` } })).status, 200)
+  const api = await open(t)
+  t.is((await api.checkout({ headers: { authorization: `Bearer ${signed({}, {})}` } })).status, 200)
   for (const header of [{ crit: ['exp'], exp: claims.exp }, { crit: ['b64'], b64: true }, { crit: [] }, { crit: null }]) {
-    const answer = await desk.checkout({ headers: { authorization: `Bearer ${signed(header, {})}` } })
+    const answer = await api.checkout({ headers: { authorization: `Bearer ${signed(header, {})}` } })
     t.is(answer.status, 401, JSON.stringify(header))
     t.is(answer.headers.get('www-authenticate'), 'Bearer')
   }
 })
 
 test('a token issued at no time or in the future is a 401, one by a clock that is a little ahead is not', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   for (const [iat, status] of [
     [past, 200],
     [past + 0.5, 200],
@@ -76,44 +76,44 @@ test('a token issued at no time or in the future is a 401, one by a clock that i
     [null, 401],
     [[past], 401],
   ] as const) {
-    t.is((await desk.checkout({ headers: { authorization: `Bearer ${signed({}, { iat })}` } })).status, status, JSON.stringify(iat))
+    t.is((await api.checkout({ headers: { authorization: `Bearer ${signed({}, { iat })}` } })).status, status, JSON.stringify(iat))
   }
 })
 
 for (const sub of [7, null, ['a@example.com'], { email: 'a@example.com' }]) {
   test(`a sub of ${JSON.stringify(sub)} is a 401`, async (t) => {
-    const desk = await open(t)
-    t.is((await desk.checkout({ headers: { authorization: `Bearer ${signed({}, { sub })}` } })).status, 401)
+    const api = await open(t)
+    t.is((await api.checkout({ headers: { authorization: `Bearer ${signed({}, { sub })}` } })).status, 401)
   })
 }
 
 test('bearer is understood in any letters', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   for (const scheme of ['bearer', 'BEARER', 'Bearer']) {
-    t.is((await desk.checkout({ headers: { authorization: `${scheme} ${token()}` } })).status, 200)
+    t.is((await api.checkout({ headers: { authorization: `${scheme} ${token()}` } })).status, 200)
   }
 })
 
 test('the customer is sub exactly as the token has it, of any role', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   for (const sub of ['MiXed@Example.com ', 'ünï@例え.jp', 'no address at all', 'x'.repeat(255)]) {
-    t.is((await desk.checkout({ headers: { authorization: `Bearer ${token({ sub, role: 'admin' })}` } })).status, 200)
-    t.is(desk.books.intents.at(-1)!.userEmail, sub)
+    t.is((await api.checkout({ headers: { authorization: `Bearer ${token({ sub, role: 'admin' })}` } })).status, 200)
+    t.is(api.tables.intents.at(-1)!.userEmail, sub)
   }
 })
 
 test('a token in a cookie or a query is none', async (t) => {
-  const desk = await open(t)
-  const answer = await desk.get(`/order/v1/orders/checkout?token=${token()}`, { method: 'POST', headers: { cookie: `token=${token()}` } })
+  const api = await open(t)
+  const answer = await api.get(`/order/v1/orders/checkout?token=${token()}`, { method: 'POST', headers: { cookie: `token=${token()}` } })
   t.is(answer.status, 401)
 })
 
 test('neither tokens nor addresses nor emails are in the log', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const authorization = `Bearer ${token({ sub: 'secret.person@example.com' })}`
-  await desk.checkout({ headers: { authorization, 'idempotency-key': 'k1' } })
-  await desk.checkout({ headers: { authorization }, body: { address_line1: 'Demo' } })
-  await desk.checkout({ headers: { authorization: 'Bearer rubbish' } })
-  t.is(desk.logged.length, 3)
-  t.notRegex(desk.logged.join('\n'), /secret|Demo|rubbish|eyJ|Dublin/)
+  await api.checkout({ headers: { authorization, 'idempotency-key': 'k1' } })
+  await api.checkout({ headers: { authorization }, body: { address_line1: 'Demo' } })
+  await api.checkout({ headers: { authorization: 'Bearer rubbish' } })
+  t.is(api.logged.length, 3)
+  t.notRegex(api.logged.join('\n'), /secret|Demo|rubbish|eyJ|Dublin/)
 })

@@ -1,6 +1,6 @@
 import { brotliCompressSync, gzipSync } from 'node:zlib'
 import test from 'ava'
-import { demoAddress, open } from './desk.ts'
+import { demoAddress, open } from './harness.ts'
 
 const changed = (field: string, value: unknown) => ({ ...demoAddress, [field]: value })
 const without = (field: string) => Object.fromEntries(Object.entries(demoAddress).filter(([name]) => name !== field))
@@ -8,7 +8,7 @@ const without = (field: string) => Object.fromEntries(Object.entries(demoAddress
 const emoji = '👟'
 
 test('addresses of any script, up to what the columns hold, are taken as they stand', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const addresses = [
     changed('address_line1', emoji.repeat(255)),
     changed('address_line1', 'улица Пушкина, дом Колотушкина'),
@@ -19,13 +19,13 @@ test('addresses of any script, up to what the columns hold, are taken as they st
     changed('address_line1', ' . '),
   ]
   for (const body of addresses) {
-    t.is((await desk.checkout({ body })).status, 200)
-    t.deepEqual(desk.books.intents.at(-1)!.address, body)
+    t.is((await api.checkout({ body })).status, 200)
+    t.deepEqual(api.tables.intents.at(-1)!.address, body)
   }
 })
 
 test('a second line may be missing or null, a country small, and fields that nobody knows are ignored', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   for (const body of [
     without('address_line2'),
     changed('address_line2', null),
@@ -33,8 +33,8 @@ test('a second line may be missing or null, a country small, and fields that nob
     changed('country', 'iE'),
     { ...demoAddress, coupon: { code: ['X'] }, order_id: 1 },
   ]) {
-    t.is((await desk.checkout({ body })).status, 200)
-    t.deepEqual(desk.books.intents.at(-1)!.address, demoAddress)
+    t.is((await api.checkout({ body })).status, 200)
+    t.deepEqual(api.tables.intents.at(-1)!.address, demoAddress)
   }
 })
 
@@ -69,31 +69,28 @@ const wrong: [string, unknown][] = [
 
 for (const [field, value] of wrong) {
   test(`a ${field} of ${JSON.stringify(value).slice(0, 24)} (${String(value).length} long) is a 422 that names it`, async (t) => {
-    const desk = await open(t)
-    const answer = await desk.checkout({ body: changed(field, value) })
+    const api = await open(t)
+    const answer = await api.checkout({ body: changed(field, value) })
     t.is(answer.status, 422)
     t.regex(String(answer.body.detail), new RegExp(`^${field} `))
-    t.is(desk.books.intents.length, 0)
+    t.is(api.tables.intents.length, 0)
   })
 }
 
 test('each required field that is missing is named', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   for (const field of ['address_line1', 'city', 'postcode', 'country']) {
-    const answer = await desk.checkout({ body: without(field) })
+    const answer = await api.checkout({ body: without(field) })
     t.is(answer.status, 422)
     t.is(answer.body.detail, `${field} is missing`)
   }
-  t.is(
-    (await desk.checkout({ body: {} })).body.detail,
-    'address_line1 is missing; city is missing; postcode is missing; country is missing',
-  )
+  t.is((await api.checkout({ body: {} })).body.detail, 'address_line1 is missing; city is missing; postcode is missing; country is missing')
 })
 
 for (const body of ['', '{', '{"city": }', 'null', '7', '"text"', '[]', '[{}]', '{"a":1} trailing', '\ufeff{']) {
   test(`a body of ${JSON.stringify(body)} is a 422`, async (t) => {
-    const desk = await open(t)
-    const answer = await desk.checkout({ body })
+    const api = await open(t)
+    const answer = await api.checkout({ body })
     t.is(answer.status, 422)
     t.is(typeof answer.body.detail, 'string')
     t.is(answer.headers.get('content-type'), 'application/json')
@@ -101,37 +98,37 @@ for (const body of ['', '{', '{"city": }', 'null', '7', '"text"', '[]', '[{}]', 
 }
 
 test('a body that is empty is said to be so', async (t) => {
-  const desk = await open(t)
-  t.deepEqual((await desk.checkout({ body: '' })).body, { detail: 'The body is empty' })
+  const api = await open(t)
+  t.deepEqual((await api.checkout({ body: '' })).body, { detail: 'The body is empty' })
 })
 
 test('a body that is not UTF-8 is a 400 and never an address with question marks in it, whatever charset it claims', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const body = Buffer.from(JSON.stringify({ ...demoAddress, city: 'D\xfcsseldorf' }), 'latin1')
   for (const headers of [{}, { 'content-type': 'application/json; charset=latin1' }, { 'content-type': '' }]) {
-    const answer = await desk.checkout({ body, headers: headers as Record<string, string> })
+    const answer = await api.checkout({ body, headers: headers as Record<string, string> })
     t.is(answer.status, 400)
     t.deepEqual(answer.body, { detail: 'The body is not UTF-8' })
   }
-  const packed = await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })
+  const packed = await api.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })
   t.is(packed.status, 400)
-  t.is(desk.books.intents.length, 0)
+  t.is(api.tables.intents.length, 0)
 })
 
 test('a replacement character in a body says that its bytes were lost before: it is refused like them', async (t) => {
-  const desk = await open(t)
-  t.is((await desk.checkout({ body: JSON.stringify(changed('city', 'D\ufffdsseldorf')) })).status, 400)
-  t.is(desk.books.intents.length, 0)
+  const api = await open(t)
+  t.is((await api.checkout({ body: JSON.stringify(changed('city', 'D\ufffdsseldorf')) })).status, 400)
+  t.is(api.tables.intents.length, 0)
 })
 
 test('a byte order mark before a body is passed over', async (t) => {
-  const desk = await open(t)
-  t.is((await desk.checkout({ body: `\ufeff${JSON.stringify(changed('city', 'Düsseldorf'))}` })).status, 200)
-  t.is(desk.books.intents.at(-1)!.address.city, 'Düsseldorf')
+  const api = await open(t)
+  t.is((await api.checkout({ body: `\ufeff${JSON.stringify(changed('city', 'Düsseldorf'))}` })).status, 200)
+  t.is(api.tables.intents.at(-1)!.address.city, 'Düsseldorf')
 })
 
 test('another content type is a 422, none at all and the relatives of JSON are read', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const body = JSON.stringify(demoAddress)
   for (const type of [
     'text/plain',
@@ -142,7 +139,7 @@ test('another content type is a 422, none at all and the relatives of JSON are r
     'application/json, text/plain',
     'nonsense',
   ]) {
-    t.is((await desk.checkout({ body, headers: { 'content-type': type } })).status, 422, type)
+    t.is((await api.checkout({ body, headers: { 'content-type': type } })).status, 422, type)
   }
   for (const type of [
     'application/json; charset=utf-8',
@@ -153,28 +150,28 @@ test('another content type is a 422, none at all and the relatives of JSON are r
     'application/vnd.shop+json',
     '',
   ]) {
-    t.is((await desk.checkout({ body, headers: { 'content-type': type } })).status, 200, type)
+    t.is((await api.checkout({ body, headers: { 'content-type': type } })).status, 200, type)
   }
 })
 
 test('a body that is too large is a 413, and compressing it does not help', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const body = JSON.stringify({ ...demoAddress, note: 'x'.repeat(300_000) })
-  t.is((await desk.checkout({ body })).status, 413)
-  const packed = await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })
+  t.is((await api.checkout({ body })).status, 413)
+  const packed = await api.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })
   t.is(packed.status, 413)
   t.is(typeof packed.body.detail, 'string')
 })
 
 test('a compressed body is read, its coding named in any case; one that is broken, or packed in a way nobody knows, is a 422', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const body = JSON.stringify(demoAddress)
-  t.is((await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })).status, 200)
-  t.is((await desk.checkout({ body: brotliCompressSync(body), headers: { 'content-encoding': 'br' } })).status, 200)
+  t.is((await api.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })).status, 200)
+  t.is((await api.checkout({ body: brotliCompressSync(body), headers: { 'content-encoding': 'br' } })).status, 200)
   for (const coding of ['GZIP', 'x-gzip', ' Gzip ']) {
-    t.is((await desk.checkout({ body: gzipSync(body), headers: { 'content-encoding': coding } })).status, 200, coding)
+    t.is((await api.checkout({ body: gzipSync(body), headers: { 'content-encoding': coding } })).status, 200, coding)
   }
-  t.is((await desk.checkout({ body, headers: { 'content-encoding': 'Identity' } })).status, 200)
-  t.is((await desk.checkout({ body: Buffer.from('no gzip'), headers: { 'content-encoding': 'gzip' } })).status, 422)
-  t.is((await desk.checkout({ body, headers: { 'content-encoding': 'rot13' } })).status, 422)
+  t.is((await api.checkout({ body, headers: { 'content-encoding': 'Identity' } })).status, 200)
+  t.is((await api.checkout({ body: Buffer.from('no gzip'), headers: { 'content-encoding': 'gzip' } })).status, 422)
+  t.is((await api.checkout({ body, headers: { 'content-encoding': 'rot13' } })).status, 422)
 })

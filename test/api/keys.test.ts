@@ -1,59 +1,59 @@
 import test from 'ava'
 import { until } from '../support/until.ts'
-import { demoAddress, open, token } from './desk.ts'
+import { demoAddress, open, token } from './harness.ts'
 
 const k1 = { 'idempotency-key': 'k1' }
 
 test('the same key and body get the same answer again, marked as replayed, also when the cart has been cleared', async (t) => {
-  const desk = await open(t)
-  const first = await desk.checkout({ headers: k1 })
-  desk.cart = { cart: 'empty' }
-  const again = await desk.checkout({ headers: k1 })
+  const api = await open(t)
+  const first = await api.checkout({ headers: k1 })
+  api.cart = { cart: 'empty' }
+  const again = await api.checkout({ headers: k1 })
   t.is(again.status, 200)
   t.deepEqual(again.body, first.body)
   t.is(again.headers.get('idempotency-replayed'), 'true')
   t.is(again.headers.get('order-id'), '101')
-  t.is(desk.jobs.length, 1)
+  t.is(api.jobs.length, 1)
 })
 
 test('the same address written another way is the same body', async (t) => {
-  const desk = await open(t)
-  await desk.checkout({ headers: k1 })
+  const api = await open(t)
+  await api.checkout({ headers: k1 })
   const { address_line2: _, ...rest } = demoAddress
-  const again = await desk.checkout({ headers: k1, body: { note: 'leave at the door', ...rest, country: 'ie' } })
+  const again = await api.checkout({ headers: k1, body: { note: 'leave at the door', ...rest, country: 'ie' } })
   t.is(again.headers.get('idempotency-replayed'), 'true')
 })
 
 test('the same key with another body is a 422', async (t) => {
-  const desk = await open(t)
-  await desk.checkout({ headers: k1 })
-  const other = await desk.checkout({ headers: k1, body: { ...demoAddress, city: 'Cork' } })
+  const api = await open(t)
+  await api.checkout({ headers: k1 })
+  const other = await api.checkout({ headers: k1, body: { ...demoAddress, city: 'Cork' } })
   t.is(other.status, 422)
   t.is(other.body.detail, 'Idempotency-Key was used with another body before')
-  t.is(desk.books.rows.size, 1)
+  t.is(api.tables.rows.size, 1)
 })
 
 test('the same key with another body is a 422 while the first is still open, too', async (t) => {
-  const desk = await open(t)
-  desk.worker = () => {}
-  const first = desk.checkout({ headers: k1 })
-  await until(() => desk.jobs.length === 1)
-  t.is((await desk.checkout({ headers: k1, body: { ...demoAddress, city: 'Cork' } })).status, 422)
-  desk.reply(desk.books.complete(101))
+  const api = await open(t)
+  api.worker = () => {}
+  const first = api.checkout({ headers: k1 })
+  await until(() => api.jobs.length === 1)
+  t.is((await api.checkout({ headers: k1, body: { ...demoAddress, city: 'Cork' } })).status, 422)
+  api.reply(api.tables.complete(101))
   t.is((await first).status, 200)
 })
 
 test('a key is its customer’s own', async (t) => {
-  const desk = await open(t)
-  const mine = await desk.checkout({ headers: k1 })
-  const hers = await desk.checkout({ headers: { ...k1, authorization: `Bearer ${token({ sub: 'Other@example.com' })}` } })
+  const api = await open(t)
+  const mine = await api.checkout({ headers: k1 })
+  const hers = await api.checkout({ headers: { ...k1, authorization: `Bearer ${token({ sub: 'Other@example.com' })}` } })
   t.not(mine.body.order_id, hers.body.order_id)
-  t.is(desk.books.intents[1]!.userEmail, 'Other@example.com')
+  t.is(api.tables.intents[1]!.userEmail, 'Other@example.com')
 })
 
 test('a repeat joins the open checkout of this process, without asking PostgreSQL for its end', async (t) => {
   let found = 0
-  const desk = await open(t, {
+  const api = await open(t, {
     service: (service) => ({
       ...service,
       intents: {
@@ -66,21 +66,21 @@ test('a repeat joins the open checkout of this process, without asking PostgreSQ
       },
     }),
   })
-  desk.worker = () => {}
-  const first = desk.checkout({ headers: k1 })
-  await until(() => desk.jobs.length === 1)
-  const second = desk.checkout({ headers: k1 })
+  api.worker = () => {}
+  const first = api.checkout({ headers: k1 })
+  await until(() => api.jobs.length === 1)
+  const second = api.checkout({ headers: k1 })
   await until(() => found === 1)
-  desk.reply(desk.books.complete(101))
+  api.reply(api.tables.complete(101))
   t.is((await first).status, 200)
   t.deepEqual((await second).body, (await first).body)
-  t.is(desk.books.looks, 0)
+  t.is(api.tables.looks, 0)
 })
 
 test('a repeat that finds the intent before its own process has heard of it does not keep the job from being added', async (t) => {
   const written = Promise.withResolvers<void>()
   let release = () => {}
-  const desk = await open(t, {
+  const api = await open(t, {
     service: (service) => ({
       ...service,
       intents: {
@@ -94,94 +94,94 @@ test('a repeat that finds the intent before its own process has heard of it does
       },
     }),
   })
-  const first = desk.checkout({ headers: k1 })
+  const first = api.checkout({ headers: k1 })
   await written.promise
-  const second = desk.checkout({ headers: k1 })
-  await until(() => desk.books.looks > 0)
+  const second = api.checkout({ headers: k1 })
+  await until(() => api.tables.looks > 0)
   release()
   t.is((await first).status, 200)
   t.deepEqual((await second).body, (await first).body)
-  t.is(desk.jobs.length, 1)
+  t.is(api.jobs.length, 1)
 })
 
 test('a repeat joins the open checkout of another process by looking', async (t) => {
-  const desk = await open(t)
-  await desk.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
-  const orderId = desk.books.begin('cust@example.com', 'k1', desk.books.intents[0]!.requestHash)
-  const joined = desk.checkout({ headers: k1 })
-  await until(() => desk.books.looks > 1)
-  desk.books.complete(orderId)
+  const api = await open(t)
+  await api.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
+  const orderId = api.tables.begin('cust@example.com', 'k1', api.tables.intents[0]!.requestHash)
+  const joined = api.checkout({ headers: k1 })
+  await until(() => api.tables.looks > 1)
+  api.tables.complete(orderId)
   const answer = await joined
   t.is(answer.status, 200)
   t.is(answer.body.order_id, orderId)
-  t.is(desk.jobs.length, 1)
+  t.is(api.jobs.length, 1)
 })
 
 test('whoever joins a checkout hears its refusal', async (t) => {
-  const desk = await open(t)
-  await desk.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
-  const orderId = desk.books.begin('cust@example.com', 'k1', desk.books.intents[0]!.requestHash)
-  const joined = desk.checkout({ headers: k1 })
-  await until(() => desk.books.looks > 0)
-  desk.books.reject(orderId, { status: 409, detail: 'Insufficient stock for product_id 1' })
+  const api = await open(t)
+  await api.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
+  const orderId = api.tables.begin('cust@example.com', 'k1', api.tables.intents[0]!.requestHash)
+  const joined = api.checkout({ headers: k1 })
+  await until(() => api.tables.looks > 0)
+  api.tables.reject(orderId, { status: 409, detail: 'Insufficient stock for product_id 1' })
   const answer = await joined
   t.is(answer.status, 409)
   t.deepEqual(answer.body, { detail: 'Insufficient stock for product_id 1' })
 })
 
 test('whoever joins a checkout that nobody drives any more ends it, soon after its deadline', async (t) => {
-  const desk = await open(t)
-  await desk.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
-  const orderId = desk.books.begin('cust@example.com', 'k1', desk.books.intents[0]!.requestHash, new Date(Date.now() - 5000))
-  t.is((await desk.checkout({ headers: k1 })).status, 503)
-  t.is(desk.books.rows.get(orderId)!.rejection?.status, 503)
-  const afresh = await desk.checkout({ headers: k1 })
+  const api = await open(t)
+  await api.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
+  const orderId = api.tables.begin('cust@example.com', 'k1', api.tables.intents[0]!.requestHash, new Date(Date.now() - 5000))
+  t.is((await api.checkout({ headers: k1 })).status, 503)
+  t.is(api.tables.rows.get(orderId)!.rejection?.status, 503)
+  const afresh = await api.checkout({ headers: k1 })
   t.is(afresh.status, 200)
   t.not(afresh.body.order_id, orderId)
 })
 
 test('after a refusal the same key begins afresh, with a new order id', async (t) => {
-  const desk = await open(t)
-  const completes = desk.worker
-  desk.worker = ({ orderId }) => desk.reply(desk.books.reject(orderId, { status: 503, detail: 'Catalog cannot be reached' }))
-  t.is((await desk.checkout({ headers: k1 })).status, 503)
-  desk.worker = completes
-  const again = await desk.checkout({ headers: k1 })
+  const api = await open(t)
+  const completes = api.worker
+  api.worker = ({ orderId }) => api.reply(api.tables.reject(orderId, { status: 503, detail: 'Catalog cannot be reached' }))
+  t.is((await api.checkout({ headers: k1 })).status, 503)
+  api.worker = completes
+  const again = await api.checkout({ headers: k1 })
   t.is(again.status, 200)
   t.is(again.body.order_id, 102)
   t.is(again.headers.get('idempotency-replayed'), null)
 })
 
 test('without a key a double click joins the open checkout', async (t) => {
-  const desk = await open(t)
-  desk.worker = () => {}
-  const both = [desk.checkout(), desk.checkout()]
-  await until(() => desk.books.intents.length === 2)
-  desk.reply(desk.books.complete(101))
+  const api = await open(t)
+  api.worker = () => {}
+  const both = [api.checkout(), api.checkout()]
+  await until(() => api.tables.intents.length === 2)
+  api.reply(api.tables.complete(101))
   const [first, second] = await Promise.all(both)
   t.deepEqual(first!.body, second!.body)
   t.is(first!.body.order_id, 101)
 })
 
 test('a checkout without a key gets one that no customer can send, different for another cart or address', async (t) => {
-  const desk = await open(t)
-  await desk.checkout()
-  await desk.checkout({ body: { ...demoAddress, city: 'Cork' } })
-  desk.cart = { cart: 'lines', lines: [{ product_id: 1, qty: 3, unit_price_cents: 1, title_snapshot: '' }], totalCents: 3 }
-  await desk.checkout()
-  const keys = desk.books.intents.map((intent) => intent.idempotencyKey)
+  const api = await open(t)
+  await api.checkout()
+  await api.checkout({ body: { ...demoAddress, city: 'Cork' } })
+  api.cart = { cart: 'lines', lines: [{ product_id: 1, qty: 3, unit_price_cents: 1, title_snapshot: '' }], totalCents: 3 }
+  await api.checkout()
+  const keys = api.tables.intents.map((intent) => intent.idempotencyKey)
   t.is(new Set(keys).size, 3)
   for (const key of keys) t.regex(key, /^cart [0-9a-f]{32}$/)
 })
 
 test('a key has 1 to 255 visible characters without spaces', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   for (const key of ['', 'a b', 'cart 0123', 'ü', 'a\tb', 'x'.repeat(256)]) {
-    const answer = await desk.checkout({ headers: { 'idempotency-key': key } })
+    const answer = await api.checkout({ headers: { 'idempotency-key': key } })
     t.is(answer.status, 422, JSON.stringify(key))
     t.regex(String(answer.body.detail), /Idempotency-Key/)
   }
   for (const key of ['x'.repeat(255), '"quoted"', '!~'])
-    t.is((await desk.checkout({ headers: { 'idempotency-key': key } })).status, 200, key)
-  t.is(desk.books.rows.size, 3)
+    t.is((await api.checkout({ headers: { 'idempotency-key': key } })).status, 200, key)
+  t.is(api.tables.rows.size, 3)
 })

@@ -1,6 +1,6 @@
 import test from 'ava'
 import type { OrderView } from '../../src/db/orders.ts'
-import { open, shoes } from './desk.ts'
+import { open, shoes } from './harness.ts'
 
 const order = (id: number, more: Partial<OrderView> = {}): OrderView => ({
   id,
@@ -15,11 +15,11 @@ const having = (readOrder: (id: number) => Promise<OrderView | undefined>) => ({
 })
 
 test('an order reads back with its items, open to all', async (t) => {
-  const desk = await open(
+  const api = await open(
     t,
     having(async (id) => order(id)),
   )
-  const answer = await desk.get('/order/v1/orders/123')
+  const answer = await api.get('/order/v1/orders/123')
   t.is(answer.status, 200)
   t.deepEqual(answer.body, {
     id: 123,
@@ -31,26 +31,26 @@ test('an order reads back with its items, open to all', async (t) => {
 })
 
 test('an open checkout is PENDING, one that ended otherwise is CANCELLED and says why', async (t) => {
-  const desk = await open(
+  const api = await open(
     t,
     having(async (id) =>
       id === 1 ? order(1, { status: 'PENDING' }) : order(2, { status: 'CANCELLED', reason: 'Insufficient stock for product_id 1' }),
     ),
   )
-  const pending = await desk.get('/order/v1/orders/1')
+  const pending = await api.get('/order/v1/orders/1')
   t.is(pending.body.status, 'PENDING')
   t.false('reason' in pending.body)
-  t.like((await desk.get('/order/v1/orders/2')).body, { status: 'CANCELLED', reason: 'Insufficient stock for product_id 1' })
+  t.like((await api.get('/order/v1/orders/2')).body, { status: 'CANCELLED', reason: 'Insufficient stock for product_id 1' })
 })
 
 test('an order that nobody made, or an id that cannot exist, is a 404', async (t) => {
   const asked: number[] = []
-  const desk = await open(
+  const api = await open(
     t,
     having(async (id) => void asked.push(id) as undefined),
   )
   for (const id of ['5', '2147483647', '0', '-1', '2147483648', '9'.repeat(400)]) {
-    const answer = await desk.get(`/order/v1/orders/${id}`)
+    const answer = await api.get(`/order/v1/orders/${id}`)
     t.is(answer.status, 404, id)
     t.deepEqual(answer.body, { detail: 'Order not found' })
   }
@@ -58,30 +58,30 @@ test('an order that nobody made, or an id that cannot exist, is a 404', async (t
 })
 
 test('an id that is no integer is a 422', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   for (const id of ['abc', '1.5', '1e3', '0x10', '%00', '1%2F2', '%FF', 'NaN', '१', 'checkout']) {
-    const answer = await desk.get(`/order/v1/orders/${id}`)
+    const answer = await api.get(`/order/v1/orders/${id}`)
     t.is(answer.status, 422, id)
     t.is(typeof answer.body.detail, 'string')
   }
 })
 
 test('a PostgreSQL that stands still is a 503 after two seconds', async (t) => {
-  const desk = await open(
+  const api = await open(
     t,
     having(() => new Promise(() => {})),
   )
   const began = performance.now()
-  const answer = await desk.get('/order/v1/orders/1')
+  const answer = await api.get('/order/v1/orders/1')
   t.is(answer.status, 503)
   t.is(answer.headers.get('retry-after'), '1')
   t.true(performance.now() - began < 4000)
 })
 
 test('a PostgreSQL that is away is a 503', async (t) => {
-  const desk = await open(t)
-  desk.books.down = new Error('connect ECONNREFUSED')
-  const answer = await desk.get('/order/v1/orders/1')
+  const api = await open(t)
+  api.tables.down = new Error('connect ECONNREFUSED')
+  const answer = await api.get('/order/v1/orders/1')
   t.is(answer.status, 503)
   t.is(answer.headers.get('retry-after'), '1')
 })

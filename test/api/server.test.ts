@@ -8,7 +8,7 @@ import { close, listen, portOf } from '../../src/api/server.ts'
 import { start } from '../support/services/processes.ts'
 import { checkout } from '../support/services/state.ts'
 import { until } from '../support/until.ts'
-import { open, token } from './desk.ts'
+import { open, token } from './harness.ts'
 
 /** Sends bytes as they are. @returns all that comes back until the other side closes */
 function raw(port: number, bytes: string): Promise<string> {
@@ -74,8 +74,8 @@ test('a port in use is reported', async (t) => {
 })
 
 test('what is no HTTP is a 400, headers beyond 16 kB are a 431, both with a detail', async (t) => {
-  const desk = await open(t)
-  const port = portOf(desk.server)
+  const api = await open(t)
+  const port = portOf(api.server)
   t.regex(
     await raw(port, 'what?\r\n\r\n'),
     /^HTTP\/1\.1 400 Bad Request\r\nContent-Type: application\/json\r\n[^]*\{"detail":"Bad Request"\}$/,
@@ -110,31 +110,31 @@ const odd: [what: string, status: number, bytes: string][] = [
 ]
 for (const [what, status, bytes] of odd) {
   test(`a request with ${what} is a ${status} with a detail`, async (t) => {
-    const desk = await open(t)
-    t.regex(await raw(portOf(desk.server), bytes), refused(status))
-    t.is(desk.books.intents.length, 0)
+    const api = await open(t)
+    t.regex(await raw(portOf(api.server), bytes), refused(status))
+    t.is(api.tables.intents.length, 0)
   })
 }
 
 test('an Expect that is empty, or that Node meets, changes nothing', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   for (const expected of ['', '100-Continue']) {
-    t.regex(await raw(portOf(desk.server), lines('GET /order/health HTTP/1.1', 'Host: x', `Expect: ${expected}`)), /HTTP\/1\.1 200 OK\r\n/)
+    t.regex(await raw(portOf(api.server), lines('GET /order/health HTTP/1.1', 'Host: x', `Expect: ${expected}`)), /HTTP\/1\.1 200 OK\r\n/)
   }
 })
 
 test('a body that does not come is a 408, and bytes behind a whole request never pass for its answer', async (t) => {
-  const desk = await open(t)
+  const api = await open(t)
   const post = ['POST /order/v1/orders/checkout HTTP/1.1', 'Host: x', bearer, 'Content-Type: application/json']
   const body = JSON.stringify({ address_line1: '1 Demo Street', city: 'Dublin', country: 'IE', postcode: 'D01XYZ' })
-  desk.server.requestTimeout = 500
-  desk.server.headersTimeout = 400
-  const late = raw(portOf(desk.server), [...post, 'Content-Length: 100', '', '{'].join('\r\n'))
+  api.server.requestTimeout = 500
+  api.server.headersTimeout = 400
+  const late = raw(portOf(api.server), [...post, 'Content-Length: 100', '', '{'].join('\r\n'))
 
   let finish = () => {}
-  desk.worker = (job) => void (finish = () => desk.reply(desk.books.complete(job.orderId)))
-  const whole = raw(portOf(desk.server), [...post, `Content-Length: ${body.length}`, '', `${body}what?\r\n\r\n`].join('\r\n'))
-  await until(() => desk.jobs.length === 1)
+  api.worker = (job) => void (finish = () => api.reply(api.tables.complete(job.orderId)))
+  const whole = raw(portOf(api.server), [...post, `Content-Length: ${body.length}`, '', `${body}what?\r\n\r\n`].join('\r\n'))
+  await until(() => api.jobs.length === 1)
   t.is(await whole, '')
   finish()
 

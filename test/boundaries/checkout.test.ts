@@ -1,6 +1,6 @@
 /** A process that dies at each boundary of a checkout and of its event (docs/rescue.md): the customer's repeat gets the one order. */
 import test, { type ExecutionContext } from 'ava'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { until } from '../support/until.ts'
 import type { IsAsked, Place } from '../support/wire/index.ts'
 import { customersOnly, type Shop } from '../support/shop.ts'
@@ -119,7 +119,7 @@ for (const { title, place } of places(group)) {
         ),
       )
       t.deepEqual(answers.map(({ status }) => status).sort(), [200, 200, 409])
-      t.deepEqual(await dayBook(shop, [product]), { orders: 3, sold: 3 * QTY, held: 3 * QTY, misshipped: [] })
+      t.deepEqual(await shopTotals(shop, [product]), { orders: 3, sold: 3 * QTY, held: 3 * QTY, misshipped: [] })
       const orders = await shop.query('select id from public.orders where user_email = any($1)', [customers.map(({ email }) => email)])
       t.is(orders.length, 2)
     })

@@ -2,7 +2,7 @@
 import type { ExecutionContext } from 'ava'
 import pLimit from 'p-limit'
 import type { Role } from '../../src/service/connect.ts'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { type ServiceProcess, startProcess } from '../support/service-process.ts'
 import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -146,6 +146,6 @@ export const asksOnce = (customer: Customer, url: string): Promise<Answer | unde
 
 /** So many orders of `QTY` units stand, each with its shipment, Catalog holds just their units, and nothing is open. */
 export async function allInOrder(t: ExecutionContext, { shop, product, allSent }: Scene, orders: number): Promise<void> {
-  t.deepEqual(await dayBook(shop, [product]), { orders, sold: orders * QTY, held: orders * QTY, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [product]), { orders, sold: orders * QTY, held: orders * QTY, misshipped: [] })
   await allSent()
 }

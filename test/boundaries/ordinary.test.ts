@@ -35,15 +35,15 @@ function nameOf(question: Question): string | undefined {
 }
 
 test('an ordinary checkout asks Catalog once, Shipping once, PostgreSQL twice, Redis three times, and its event three times more', async (t) => {
-  const shop = await openShop({ roles: [], neighbours: { instant: true } })
+  const shop = await openShop({ roles: [], downstreams: { instant: true } })
   t.teardown(shop.close)
   const wire = await openWire(shop.env)
   t.teardown(wire.close)
   const service = await startProcess(t, everything, wire.env)
   await service.logged('started')
   await until(
-    async () => (await fetch(`${service.url}/order/ready`)).json() as Promise<{ parts: { bridge?: { state: string } } }>,
-    ({ parts }) => parts.bridge?.state === 'ok',
+    async () => (await fetch(`${service.url}/order/ready`)).json() as Promise<{ components: { bridge?: { state: string } } }>,
+    ({ components }) => components.bridge?.state === 'ok',
   )
   const product = shop.catalog.product({ stock: 1000 })
 

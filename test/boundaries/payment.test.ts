@@ -1,7 +1,7 @@
 /** A process that dies at each boundary of the bridge, of a payment and of a dead letter (docs/rescue.md): paid once, committed once. */
 import test, { type ExecutionContext } from 'ava'
-import { allPaid, bridgeBooks } from '../support/payment-books.ts'
-import { settled } from '../support/books.ts'
+import { allPaid, bridgeTotals } from '../support/payment-totals.ts'
+import { settled } from '../support/shop-totals.ts'
 import { until } from '../support/until.ts'
 import { everything } from '../support/shop.ts'
 import type { Place } from '../support/wire/index.ts'
@@ -82,9 +82,9 @@ async function isPaid(t: ExecutionContext, place: Place, prepare: (at: Scene) =>
     await at.another()
     const order = () => shop.query<{ status: string; user_email: string }>('select status, user_email from public.orders')
     const [{ user_email: email }] = (await until(order, ([row]) => row?.status === 'PAID')) as [{ status: string; user_email: string }]
-    t.like(await bridgeBooks(shop, { consumed: 1 }), { applied: 1, dead: 0 })
+    t.like(await bridgeTotals(shop, { consumed: 1 }), { applied: 1, dead: 0 })
     await settled(shop)
-    t.deepEqual(shop.catalog.books(product), { in_stock: STOCK - QTY, reserved: 0 })
+    t.deepEqual(shop.catalog.inventory(product), { in_stock: STOCK - QTY, reserved: 0 })
     const rows = await shop.query(
       'select held::int, expected_stock::int as stock, hold_correction::int as holds, stock_correction::int as extra from order_service.products',
     )
@@ -121,9 +121,9 @@ for (const { title, place } of places(together)) {
       })
       await at.another()
       await allPaid(shop, orderIds)
-      t.like(await bridgeBooks(shop, { consumed: 3 }), { applied: 3, dead: 0 })
+      t.like(await bridgeTotals(shop, { consumed: 3 }), { applied: 3, dead: 0 })
       await settled(shop)
-      t.deepEqual(shop.catalog.books(product), { in_stock: STOCK - 3 * QTY, reserved: 0 })
+      t.deepEqual(shop.catalog.inventory(product), { in_stock: STOCK - 3 * QTY, reserved: 0 })
       t.is((await shop.query(`select from order_service.outbox where type = 'order.paid'`)).length, 3)
     })
   })
@@ -145,9 +145,9 @@ for (const { title, place } of places(deadLetter)) {
       t.deepEqual(await until(letters, (rows) => rows.length > 0), [{ fault: 'wrong-amount' }])
       const landed = await readTopic(process.env.KAFKA_BOOTSTRAP!, shop.deadLetterTopic).catch(() => []) // where there is no topic yet
       t.true(landed.length > 0, 'it is on the topic for dead letters')
-      t.like(await bridgeBooks(shop, { consumed: 1 }), { applied: 0, dead: 1 })
+      t.like(await bridgeTotals(shop, { consumed: 1 }), { applied: 0, dead: 1 })
       t.deepEqual(await shop.query('select status from public.orders'), [{ status: 'CREATED' }])
-      t.deepEqual(shop.catalog.books(product), { in_stock: STOCK, reserved: QTY })
+      t.deepEqual(shop.catalog.inventory(product), { in_stock: STOCK, reserved: QTY })
     })
   })
 }

@@ -1,6 +1,6 @@
 /** A process that dies at each boundary of a reconciliation (docs/rescue.md): Catalog says what our rows say in the end, and nothing is open. */
 import test, { type ExecutionContext } from 'ava'
-import { settled } from '../support/books.ts'
+import { settled } from '../support/shop-totals.ts'
 import { customersOnly, type Shop } from '../support/shop.ts'
 import type { Place } from '../support/wire/index.ts'
 import {
@@ -61,7 +61,7 @@ for (const { title, place } of places(freedHold)) {
       await allInOrder(t, at, 1)
       t.is((await repeats(customer, url)).status, 200)
       await allInOrder(t, at, 2)
-      t.deepEqual(shop.catalog.books(product), { in_stock: STOCK, reserved: 2 * QTY })
+      t.deepEqual(shop.catalog.inventory(product), { in_stock: STOCK, reserved: 2 * QTY })
     })
   })
 }
@@ -102,7 +102,7 @@ async function isCleared(t: ExecutionContext, place: Place, prepare: (shop: Shop
     await at.diesAt(place, () => asksOnce(customer, at.first.url))
     await repeats(customer, await at.another())
     await allInOrder(t, at, 2)
-    t.deepEqual(shop.catalog.books(product), { in_stock: STOCK, reserved: 2 * QTY })
+    t.deepEqual(shop.catalog.inventory(product), { in_stock: STOCK, reserved: 2 * QTY })
   })
 }
 
@@ -122,7 +122,7 @@ for (const { title, place } of places(newProduct)) {
       await at.diesAt(place, () => asksOnce(customer, at.first.url))
       await repeats(customer, await at.another())
       await settled(shop)
-      t.deepEqual(shop.catalog.books(product), { in_stock: STOCK, reserved: 3 + QTY })
+      t.deepEqual(shop.catalog.inventory(product), { in_stock: STOCK, reserved: 3 + QTY })
       const row = await shop.query('select foreign_holds::int, held::int from order_service.products where product_id = $1', [product])
       t.deepEqual(row, [{ foreign_holds: 3, held: QTY }])
     })

@@ -96,6 +96,6 @@ test('a payment whose process was stopped over its commit is another’s when it
     t.deepEqual(changes(at, from), [])
     t.deepEqual(await rows(), before)
     await allInOrder(t, at, 0)
-    t.deepEqual(shop.catalog.books(product), { in_stock: STOCK - QTY, reserved: 0 })
+    t.deepEqual(shop.catalog.inventory(product), { in_stock: STOCK - QTY, reserved: 0 })
   })
 })

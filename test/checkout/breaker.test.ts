@@ -1,6 +1,6 @@
 /** Customers of a shop whose Catalog or Shipping fails again and again: told so at once, served again as soon as it answers. */
 import test, { type ExecutionContext } from 'ava'
-import { dayBook, settled } from '../support/books.ts'
+import { shopTotals, settled } from '../support/shop-totals.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -67,7 +67,7 @@ for (const [what, fault] of [
       t.is(await breaker(shop, 'catalog'), 'ok')
       t.true(sent() > before)
       t.is((await buy(shop, ids[0]!)).status, 200)
-      const { orders, sold, held } = await dayBook(shop, [known, ...ids])
+      const { orders, sold, held } = await shopTotals(shop, [known, ...ids])
       t.deepEqual([sold, held], [orders, orders])
     },
   )
@@ -118,5 +118,5 @@ test.serial('while Shipping fails again and again no stock is held for customers
     (status) => status === 200,
   )
   t.is(await breaker(shop, 'shipping'), 'ok')
-  t.deepEqual(await dayBook(shop, ids), { orders: 1, sold: 1, held: 1, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, ids), { orders: 1, sold: 1, held: 1, misshipped: [] })
 })

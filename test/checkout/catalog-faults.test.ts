@@ -1,19 +1,19 @@
 import test from 'ava'
-import { dayBook } from '../support/books.ts'
-import type { CatalogFault } from '../support/neighbours/index.ts'
+import { shopTotals } from '../support/shop-totals.ts'
+import type { CatalogFault } from '../support/downstreams/index.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
 // One after the other: ten faults at one moment would open the breaker for all.
 let shop: Shop
 test.before(async () => {
-  // Short times, so that a neighbour that hangs does not hang the tests: 400 ms a call.
+  // Short times, so that a downstream that hangs does not hang the tests: 400 ms a call.
   shop = await openShop({ env: { CALL_TIMEOUT_MS: '400', CHECKOUT_BUDGET_MS: '8000' } })
 })
 test.after.always(() => shop?.close())
 
 /** What Catalog says once nobody has anything left to give back, or to find out. */
-async function booksInTheEnd(productId: number) {
+async function totalsInTheEnd(productId: number) {
   const inNeed = `select from order_service.products p where product_id = $1 and (hold_correction <> 0 or stock_correction <> 0
     or call_id is not null or exists (select from order_service.product_changes c where c.product_id = p.product_id)
     or exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and u.found is null))`
@@ -21,7 +21,7 @@ async function booksInTheEnd(productId: number) {
     () => shop.query(inNeed, [productId]),
     (rows) => rows.length === 0,
   )
-  return shop.catalog.books(productId)
+  return shop.catalog.inventory(productId)
 }
 
 const passing: [string, Omit<CatalogFault, 'call' | 'productId'>][] = [
@@ -47,8 +47,8 @@ for (const [what, fault] of passing) {
     // One that acts after the repeat is found when the reconciler reads Catalog next.
     await t.notThrowsAsync(
       until(
-        () => booksInTheEnd(product),
-        (books) => books?.in_stock === 10 && books.reserved === 2,
+        () => totalsInTheEnd(product),
+        (inventory) => inventory?.in_stock === 10 && inventory.reserved === 2,
       ),
     )
     t.is(shop.shipping.count(answer.body.order_id), 1)
@@ -71,14 +71,14 @@ for (const [what, fault] of [
 
     t.is(answer.status, 503, JSON.stringify(answer.body))
     t.true(answer.headers.has('retry-after'))
-    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 0 })
+    t.deepEqual(await totalsInTheEnd(product), { in_stock: 10, reserved: 0 })
     t.deepEqual(await shop.query('select from public.orders where user_email = $1', [customer.email]), [])
     // The reconciler is done or does not stand in the way; the breaker may be open for a moment, where others of this file failed too.
     await until(
       () => customer.checkout(),
       ({ status }) => status === 200,
     )
-    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+    t.deepEqual(await totalsInTheEnd(product), { in_stock: 10, reserved: 2 })
   })
 }
 
@@ -96,7 +96,7 @@ for (const [what, fault] of [
 
     t.is(answer.status, 200, JSON.stringify(answer.body))
     t.is(told.fired(), 1)
-    t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+    t.deepEqual(await totalsInTheEnd(product), { in_stock: 10, reserved: 2 })
   })
 }
 
@@ -114,7 +114,7 @@ for (const status of [429, 503]) {
       t.is(answer.status, 200, JSON.stringify(answer.body))
       const [first, second] = shop.catalog.journal({ call: 'reserve', productId: product })
       t.true(second!.at - first!.at >= 2000)
-      t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+      t.deepEqual(await totalsInTheEnd(product), { in_stock: 10, reserved: 2 })
     },
   )
 }
@@ -129,7 +129,7 @@ test.serial('a Catalog that puts a reserve off beyond the budget ends the checko
 
   t.is(answer.status, 503)
   t.is(told.fired(), 1)
-  t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 0 })
+  t.deepEqual(await totalsInTheEnd(product), { in_stock: 10, reserved: 0 })
 })
 
 test.serial('a 404 of a gateway says nothing of a product: no customer is told that there is none', async (t) => {
@@ -140,7 +140,7 @@ test.serial('a 404 of a gateway says nothing of a product: no customer is told t
   const answer = await customer.checkout()
 
   t.is(answer.status, 200, JSON.stringify(answer.body))
-  t.deepEqual(await booksInTheEnd(product), { in_stock: 10, reserved: 2 })
+  t.deepEqual(await totalsInTheEnd(product), { in_stock: 10, reserved: 2 })
 })
 
 test.serial('a refusal for want of stock is a 409 with the words of Catalog', async (t) => {
@@ -151,7 +151,7 @@ test.serial('a refusal for want of stock is a 409 with the words of Catalog', as
 
   t.is(answer.status, 409)
   t.deepEqual(answer.body, { detail: `Insufficient stock for product_id ${product}` })
-  t.deepEqual(await booksInTheEnd(product), { in_stock: 1, reserved: 0 })
+  t.deepEqual(await totalsInTheEnd(product), { in_stock: 1, reserved: 0 })
   const [row] = await shop.query<{ state: string; idempotency_key: string | null }>(
     'select state, idempotency_key from order_service.checkouts where user_email = $1',
     [customer.email],
@@ -194,6 +194,6 @@ test.serial('a Catalog that answers after the deadline is followed by no shipmen
     () => late.query('select from order_service.products where call_id is not null'),
     (rows) => rows.length === 0,
   )
-  t.deepEqual(await dayBook(late, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+  t.deepEqual(await shopTotals(late, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
   t.deepEqual(late.shipping.journal(), [])
 })

@@ -1,6 +1,6 @@
 /** Deadlines are PostgreSQL's: a service whose own clock is an hour off serves as usual. */
 import test from 'ava'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { startProcess } from '../support/service-process.ts'
 import { openShop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -43,6 +43,6 @@ for (const [what, ms] of [
       answers.filter((answer) => answer.status !== 200).map((answer) => answer.body),
       [],
     )
-    t.deepEqual(await dayBook(shop, [product]), { orders: 11, sold: 11, held: 11, misshipped: [] })
+    t.deepEqual(await shopTotals(shop, [product]), { orders: 11, sold: 11, held: 11, misshipped: [] })
   })
 }

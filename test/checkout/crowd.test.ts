@@ -1,5 +1,5 @@
 import test from 'ava'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { type Answer, openShop, type Shop } from '../support/shop.ts'
 import { startProcess } from '../support/service-process.ts'
 
@@ -12,7 +12,7 @@ test.after.always(async () => {
   await Promise.all([shop?.close(), web?.close()])
 })
 
-/** So many customers, one after the other at the shelf, all at once at the till. */
+/** So many customers, one after the other at the shelf, all at once at the harness. */
 async function crowd(at: Shop, count: number, products: readonly number[]): Promise<Answer[]> {
   const customers = await Promise.all(
     Array.from({ length: count }, (_, i) => at.customer().wants({ product_id: products[i % products.length]!, qty: 1 })),
@@ -36,7 +36,7 @@ for (const [count, products] of [
     t.deepEqual(countBy(answers), { 200: count }, JSON.stringify(answers.find(({ status }) => status !== 200)))
     t.false(shop.shipping.broke())
     t.is(shop.catalog.inFlightMost(), 1)
-    t.deepEqual(await dayBook(shop, bought), { orders: count, sold: count, held: count, misshipped: [] })
+    t.deepEqual(await shopTotals(shop, bought), { orders: count, sold: count, held: count, misshipped: [] })
   })
 }
 
@@ -51,9 +51,9 @@ test.serial('of 30 customers at once for the last 10 of a product, at two worker
   t.deepEqual(countBy(hot), { 200: 10, 409: 20 }, JSON.stringify(hot.find(({ status }) => status >= 500)))
   t.deepEqual(countBy(calm), { 200: 10 })
   t.is(web.catalog.inFlightMost(last), 1)
-  t.deepEqual(await dayBook(web, [last]), { orders: 10, sold: 10, held: 10, misshipped: [] })
-  t.deepEqual(web.catalog.books(last), { in_stock: 10, reserved: 10 })
-  t.deepEqual(await dayBook(web, others), { orders: 10, sold: 10, held: 10, misshipped: [] })
+  t.deepEqual(await shopTotals(web, [last]), { orders: 10, sold: 10, held: 10, misshipped: [] })
+  t.deepEqual(web.catalog.inventory(last), { in_stock: 10, reserved: 10 })
+  t.deepEqual(await shopTotals(web, others), { orders: 10, sold: 10, held: 10, misshipped: [] })
   t.deepEqual(await Promise.all(workers.map((worker) => worker.stop())), [0, 0])
 })
 
@@ -75,6 +75,6 @@ test.serial('customers with crossing carts do not wait for each other for ever',
 
   t.deepEqual(countBy(answers), { 200: 30 })
   t.is(shop.catalog.inFlightMost(), 1)
-  const pieces = carts.flat().length
-  t.deepEqual(await dayBook(shop, [a, b, c]), { orders: 30, sold: pieces, held: pieces, misshipped: [] })
+  const units = carts.flat().length
+  t.deepEqual(await shopTotals(shop, [a, b, c]), { orders: 30, sold: units, held: units, misshipped: [] })
 })

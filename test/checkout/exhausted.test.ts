@@ -1,7 +1,7 @@
 /** All connections to PostgreSQL are taken, by statements that wait for a lock: customers are told so, in time. */
 import test from 'ava'
 import { Client } from 'pg'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -50,6 +50,6 @@ test.serial('with all connections taken, checkouts and orders are a 503 within t
     ({ status }) => status === 200,
   )
   t.is((await buyer.checkout({ key: 'k' })).body.order_id, order)
-  t.deepEqual(await dayBook(shop, [id]), { orders: 1, sold: 1, held: 1, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: 1, sold: 1, held: 1, misshipped: [] })
   t.is((await late!.checkout()).status, 200)
 })

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { settled } from '../support/books.ts'
+import { settled } from '../support/shop-totals.ts'
 import { demoAddress, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -11,11 +11,11 @@ test.before(async () => {
 })
 test.after.always(() => shop?.close())
 
-/** A customer with two pieces of a product that nobody else buys. */
+/** A customer with two units of a product that nobody else buys. */
 async function buyer() {
   const product = shop.catalog.product({ stock: 10 })
   const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-  const held = () => shop.catalog.books(product)?.reserved
+  const held = () => shop.catalog.inventory(product)?.reserved
   const reserves = () => shop.catalog.journal({ call: 'reserve', productId: product }).length
   const orders = async () => {
     const rows = await shop.query<{ id: number }>('select id from public.orders where user_email = $1 order by id', [customer.email])
@@ -120,7 +120,7 @@ test('after a 503 the same key begins afresh, while the reconciler still works',
   await settled(shop)
   t.deepEqual(await orders(), [again.body.order_id])
   t.is(held(), 2)
-  t.is(shop.catalog.books(product)?.in_stock, 10)
+  t.is(shop.catalog.inventory(product)?.in_stock, 10)
 })
 
 test('a double click without a key is one order, at one process or at two', async (t) => {
@@ -170,7 +170,7 @@ test('within DUPLICATE_ORDER_WINDOW_MS the same cart and address get the first o
       t.deepEqual(again.body, first.body)
       t.is(again.headers.get('idempotency-replayed'), 'true')
     }
-    t.is(own.catalog.books(product)?.reserved, 2)
+    t.is(own.catalog.inventory(product)?.reserved, 2)
 
     const others = [
       await customer.checkout({ address: { ...demoAddress, city: 'Cork' } }),
@@ -198,7 +198,7 @@ test('when the window is over the same cart is another order, one for a double c
     t.not(both[0].body.order_id, first.body.order_id)
     t.deepEqual(both[1].body, both[0].body)
     t.deepEqual((await customer.checkout()).body, both[0].body)
-    t.is(own.catalog.books(product)?.reserved, 2)
+    t.is(own.catalog.inventory(product)?.reserved, 2)
 
     const withoutWindow = await own.start(['web'], { DUPLICATE_ORDER_WINDOW_MS: '0' })
     const third = await customer.checkout({ url: `http://127.0.0.1:${withoutWindow.port}` })

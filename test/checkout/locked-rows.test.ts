@@ -1,8 +1,8 @@
 /** Rows that a person keeps locked: what waits for them waits, everybody else is served as usual, and nothing is lost. */
 import test, { type ExecutionContext } from 'ava'
-import { openTill, paymentOf } from '../payment/till.ts'
+import { openHarness, paymentOf } from '../payment/harness.ts'
 import { keepLocked } from '../stock/harness.ts'
-import { settled } from '../support/books.ts'
+import { settled } from '../support/shop-totals.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -30,7 +30,7 @@ test.serial('a product whose row a person keeps locked holds up its own customer
   await unlock()
   t.deepEqual(new Set(statuses(await Promise.all(waiting))), new Set([200]))
   await settled(shop)
-  t.deepEqual(shop.catalog.books(locked!), { in_stock: 100, reserved: 21 })
+  t.deepEqual(shop.catalog.inventory(locked!), { in_stock: 100, reserved: 21 })
 })
 
 test.serial('customers of a product that stays locked get a 503 at their deadline, and leave nothing', async (t) => {
@@ -43,7 +43,7 @@ test.serial('customers of a product that stays locked get a 503 at their deadlin
   t.deepEqual(statuses(waiting), [503, 503, 200])
   await unlock()
   await settled(shop)
-  t.deepEqual(shop.catalog.books(locked), { in_stock: 100, reserved: 1 })
+  t.deepEqual(shop.catalog.inventory(locked), { in_stock: 100, reserved: 1 })
 })
 
 test.serial(
@@ -65,7 +65,7 @@ test.serial(
     const { status } = await first
     t.true([200, 503].includes(status), String(status))
     await settled(shop)
-    t.is(shop.catalog.books(product)?.reserved, 11 + (status === 200 ? 1 : 0))
+    t.is(shop.catalog.inventory(product)?.reserved, 11 + (status === 200 ? 1 : 0))
   },
 )
 
@@ -78,22 +78,22 @@ for (const [what, lock] of [
     async (t) => {
       const shop = await open(t)
       const product = shop.catalog.product({ stock: 100 })
-      const till = await openTill(shop)
-      t.teardown(() => till.close())
+      const harness = await openHarness(shop)
+      t.teardown(() => harness.close())
       const orders = []
-      for (let i = 0; i < 6; i += 1) orders.push(await till.buys({ product_id: product, qty: 1 }))
+      for (let i = 0; i < 6; i += 1) orders.push(await harness.buys({ product_id: product, qty: 1 }))
       const events = []
-      for (const order of orders) events.push(await till.written(paymentOf(order)))
+      for (const order of orders) events.push(await harness.written(paymentOf(order)))
       const unlock = await keepLocked(shop.dsn, lock, [orders[0]!.orderId])
 
-      await till.payments.addTogether(events)
-      for (const { eventId } of events.slice(1)) t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
-      t.like(await till.event(events[0]!.eventId), { state: 'WAITING' })
+      await harness.payments.addTogether(events)
+      for (const { eventId } of events.slice(1)) t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
+      t.like(await harness.event(events[0]!.eventId), { state: 'WAITING' })
 
       await unlock()
-      t.like(await till.ended(events[0]!.eventId), { state: 'APPLIED', result: 'paid' })
-      await till.booksAre(product, { in_stock: 94, reserved: 0 })
-      t.is(till.commits(product, 1).net, 6)
+      t.like(await harness.ended(events[0]!.eventId), { state: 'APPLIED', result: 'paid' })
+      await harness.totalsAre(product, { in_stock: 94, reserved: 0 })
+      t.is(harness.commits(product, 1).net, 6)
     },
   )
 }

@@ -16,7 +16,7 @@ test('a cart becomes an order with its hold, its shipment and its event', async 
   t.is(answer.status, 200, JSON.stringify(answer.body))
   const orderId: number = answer.body.order_id
   t.deepEqual(answer.body, { order_id: orderId, status: 'CREATED', total_cents: 25_998, currency: 'USD' })
-  t.deepEqual(shop.catalog.books(shoes), { in_stock: 10, reserved: 2 })
+  t.deepEqual(shop.catalog.inventory(shoes), { in_stock: 10, reserved: 2 })
   t.is(shop.shipping.count(orderId), 1)
   const order = await shop.get(`/order/v1/orders/${orderId}`)
   t.deepEqual(order.body, {

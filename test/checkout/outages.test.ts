@@ -1,6 +1,6 @@
-/** PostgreSQL, Redis and Kafka of this file's own are killed under customers, and neighbours go away: nothing is left behind. */
+/** PostgreSQL, Redis and Kafka of this file's own are killed under customers, and downstreams go away: nothing is left behind. */
 import test from 'ava'
-import { dayBook, settled } from '../support/books.ts'
+import { shopTotals, settled } from '../support/shop-totals.ts'
 import { type Kafka, type OwnServers, type Postgres, type Redis, startServers } from '../support/services/index.ts'
 import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'
 import { readTopic } from '../support/topic.ts'
@@ -59,9 +59,9 @@ test.serial('a Catalog that refuses connections is given up after four tries, an
   t.like(await checkoutOf(customer!), { state: 'CANCELLED', attempt: 4 })
   t.true((await checkoutOf(customer!))!.spare_ms > 2000, 'well before its deadline')
   await shop.catalog.up()
-  t.deepEqual(await dayBook(shop, [id]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: 0, sold: 0, held: 0, misshipped: [] })
   t.is((await customer!.checkout()).status, 200)
-  t.deepEqual(await dayBook(shop, [id]), { orders: 1, sold: 1, held: 1, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: 1, sold: 1, held: 1, misshipped: [] })
 })
 
 test.serial('a Shipping that refuses connections is given up after four tries, and the hold is given back', async (t) => {
@@ -76,10 +76,10 @@ test.serial('a Shipping that refuses connections is given up after four tries, a
   t.like(await checkoutOf(customer!), { state: 'CANCELLED', attempt: 4 })
   t.true((await checkoutOf(customer!))!.spare_ms > 2000, 'well before its deadline')
   t.is(shop.catalog.journal({ call: 'reserve', productId: id }).length, 1)
-  t.deepEqual(await dayBook(shop, [id]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: 0, sold: 0, held: 0, misshipped: [] })
   await shop.shipping.up()
   t.is((await customer!.checkout()).status, 200)
-  t.deepEqual(await dayBook(shop, [id]), { orders: 1, sold: 1, held: 1, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: 1, sold: 1, held: 1, misshipped: [] })
 })
 
 for (const name of ['catalog', 'shipping'] as const) {
@@ -105,7 +105,7 @@ for (const name of ['catalog', 'shipping'] as const) {
       [],
     )
     const sold = answers.filter(({ status }) => status === 200).length
-    t.deepEqual(await dayBook(shop, ids), { orders: sold, sold, held: sold, misshipped: [] })
+    t.deepEqual(await shopTotals(shop, ids), { orders: sold, sold, held: sold, misshipped: [] })
   })
 }
 
@@ -148,7 +148,7 @@ test.serial('with Redis down customers are told to come back, nothing is begun, 
   await servedAgain()
   t.is((await shop.get('/order/ready')).status, 200)
   t.is((await (await customer!.wants({ product_id: id, qty: 1 })).checkout()).status, 200)
-  t.deepEqual(await dayBook(shop, [id]), { orders: 1, sold: 1, held: 1, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: 1, sold: 1, held: 1, misshipped: [] })
 })
 
 test.serial(
@@ -171,7 +171,7 @@ test.serial(
       [],
     )
     const sold = answers.filter(({ status }) => status === 200).length
-    t.deepEqual(await dayBook(shop, ids), { orders: sold, sold, held: sold, misshipped: [] })
+    t.deepEqual(await shopTotals(shop, ids), { orders: sold, sold, held: sold, misshipped: [] })
   },
 )
 
@@ -215,7 +215,7 @@ test.serial(
     t.deepEqual(statuses(again), [200], JSON.stringify(again.find(({ status }) => status !== 200)))
     for (const [i, answer] of answers.entries()) if (answer.status === 200) t.deepEqual(again[i]!.body, answer.body)
     t.deepEqual((await before!.checkout({ key: 'k' })).body, first.body)
-    t.deepEqual(await dayBook(shop, [id]), { orders: 11, sold: 11, held: 11, misshipped: [] })
+    t.deepEqual(await shopTotals(shop, [id]), { orders: 11, sold: 11, held: 11, misshipped: [] })
     t.is((await shop.get('/order/ready')).status, 200)
   },
 )

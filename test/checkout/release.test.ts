@@ -1,6 +1,6 @@
 /** What a cancelled checkout held is given back in one call: a release, or a reserve of less than nothing; in two where Catalog takes neither. */
 import test, { type ExecutionContext } from 'ava'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 
 async function open(t: ExecutionContext, behaviour: Parameters<Shop['catalog']['behave']>[0]): Promise<Shop> {
@@ -16,8 +16,8 @@ async function givesUp(t: ExecutionContext, shop: Shop): Promise<number> {
   shop.shipping.fault({ fault: 'refuse', times: 1 })
   const customer = await shop.customer().wants({ product_id: product, qty: 2 })
   t.is((await customer.checkout()).status, 502)
-  t.deepEqual(await dayBook(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
-  t.deepEqual(shop.catalog.books(product), { in_stock: 5, reserved: 0 })
+  t.deepEqual(await shopTotals(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+  t.deepEqual(shop.catalog.inventory(product), { in_stock: 5, reserved: 0 })
   return product
 }
 

@@ -50,7 +50,7 @@ test('of several checkouts in one job the one that fails goes on in a job of its
 
   t.deepEqual(await answers(), all200)
   t.deepEqual(await laterAttempts(shop), [{ user_email: customers[5]!.email, attempt: 2 }])
-  t.deepEqual(shop.catalog.books(product), { in_stock: 100, reserved: COUNT })
+  t.deepEqual(shop.catalog.inventory(product), { in_stock: 100, reserved: COUNT })
   t.is((await queue.getJobs(['waiting', 'active', 'delayed', 'failed'])).filter((job) => job?.failedReason).length, 0)
 })
 
@@ -74,5 +74,5 @@ test('a shared job that is run again, its worker having died, leaves a checkout 
   t.deepEqual(await answers(), all200)
   const [row] = await shop.query('select attempt, history from order_service.checkouts where order_id = $1', [task.orderId])
   t.deepEqual(row, { attempt: 2, history: [] })
-  t.deepEqual(shop.catalog.books(product), { in_stock: 100, reserved: COUNT })
+  t.deepEqual(shop.catalog.inventory(product), { in_stock: 100, reserved: COUNT })
 })

@@ -1,5 +1,5 @@
 import test from 'ava'
-import type { ShippingFault } from '../support/neighbours/index.ts'
+import type { ShippingFault } from '../support/downstreams/index.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -14,16 +14,16 @@ test.after.always(() => shop?.close())
 async function buyer() {
   const product = shop.catalog.product({ stock: 10 })
   const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-  const fault = (terms: Omit<ShippingFault, 'email'>) => shop.shipping.fault({ email: customer.email, ...terms })
+  const fault = (options: Omit<ShippingFault, 'email'>) => shop.shipping.fault({ email: customer.email, ...options })
   const held = (reserved: number) =>
     until(
-      () => shop.catalog.books(product),
-      (books) => books?.reserved === reserved && books.in_stock === 10,
+      () => shop.catalog.inventory(product),
+      (inventory) => inventory?.reserved === reserved && inventory.in_stock === 10,
     )
   return { product, customer, fault, held }
 }
 
-for (const [what, terms] of [
+for (const [what, options] of [
   ['answers 500 before it acts', { fault: 'error' }],
   ['answers 500 after it acted', { fault: 'error', actFirst: true }],
   ['answers 503', { fault: 'error', status: 503 }],
@@ -34,7 +34,7 @@ for (const [what, terms] of [
 ] as const satisfies [string, Omit<ShippingFault, 'email'>][]) {
   test.serial(`a Shipping that once ${what} costs time, and makes one shipment`, async (t) => {
     const { customer, fault, held } = await buyer()
-    const told = fault({ call: 'create', times: 1, ...terms })
+    const told = fault({ call: 'create', times: 1, ...options })
 
     const answer = await customer.checkout()
 
@@ -45,7 +45,7 @@ for (const [what, terms] of [
   })
 }
 
-for (const [what, status, terms] of [
+for (const [what, status, options] of [
   ['refuses with a 422', 502, { fault: 'refuse', status: 422, detail: 'value is not a valid email address' }],
   ['answers 500 for as long as we may wait', 502, { fault: 'error' }],
   ['hangs', 503, { fault: 'hang' }],
@@ -53,7 +53,7 @@ for (const [what, status, terms] of [
 ] as const) {
   test.serial(`a Shipping that ${what} is a ${status}, and the hold is given back`, async (t) => {
     const { customer, fault, held } = await buyer()
-    const told = fault({ call: 'create', ...terms })
+    const told = fault({ call: 'create', ...options })
 
     const answer = await customer.checkout()
     told.remove()

@@ -1,7 +1,7 @@
 /** PostgreSQL and Redis of this file's own stand still under customers: they keep their connections and answer nothing. */
 import test from 'ava'
 import { Client } from 'pg'
-import { dayBook, settled } from '../support/books.ts'
+import { shopTotals, settled } from '../support/shop-totals.ts'
 import { type Postgres, type Redis, startPostgres, startRedis } from '../support/services/index.ts'
 import { type Answer, type Customer, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -94,7 +94,7 @@ test.serial('a PostgreSQL that stands still under a crowd: each is answered in t
     if (answer.status === 200) t.deepEqual((await customers[i]!.checkout({ key: 'k' })).body, answer.body)
     t.true(answer.ms < ANSWERED_MS, `${answer.status} after ${answer.ms} ms`)
   }
-  t.deepEqual(await dayBook(shop, ids), { orders: all.length, sold: all.length, held: all.length, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, ids), { orders: all.length, sold: all.length, held: all.length, misshipped: [] })
 })
 
 test.serial('what was answered while PostgreSQL stood still is true when it goes on', async (t) => {
@@ -109,7 +109,7 @@ test.serial('what was answered while PostgreSQL stood still is true when it goes
   slow.remove()
   await holdsTrue(t, customers, answers)
   const ordered = (await ordersOf(customers)).length
-  t.deepEqual(await dayBook(shop, ids), { orders: ordered, sold: ordered, held: ordered, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, ids), { orders: ordered, sold: ordered, held: ordered, misshipped: [] })
 })
 
 test.serial(
@@ -131,7 +131,7 @@ test.serial(
     )
     await holdsTrue(t, [...customers, ...late], answers)
     const sold = answers.filter(({ status }) => status === 200).length
-    t.deepEqual(await dayBook(shop, ids), { orders: sold, sold, held: sold, misshipped: [] })
+    t.deepEqual(await shopTotals(shop, ids), { orders: sold, sold, held: sold, misshipped: [] })
     await until(
       async () => (await crowd(1, ids))[0]!.checkout(),
       ({ status }) => status === 200,
@@ -172,5 +172,5 @@ test.serial('a job that Redis takes only after its customer was refused orders n
   )
   t.deepEqual(shop.catalog.journal({ productId: id }), [])
   await holdsTrue(t, customers, answers)
-  t.deepEqual(await dayBook(shop, [id]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: 0, sold: 0, held: 0, misshipped: [] })
 })

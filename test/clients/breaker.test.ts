@@ -2,27 +2,27 @@
 import test, { type ExecutionContext } from 'ava'
 import type { BreakerState } from '../../src/clients/breaker.ts'
 import { createCatalog } from '../../src/clients/catalog.ts'
-import { createNeighbour, NoAnswer } from '../../src/clients/http.ts'
+import { createDownstream, NoAnswer } from '../../src/clients/http.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
-import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import { type Downstreams, startDownstreams } from '../support/downstreams/index.ts'
 import { until } from '../support/until.ts'
 
-let neighbours: Neighbours
+let downstreams: Downstreams
 test.before(async () => {
-  neighbours = await startNeighbours({ instant: true })
+  downstreams = await startDownstreams({ instant: true })
 })
-test.after.always(() => neighbours?.stop())
-test.beforeEach(() => neighbours.catalog.forget())
-test.afterEach.always(() => neighbours.catalog.clearFaults())
+test.after.always(() => downstreams?.stop())
+test.beforeEach(() => downstreams.catalog.forget())
+test.afterEach.always(() => downstreams.catalog.clearFaults())
 
 const RUN = 10
 
 function open(t: ExecutionContext, { concurrency = 16, timeoutMs = 5000 } = {}) {
   const states: BreakerState[] = []
   const metrics = createMetrics()
-  const http = createNeighbour({
+  const http = createDownstream({
     name: 'catalog',
-    base: neighbours.catalogBase,
+    base: downstreams.catalogBase,
     headers: { 'x-internal-key': 'devkey' },
     concurrency,
     timeoutMs,
@@ -31,7 +31,7 @@ function open(t: ExecutionContext, { concurrency = 16, timeoutMs = 5000 } = {}) 
   })
   t.teardown(http.close)
   const catalog = createCatalog(http)
-  const productId = neighbours.catalog.product({ stock: 1000 })
+  const productId = downstreams.catalog.product({ stock: 1000 })
   const reserve = () => catalog.change({ verb: 'reserve', items: [{ productId, qty: 1 }], idempotencyKey: 'k' })
   const outcome = (call: Promise<unknown>) =>
     call.then(
@@ -48,7 +48,7 @@ function open(t: ExecutionContext, { concurrency = 16, timeoutMs = 5000 } = {}) 
     async fail(times: number, call: () => Promise<unknown> = reserve) {
       for (let i = 0; i < times; i += 1) await t.throwsAsync(call, { instanceOf: NoAnswer })
     },
-    reserves: () => neighbours.catalog.journal({ call: 'reserve', productId }).length,
+    reserves: () => downstreams.catalog.journal({ call: 'reserve', productId }).length,
     isOpen: async () => (await metrics.breakerOpen.get()).values.map(({ labels, value }) => `${labels.downstream} ${value}`),
   }
 }
@@ -61,7 +61,7 @@ for (const [what, fault] of [
   ['timeouts of a gateway', { fault: 'refuse', status: 408 }],
 ] as const) {
   test.serial(`ten ${what} in a row open the breaker: nothing is sent then, and nothing is left in doubt`, async (t) => {
-    neighbours.catalog.fault(fault)
+    downstreams.catalog.fault(fault)
     const { fail, reserve, read, reserves, states, http, isOpen } = open(t)
 
     await fail(RUN - 1)
@@ -81,13 +81,13 @@ for (const [what, fault] of [
 
 test.serial('a Catalog that refuses connections, or hangs, opens it too', async (t) => {
   const { fail, states } = open(t)
-  await neighbours.catalog.down()
+  await downstreams.catalog.down()
   await fail(RUN)
   t.deepEqual(states, ['open'])
-  await neighbours.catalog.up()
+  await downstreams.catalog.up()
 
   const hanging = open(t, { timeoutMs: 100 })
-  neighbours.catalog.fault({ fault: 'hang' })
+  downstreams.catalog.fault({ fault: 'hang' })
   await hanging.fail(RUN)
   t.deepEqual(hanging.states, ['open'])
 })
@@ -95,13 +95,13 @@ test.serial('a Catalog that refuses connections, or hangs, opens it too', async 
 test.serial('refusals are answers: they open nothing, and end a run of failures', async (t) => {
   const { fail, reserve, states } = open(t)
   for (const status of [401, 409, 422, 429]) {
-    const failing = neighbours.catalog.fault({ fault: 'error' })
+    const failing = downstreams.catalog.fault({ fault: 'error' })
     await fail(RUN - 1)
     failing.remove()
-    neighbours.catalog.fault({ fault: 'refuse', status, times: 1 })
+    downstreams.catalog.fault({ fault: 'refuse', status, times: 1 })
     t.like(await reserve(), { answer: 'refused', status })
   }
-  const refusing = neighbours.catalog.fault({ fault: 'refuse', status: 409 })
+  const refusing = downstreams.catalog.fault({ fault: 'refuse', status: 409 })
   for (let i = 0; i < 2 * RUN; i += 1) await reserve()
   refusing.remove()
   t.deepEqual(states, [])
@@ -109,9 +109,9 @@ test.serial('refusals are answers: they open nothing, and end a run of failures'
 
 test.serial('reads that fail count, and reads that are answered do not excuse changes that fail', async (t) => {
   const { fail, read, states } = open(t)
-  neighbours.catalog.fault({ fault: 'error', call: 'look', times: 4 })
+  downstreams.catalog.fault({ fault: 'error', call: 'look', times: 4 })
   await fail(4, read)
-  neighbours.catalog.fault({ fault: 'error', call: 'reserve' })
+  downstreams.catalog.fault({ fault: 'error', call: 'reserve' })
   for (let i = 4; i < RUN; i += 1) {
     t.deepEqual(states, [])
     await read()
@@ -122,7 +122,7 @@ test.serial('reads that fail count, and reads that are answered do not excuse ch
 
 test.serial('calls that wait for a place when the breaker opens are refused at once', async (t) => {
   const { reserve, outcome } = open(t, { concurrency: RUN, timeoutMs: 500 })
-  neighbours.catalog.fault({ fault: 'hang' })
+  downstreams.catalog.fault({ fault: 'hang' })
   const began = performance.now()
   const outcomes = await Promise.all(Array.from({ length: 200 }, () => outcome(reserve())))
   t.true(performance.now() - began < 5000, 'not 20 rounds of half a second')
@@ -133,9 +133,9 @@ test.serial('calls that wait for a place when the breaker opens are refused at o
 
 test.serial('a harmless read says when it answers again; then one change at a time decides', async (t) => {
   const { fail, reserve, outcome, read, reserves, states, http, isOpen } = open(t)
-  const failing = neighbours.catalog.fault({ fault: 'error' })
+  const failing = downstreams.catalog.fault({ fault: 'error' })
   await fail(RUN)
-  await until(() => neighbours.catalog.journal({ call: 'look' }).length > 1)
+  await until(() => downstreams.catalog.journal({ call: 'look' }).length > 1)
   t.deepEqual(states, ['open'], 'a probe that fails changes nothing')
 
   failing.remove()
@@ -143,7 +143,7 @@ test.serial('a harmless read says when it answers again; then one change at a ti
   t.deepEqual(states, ['open', 'half-open'])
   t.false(http.isRefusing(), 'the first one may try')
   t.deepEqual(await isOpen(), ['catalog 1'])
-  neighbours.catalog.fault({ fault: 'slow', call: 'reserve', ms: 500, times: 1 })
+  downstreams.catalog.fault({ fault: 'slow', call: 'reserve', ms: 500, times: 1 })
   const trial = outcome(reserve())
   await until(http.isRefusing)
   t.deepEqual(await Promise.all([outcome(reserve()), outcome(reserve()), outcome(read())]), ['refused', 'refused', 'answered'])
@@ -158,7 +158,7 @@ test.serial('a harmless read says when it answers again; then one change at a ti
 
 test.serial('a Catalog that reads well and fails at changes is asked for one change after each probe', async (t) => {
   const { fail, reserve, outcome, reserves, states } = open(t)
-  neighbours.catalog.fault({ fault: 'error', call: 'reserve' })
+  downstreams.catalog.fault({ fault: 'error', call: 'reserve' })
   await fail(RUN)
   for (let round = 1; round <= 2; round += 1) {
     await until(() => states.at(-1) === 'half-open')

@@ -2,7 +2,7 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { createCatalog } from '../../src/clients/catalog.ts'
-import { type Answer, createNeighbour, NoAnswer } from '../../src/clients/http.ts'
+import { type Answer, createDownstream, NoAnswer } from '../../src/clients/http.ts'
 import { createShipping } from '../../src/clients/shipping.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { demoAddress } from '../support/shop.ts'
@@ -19,7 +19,7 @@ async function says(t: ExecutionContext, ...parts: string[]) {
     })
   })
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
-  const http = createNeighbour({
+  const http = createDownstream({
     name: 'downstream',
     base: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     headers: {},

@@ -9,7 +9,7 @@ import { createPaymentBridge } from '../../src/kafka/payment-bridge.ts'
 import type { Batch } from '../../src/kafka/consumer.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
-import { paymentOf } from '../payment/till.ts'
+import { paymentOf } from '../payment/harness.ts'
 import { createDatabase, query } from '../support/database.ts'
 import { openIntents } from '../support/intent.ts'
 import { demoAddress } from '../support/shop.ts'
@@ -26,7 +26,7 @@ test.before(async () => {
 })
 test.afterEach.always(async () => {
   await undoDrain(operator)
-  await query(database.dsn, 'truncate order_service.checkouts, order_service.payment_events, order_service.bridge_books cascade')
+  await query(database.dsn, 'truncate order_service.checkouts, order_service.payment_events, order_service.bridge_totals cascade')
 })
 test.after.always(async () => {
   await pool?.end()
@@ -127,7 +127,7 @@ test.serial('new payments are not received while the service is drained; those r
 test.serial('the drain is not over while a batch of payments that began before it may still be received', async (t) => {
   const source = { topic: 'payments', partition: 0 }
   await receive(pool, source, [paymentOf({ orderId: 1, totalCents: 100 })])
-  const locker = await inTransaction(t, 'select from order_service.bridge_books for update')
+  const locker = await inTransaction(t, 'select from order_service.bridge_totals for update')
   const receiving = receive(pool, source, [paymentOf({ orderId: 2, totalCents: 100 })])
   await until(somebodyWaits, (rows) => rows.length === 1)
 

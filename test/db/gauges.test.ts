@@ -1,7 +1,7 @@
 /** What a scrape reads of large tables. It is counted in PostgreSQL's pages, since a busy machine says nothing by its times. */
 import test from 'ava'
 import { countLetters } from '../../src/db/dead-letters.ts'
-import { readBridgeBooks } from '../../src/db/inbox.ts'
+import { readBridgeTotals } from '../../src/db/inbox.ts'
 import { readInventorySums } from '../../src/db/inventory-view.ts'
 import { readLag } from '../../src/db/outbox.ts'
 import { createDatabase, query } from '../support/database.ts'
@@ -40,13 +40,13 @@ test('a scrape reads a few pages of large tables, and no table from its beginnin
 
   const lag = await read('outbox', readLag)
   const sums = await read('inventory', readInventorySums)
-  const books = await read('bridge', readBridgeBooks)
+  const totals = await read('bridge', readBridgeTotals)
   const letters = await read('letters', countLetters)
 
   t.is(lag.unsent, LARGE)
   t.true(lag.oldestSeconds >= 100)
   t.like(sums, { foreignHolds: 6, oversold: 1, unreconciled: 1, unanswered: 2 })
-  t.like(books, { waiting: 0, dead: 0 })
+  t.like(totals, { waiting: 0, dead: 0 })
   t.deepEqual(letters, { waiting: 0, unpublished: 0 })
   for (const [of, count] of Object.entries(pages)) t.true(count < 500, `${of}: ${count} pages`)
 })

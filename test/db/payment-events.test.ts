@@ -11,7 +11,7 @@ import {
   replayMessage,
   unpublishedLetters,
 } from '../../src/db/dead-letters.ts'
-import { type ReadMessage, readBridgeBooks, receive } from '../../src/db/inbox.ts'
+import { type ReadMessage, readBridgeTotals, receive } from '../../src/db/inbox.ts'
 import { createPaymentEvents, type PaymentEvents, strandedPayments } from '../../src/db/payment-events.ts'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { PaymentEvent } from '../../src/model.ts'
@@ -33,8 +33,8 @@ test.after.always(async () => {
 })
 /** Whatever a test does, the bridge's totals balance at any moment that one can see. */
 test.afterEach.always(async (t) => {
-  const { consumed, applied: ended, duplicate, dead, waiting, passedBy } = await readBridgeBooks(pool)
-  t.is(consumed, ended + duplicate + dead + waiting + passedBy)
+  const { consumed, applied: ended, duplicate, dead, waiting, ignored } = await readBridgeTotals(pool)
+  t.is(consumed, ended + duplicate + dead + waiting + ignored)
   const [row] = await query<{ n: number }>(
     database.dsn,
     `select count(*)::int as n from order_service.payment_events where state = 'APPLIED'`,
@@ -74,7 +74,7 @@ const unreadable = (bytes: Buffer, reason = 'no JSON'): ReadMessage => ({
   reason,
   bytesHash: createHash('sha256').update(bytes).digest('hex'),
 })
-const passedBy = (): ReadMessage => ({ ...asOnTopic(Buffer.from('{}')), read: 'passed-by' })
+const ignored = (): ReadMessage => ({ ...asOnTopic(Buffer.from('{}')), read: 'ignored' })
 
 /** The same message as the topic would give it again at another offset. */
 const again = (one: ReadMessage): ReadMessage => ({ ...one, offset: ++offsets })
@@ -92,7 +92,7 @@ test.serial('a new event waits for its job, which is its first attempt', async (
 
 test.serial('a failed payment is kept, and nobody has to drive it', async (t) => {
   const { receipts, waiting } = await receive(pool, source, [event({ type: 'payment.failed', details: { reason: 'card', code: '51' } })])
-  t.deepEqual(receipts, ['noted'])
+  t.deepEqual(receipts, ['recorded'])
   t.deepEqual(waiting, [])
 })
 
@@ -107,8 +107,8 @@ test.serial('the same event again is a duplicate; one that still waits is given 
 
 test.serial('one that comes twice in a batch is received once', async (t) => {
   const one = event()
-  const { receipts, waiting } = await receive(pool, source, [one, again(one), passedBy(), again(one)])
-  t.deepEqual(receipts, ['received', 'duplicate', 'passed-by', 'duplicate'])
+  const { receipts, waiting } = await receive(pool, source, [one, again(one), ignored(), again(one)])
+  t.deepEqual(receipts, ['received', 'duplicate', 'ignored', 'duplicate'])
   t.is(waiting.length, 1)
 })
 
@@ -150,14 +150,14 @@ test.serial('a topic that was made anew begins at 0 again: other bytes at a know
 
 test.serial('a message without a value, and one of no meaning to orders', async (t) => {
   const empty: ReadMessage = { ...asOnTopic(null), key: null, read: 'unreadable', reason: 'no value', bytesHash: hash('') }
-  t.deepEqual((await receive(pool, source, [empty, passedBy()])).receipts, ['dead', 'passed-by'])
+  t.deepEqual((await receive(pool, source, [empty, ignored()])).receipts, ['dead', 'ignored'])
 })
 
 test.serial('a value that PostgreSQL refuses leaves nothing of its batch behind', async (t) => {
-  const before = await readBridgeBooks(pool)
+  const before = await readBridgeTotals(pool)
   const batch = [event(), event({ provider: 'a\0b' }), unreadable(Buffer.from('poison'))]
   await t.throwsAsync(receive(pool, source, batch))
-  t.deepEqual(await readBridgeBooks(pool), before)
+  t.deepEqual(await readBridgeTotals(pool), before)
   t.deepEqual((await receive(pool, source, [batch[0]!, batch[2]!])).receipts, ['received', 'dead'])
 })
 
@@ -252,13 +252,13 @@ test.serial('unread messages that can be read now become what they would have be
   await receive(pool, source, [known])
   const cases: [string, ReadMessage][] = [
     ['received', event()],
-    ['noted', event({ type: 'payment.failed' })],
+    ['recorded', event({ type: 'payment.failed' })],
     ['duplicate', known],
-    ['passed-by', passedBy()],
+    ['ignored', ignored()],
   ]
   for (const [became, like] of cases) {
     const letter = await unreadLetter()
-    const before = await readBridgeBooks(pool)
+    const before = await readBridgeTotals(pool)
     const read = await Promise.all(
       [1, 2, 3].map(async () => replayMessage(pool, (await readLetter(pool, letter.id))!, asEvent(letter, like))),
     )
@@ -268,11 +268,11 @@ test.serial('unread messages that can be read now become what they would have be
       'once, by whoever was first',
     )
     t.is((await readLetter(pool, letter.id))!.state, 'REPLAYED')
-    const after = await readBridgeBooks(pool)
+    const after = await readBridgeTotals(pool)
     t.is(after.consumed, before.consumed)
     t.is(after.dead, before.dead - 1)
     const once = (await receive(pool, source, [asEvent(letter, like)])).receipts[0]
-    t.is(once, became === 'passed-by' ? became : 'duplicate', 'the topic may give it once more')
+    t.is(once, became === 'ignored' ? became : 'duplicate', 'the topic may give it once more')
   }
 })
 

@@ -3,8 +3,8 @@ import test from 'ava'
 import { Client } from 'pg'
 import { sql } from 'slonik'
 import { z } from 'zod'
-import { PoolExhausted } from '../../src/db/places.ts'
-import { alone, connectPool, isRefusal, type PoolTerms, sqlState } from '../../src/db/pool.ts'
+import { PoolExhausted } from '../../src/db/semaphore.ts'
+import { alone, connectPool, isRefusal, type PoolOptions, sqlState } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from '../support/database.ts'
 import { type Postgres, startPostgres } from '../support/services/index.ts'
@@ -16,8 +16,8 @@ test.before(async () => {
 })
 test.after.always(() => postgres?.stop())
 
-async function open(t: { teardown(end: () => Promise<unknown>): void }, terms: Partial<PoolTerms>) {
-  const pool = await connectPool(postgres.dsn, { size: 2, logger: createLogger('silent'), ...terms })
+async function open(t: { teardown(end: () => Promise<unknown>): void }, options: Partial<PoolOptions>) {
+  const pool = await connectPool(postgres.dsn, { size: 2, logger: createLogger('silent'), ...options })
   t.teardown(() => pool.end())
   return pool
 }

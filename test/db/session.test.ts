@@ -2,9 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import test from 'ava'
 import { Client } from 'pg'
-import { pinned, sessionTerms } from '../../src/db/session.ts'
+import { pinned, sessionOptions } from '../../src/db/session.ts'
 import { createDatabase, query } from '../support/database.ts'
-import { allPaid, patient } from '../support/payment-books.ts'
+import { allPaid, patient } from '../support/payment-totals.ts'
 import { everything, openShop } from '../support/shop.ts'
 
 /** For each setting that is pinned one that changes what a statement does, or how its answer reads. */
@@ -50,7 +50,7 @@ async function setOddly(dsn: string): Promise<string> {
 test('each pinned setting is what we say in a session whose role has it set the odd way', async (t) => {
   const database = await createDatabase({ migrated: false })
   t.teardown(database.drop)
-  const session = new Client(sessionTerms(await setOddly(database.dsn)))
+  const session = new Client(sessionOptions(await setOddly(database.dsn)))
   await session.connect()
   t.teardown(() => session.end())
   for (const [name, value] of Object.entries(pinned)) {

@@ -9,7 +9,7 @@ import { z } from 'zod'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from '../support/database.ts'
-import { startNeighbours } from '../support/neighbours/index.ts'
+import { startDownstreams } from '../support/downstreams/index.ts'
 import { startProcess } from '../support/service-process.ts'
 import { type Certificates, makeCertificates } from '../support/services/certificates.ts'
 import { type Postgres, startPostgres } from '../support/services/index.ts'
@@ -77,13 +77,13 @@ test.serial('a certificate of ours is shown', async (t) => {
 })
 
 test.serial('migrations, pool and the relay’s session all go by TLS', async (t) => {
-  const neighbours = await startNeighbours()
-  t.teardown(neighbours.stop)
+  const downstreams = await startDownstreams()
+  t.teardown(downstreams.stop)
   const env = {
     REDIS_PREFIX: `{tls-${process.pid}}`,
     TOPIC_ORDER_EVENTS: `tls.${process.pid}`,
-    CATALOG_BASE: neighbours.catalogBase,
-    SHIPPING_BASE: neighbours.shippingBase,
+    CATALOG_BASE: downstreams.catalogBase,
+    SHIPPING_BASE: downstreams.shippingBase,
   }
   // PostgreSQL has no entry for `shop` without TLS: a single connection of that kind would end in 28000.
   const service = await startProcess(t, [], {

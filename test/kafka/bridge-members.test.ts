@@ -9,7 +9,7 @@ import { createPaymentQueue, type PaymentQueue } from '../../src/queues/payment.
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { hostClock } from '../support/clock.ts'
-import { allPaid, booksInTheEnd, bridgeBooks, patient, placeOrders } from '../support/payment-books.ts'
+import { allPaid, totalsInTheEnd, bridgeTotals, patient, placeOrders } from '../support/payment-totals.ts'
 import { paymentOf } from '../support/payments.ts'
 import { startProcess } from '../support/service-process.ts'
 import { openShop, type Shop } from '../support/shop.ts'
@@ -31,7 +31,7 @@ const unitsCommitted = (id: number) =>
     .reduce((sum, { items }) => sum + items.reduce((qty, item) => qty + item.qty, 0), 0)
 const flat = (order: number) => paymentOf(order, { amount_cents: 1000, currency: 'USD' })
 
-async function parts(t: ExecutionContext): Promise<{ queue: PaymentQueue; kafka: Kafka; open: (parts?: Partial<Parts>) => PaymentBridge }> {
+async function deps(t: ExecutionContext): Promise<{ queue: PaymentQueue; kafka: Kafka; open: (deps?: Partial<Deps>) => PaymentBridge }> {
   const pool = await connectPool(shop.dsn, { size: 4, logger })
   const redis = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
   const queue = createPaymentQueue(redis, shop.prefix, hostClock)
@@ -47,15 +47,15 @@ async function parts(t: ExecutionContext): Promise<{ queue: PaymentQueue; kafka:
     queue,
     kafka,
     open(others = {}) {
-      const terms = { pool, queue, kafka, topic: shop.paymentTopic, group: shop.group, logger, metrics: createMetrics(), chunkRows: 10 }
-      const bridge = createPaymentBridge({ ...terms, ...others })
+      const options = { pool, queue, kafka, topic: shop.paymentTopic, group: shop.group, logger, metrics: createMetrics(), chunkRows: 10 }
+      const bridge = createPaymentBridge({ ...options, ...others })
       bridges.push(bridge)
       bridge.start()
       return bridge
     },
   }
 }
-type Parts = Pick<Parameters<typeof createPaymentBridge>[0], 'queue' | 'kafka'>
+type Deps = Pick<Parameters<typeof createPaymentBridge>[0], 'queue' | 'kafka'>
 
 /** The same Kafka, with another ending of each chunk. */
 const endingWith = (kafka: Kafka, done: (batch: Batch, offset: bigint) => Promise<void>): Kafka => ({
@@ -80,9 +80,9 @@ for (const [where, dying] of [
       }),
     }),
   ],
-] as [string, (parts: { queue: PaymentQueue; kafka: Kafka }, reached: () => Promise<never>) => Parts][]) {
+] as [string, (deps: { queue: PaymentQueue; kafka: Kafka }, reached: () => Promise<never>) => Deps][]) {
   test.serial(`a bridge that stands still ${where} is followed by one that does the rest`, async (t) => {
-    const { open, ...real } = await parts(t)
+    const { open, ...real } = await deps(t)
     const id = shop.catalog.product({ stock: 100 })
     const orders = await placeOrders(shop, 40, id)
     await shop.publish(orders.map((order) => ({ ...flat(order), partition: 1 })))
@@ -98,17 +98,17 @@ for (const [where, dying] of [
     open()
 
     await allPaid(shop, orders)
-    const books = await bridgeBooks(shop, { consumed: 40 })
-    t.like(books, { applied: 40, dead: 0 })
-    t.is(books.duplicate, where.startsWith('after') ? 0 : 10)
-    t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 60, reserved: 0 })
+    const totals = await bridgeTotals(shop, { consumed: 40 })
+    t.like(totals, { applied: 40, dead: 0 })
+    t.is(totals.duplicate, where.startsWith('after') ? 0 : 10)
+    t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 60, reserved: 0 })
     t.is(shop.catalog.inFlightMost(id), 1)
     t.is(unitsCommitted(id), 40)
   })
 }
 
 test.serial('the offset is never ahead of the inbox and the jobs', async (t) => {
-  const { open, kafka, queue } = await parts(t)
+  const { open, kafka, queue } = await deps(t)
   const orders = await placeOrders(shop, 30, shop.catalog.product({ stock: 100 }))
   const seen = { faults: 0 }
   const lag = () => kafka.lag({ topic: shop.paymentTopic, group: shop.group }).catch(() => undefined) // a broker that is busy may have no leader yet
@@ -127,13 +127,13 @@ test.serial('the offset is never ahead of the inbox and the jobs', async (t) => 
 
   await allPaid(shop, orders)
   await until(committed, (left) => left?.messages === 0)
-  t.like(await bridgeBooks(shop, { consumed: 30 }), { applied: 30, dead: 0 })
+  t.like(await bridgeTotals(shop, { consumed: 30 }), { applied: 30, dead: 0 })
 })
 
 test.serial('two bridges under load, one replaced again and again: nothing is lost, nothing is applied twice', async (t) => {
   const id = shop.catalog.product({ stock: 1000 })
   const orders = await placeOrders(shop, 200, id)
-  const { open, kafka } = await parts(t)
+  const { open, kafka } = await deps(t)
   const bridges = [open(), open()]
   const state = { replacing: true }
   const replaced = (async () => {
@@ -152,9 +152,9 @@ test.serial('two bridges under load, one replaced again and again: nothing is lo
     () => kafka.lag({ topic: shop.paymentTopic, group: shop.group }),
     (lags) => lags.every(({ messages }) => messages === 0),
   )
-  const books = await bridgeBooks(shop, { consumed: 200 })
-  t.like(books, { applied: 200, dead: 0 })
-  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 800, reserved: 0 })
+  const totals = await bridgeTotals(shop, { consumed: 200 })
+  t.like(totals, { applied: 200, dead: 0 })
+  t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 800, reserved: 0 })
   t.is(shop.catalog.inFlightMost(id), 1)
   t.is(unitsCommitted(id), 200)
 })
@@ -177,8 +177,8 @@ test.serial('a bridge that is killed under load is followed by another one, one 
   const next = await startProcess(t, ['bridge'], shop.env)
 
   await allPaid(shop, orders)
-  t.like(await bridgeBooks(shop, { consumed: 100 }), { applied: 100, dead: 0 })
-  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 900, reserved: 0 })
+  t.like(await bridgeTotals(shop, { consumed: 100 }), { applied: 100, dead: 0 })
+  t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 900, reserved: 0 })
   const began = performance.now()
   t.is(await next.stop(), 0)
   t.true(performance.now() - began < 15_000)
@@ -187,7 +187,7 @@ test.serial('a bridge that is killed under load is followed by another one, one 
 
 test.serial('a group whose topic is not there yet waits for it, and a stop does not wait for a broker that is away', async (t) => {
   const nowhere = createKafka({ brokers: ['127.0.0.1:9'], clientId: 'bridge-test', logger })
-  const { open } = await parts(t)
+  const { open } = await deps(t)
   const lost = open({ kafka: nowhere })
   t.false(lost.joined())
   await lost.stop()

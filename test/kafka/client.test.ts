@@ -16,7 +16,7 @@ const kafkaAt = (...brokers: string[]) => createKafka({ brokers, clientId: 'clie
 test('readiness tells of Kafka, and makes no topic by asking', async (t) => {
   const shop = await openShop({ roles: ['web', 'relay'] })
   t.teardown(shop.close)
-  t.like((await shop.get('/order/ready')).body, { status: 'ready', parts: { kafka: { state: 'ok' } } })
+  t.like((await shop.get('/order/ready')).body, { status: 'ready', components: { kafka: { state: 'ok' } } })
   const admin = new Kafka({ brokers: [process.env.KAFKA_BOOTSTRAP!] }).admin()
   await admin.connect()
   t.false((await admin.listTopics().finally(() => admin.disconnect())).includes(shop.topic))

@@ -1,7 +1,7 @@
 /** Dead letters on their topic: as they came, with what is known of the fault. */
 import test from 'ava'
 import { Kafka, type KafkaMessage, logLevel } from 'kafkajs'
-import { bridgeBooks, letters, placeOrders } from '../support/payment-books.ts'
+import { bridgeTotals, letters, placeOrders } from '../support/payment-totals.ts'
 import { paymentOf } from '../support/payments.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -44,7 +44,7 @@ test('bytes, keys and headers come through as they were, nothing stays nothing, 
   // As large as the topic takes it, and with the headers of a dead letter larger.
   await shop.publish([{ key: null, value: 'x'.repeat(LARGEST), partition: 2 }])
   await shop.publish([{ ...paymentOf(order!, { amount_cents: 1, currency: 'USD' }), partition: 2 }])
-  await bridgeBooks(shop, { consumed: 5 })
+  await bridgeTotals(shop, { consumed: 5 })
   await until(
     () => shop.query('select from order_service.dead_letters where published_at is null and publish_refused is null'),
     (rows) => rows.length === 0,

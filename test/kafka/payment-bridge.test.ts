@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { Kafka, logLevel } from 'kafkajs'
 import test from 'ava'
 import { removeBefore } from '../support/topic.ts'
-import { allPaid, booksInTheEnd, bridgeBooks, letters, paid, patient, placeOrders } from '../support/payment-books.ts'
+import { allPaid, totalsInTheEnd, bridgeTotals, letters, paid, patient, placeOrders } from '../support/payment-totals.ts'
 import { type PaymentMessage, paymentOf } from '../support/payments.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -32,19 +32,19 @@ test.serial('a payment makes its order PAID and commits its stock, once', async 
 
   await allPaid(shop, [order!])
   t.is((await shop.get(`/order/v1/orders/${order}`)).body.status, 'PAID')
-  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 998, reserved: 0 })
+  t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 998, reserved: 0 })
   t.is(shop.catalog.journal({ call: 'commit', productId: id }).length, 1)
-  t.deepEqual(await bridgeBooks(shop, { consumed: 1 }), {
+  t.deepEqual(await bridgeTotals(shop, { consumed: 1 }), {
     consumed: 1,
     applied: 1,
     duplicate: 0,
     dead: 0,
     waiting: 0,
-    passedBy: 0,
+    ignored: 0,
     lost: 0,
   })
   const { body: ready } = await shop.get('/order/ready')
-  t.deepEqual(ready.parts.bridge, { state: 'ok', required: false })
+  t.deepEqual(ready.components.bridge, { state: 'ok', required: false })
   const metrics = await shop.get('/order/metrics')
   t.regex(metrics.body, /order_payment_events_total\{type="payment.succeeded",result="received"\} 1/)
   t.regex(metrics.body, /order_payment_events_total\{type="payment.succeeded",result="paid"\} 1/)
@@ -107,8 +107,8 @@ test.serial('poison of every kind stops nothing and loses no byte: what lies aro
   await publish(...good.slice(poison.length))
 
   await allPaid(shop, orders)
-  const books = await bridgeBooks(shop, { consumed: sent })
-  t.like(books, { consumed: sent, applied: 40, dead: poison.length, duplicate: 0 })
+  const totals = await bridgeTotals(shop, { consumed: sent })
+  t.like(totals, { consumed: sent, applied: 40, dead: poison.length, duplicate: 0 })
   const dead = await letters(shop)
   t.true(dead.every(({ fault }) => fault === 'unreadable'))
   const asBytes = (text: string | Buffer | null | undefined) => (text === null || text === undefined ? null : Buffer.from(text))
@@ -116,7 +116,7 @@ test.serial('poison of every kind stops nothing and loses no byte: what lies aro
     dead.map(({ key, value }) => ({ key, value })),
     poison.map(({ key, value }) => ({ key: asBytes(key), value: asBytes(value) })),
   )
-  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 960, reserved: 0 })
+  t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 960, reserved: 0 })
 })
 
 test.serial('a payment without a key, with a strange date or in a compressed batch is one like any other', async (t) => {
@@ -144,7 +144,7 @@ test.serial('a payment without a key, with a strange date or in a compressed bat
   }
 
   await allPaid(shop, orders)
-  t.like(await bridgeBooks(shop, { consumed: sent }), { applied: 4, dead: 4, passedBy: 1 })
+  t.like(await bridgeTotals(shop, { consumed: sent }), { applied: 4, dead: 4, ignored: 1 })
 })
 
 test.serial('repetitions before, during and after the commit are counted and change nothing', async (t) => {
@@ -157,9 +157,9 @@ test.serial('repetitions before, during and after the commit are counted and cha
   await allPaid(shop, [order!])
   await publish(flat(order!), flat(order!, { envelope: true }))
 
-  t.like(await bridgeBooks(shop, { consumed: sent }), { consumed: 6, applied: 1, duplicate: 5, dead: 0 })
+  t.like(await bridgeTotals(shop, { consumed: sent }), { consumed: 6, applied: 1, duplicate: 5, dead: 0 })
   t.is(shop.catalog.journal({ call: 'commit' }).length, 1)
-  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 999, reserved: 0 })
+  t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 999, reserved: 0 })
 })
 
 test.serial('the whole topic read again from its beginning changes no order and asks Catalog nothing', async (t) => {
@@ -167,15 +167,15 @@ test.serial('the whole topic read again from its beginning changes no order and 
   const orders = await placeOrders(shop, 30, id)
   await publish(...orders.map((order, i) => flat(order, { envelope: i % 2 === 0 })), { key: null, value: 'poison' })
   await allPaid(shop, orders)
-  await bridgeBooks(shop, { consumed: sent })
+  await bridgeTotals(shop, { consumed: sent })
   const before = await shop.query('select * from public.orders order by id')
   shop.catalog.forget()
 
   const again = await shop.start(['bridge'], { KAFKA_GROUP: `${shop.group}-again` })
-  const books = await bridgeBooks(shop, { consumed: 2 * sent })
+  const totals = await bridgeTotals(shop, { consumed: 2 * sent })
   await again.stop()
 
-  t.like(books, { consumed: 62, applied: 30, duplicate: 31, dead: 1 })
+  t.like(totals, { consumed: 62, applied: 30, duplicate: 31, dead: 1 })
   t.deepEqual(await shop.query('select * from public.orders order by id'), before)
   t.deepEqual(shop.catalog.journal(), [])
 })
@@ -186,7 +186,7 @@ test.serial('the same identity with other content is a dead letter, and the firs
   await publish({ ...flat(order!, named), partition: 0 }, { ...flat(other!, named), partition: 0 })
   await publish({ ...flat(order!, { ...named, amount_cents: 999 }), partition: 0 })
 
-  t.like(await bridgeBooks(shop, { consumed: sent }), { applied: 1, dead: 2 })
+  t.like(await bridgeTotals(shop, { consumed: sent }), { applied: 1, dead: 2 })
   t.deepEqual(await paid(shop, [order!, other!]), [order!])
   t.deepEqual(
     (await letters(shop)).map(({ fault }) => fault),
@@ -206,10 +206,10 @@ test.serial('a message that PostgreSQL refuses is set aside alone, in a crowd an
   await shop.query('create trigger refuse before insert on order_service.payment_events for each row execute function refuse()')
   const messages = orders.slice(0, 10).map((order, i) => ({ ...flat(order, i === 4 ? { provider: 'refused' } : {}), partition: 1 }))
   await publish(...messages)
-  await bridgeBooks(shop, { consumed: 10 })
+  await bridgeTotals(shop, { consumed: 10 })
   await publish({ ...flat(orders[10]!, { provider: 'unreadable', payment_id: 'none' }), partition: 1 })
 
-  t.like(await bridgeBooks(shop, { consumed: 11 }), { consumed: 11, applied: 9, dead: 2 })
+  t.like(await bridgeTotals(shop, { consumed: 11 }), { consumed: 11, applied: 9, dead: 2 })
   t.deepEqual(
     (await letters(shop)).map(({ fault, reason, value }) => ({ fault, reason, order: JSON.parse(String(value)).order_id })),
     [
@@ -223,7 +223,7 @@ test.serial('payments that were removed from the topic before the bridge came fo
   const orders = await placeOrders(shop, 4, product())
   const [first, removed, alsoRemoved, last] = orders.map((order) => ({ ...flat(order), partition: 0 }))
   await publish(first!)
-  await bridgeBooks(shop, { consumed: 1 })
+  await bridgeTotals(shop, { consumed: 1 })
   await shop.service.stop()
   await publish(removed!, alsoRemoved!)
   await removeBefore(process.env.KAFKA_BOOTSTRAP!, shop.paymentTopic, 3)
@@ -231,9 +231,9 @@ test.serial('payments that were removed from the topic before the bridge came fo
 
   const service = await shop.start(everything)
   await allPaid(shop, [orders[0]!, orders[3]!])
-  t.like(await bridgeBooks(shop, { consumed: 2 }), { consumed: 2, applied: 2, lost: 2 })
+  t.like(await bridgeTotals(shop, { consumed: 2 }), { consumed: 2, applied: 2, lost: 2 })
   const metrics = await (await fetch(`http://127.0.0.1:${service.port}/order/metrics`)).text()
-  t.regex(metrics, /order_bridge_books\{entry="lost"\} 2/)
+  t.regex(metrics, /order_bridge_totals\{entry="lost"\} 2/)
   t.deepEqual(await paid(shop, orders), [orders[0], orders[3]])
 })
 
@@ -245,7 +245,7 @@ test.serial('a message with two order ids pays neither of them', async (t) => {
     value: `{"type":"payment.succeeded","order_id":${one},"amount_cents":1000,"currency":"USD","order_id":${other}}`,
   })
 
-  t.like(await bridgeBooks(shop, { consumed: 1 }), { applied: 0, dead: 1 })
+  t.like(await bridgeTotals(shop, { consumed: 1 }), { applied: 0, dead: 1 })
   t.like((await letters(shop))[0], { fault: 'ambiguous', reason: 'it has two order ids' })
   t.deepEqual(await paid(shop, orders), [])
 })

@@ -12,7 +12,7 @@ import type { ConsumeOptions } from '../../src/kafka/consumer.ts'
 import { readCommitted } from '../../src/kafka/read-committed.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { readByJava } from '../support/java-consumer.ts'
-import { Chance } from '../support/neighbours/chance.ts'
+import { Chance } from '../support/downstreams/chance.ts'
 import { kafkaAt, makeTopic, newTopic } from '../support/topic.ts'
 import { until } from '../support/until.ts'
 

@@ -5,7 +5,7 @@ import { connectPool } from '../../src/db/pool.ts'
 import { createReaper } from '../../src/processors/reaper.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
-import { allPaid, booksInTheEnd, bridgeBooks, patient, placeOrders } from '../support/payment-books.ts'
+import { allPaid, totalsInTheEnd, bridgeTotals, patient, placeOrders } from '../support/payment-totals.ts'
 import { paymentOf } from '../support/payments.ts'
 import { everything, openShop } from '../support/shop.ts'
 
@@ -28,7 +28,7 @@ test('the whole topic told once more after everything was pruned changes nothing
     { key: '9', value: 'not JSON' },
   ])
   await allPaid(shop, orders)
-  const first = await bridgeBooks(shop, { consumed: 7 })
+  const first = await bridgeTotals(shop, { consumed: 7 })
   for (const { id } of await listLetters(pool, { all: true, limit: 10 })) await discardLetter(pool, id, 'refunded')
   await shop.query(`update order_service.dead_letters set published_at = now(), last_at = now() - interval '1 year'`)
   await shop.query(`update order_service.payment_events set received_at = now() - interval '1 year'`)
@@ -56,10 +56,10 @@ test('the whole topic told once more after everything was pruned changes nothing
 
   await shop.start(['bridge'], { PORT: '0', KAFKA_GROUP: `${shop.group}-from-the-beginning` })
 
-  const again = await bridgeBooks(shop, { consumed: 14 })
+  const again = await bridgeTotals(shop, { consumed: 14 })
   t.deepEqual(again, { ...first, consumed: 14, duplicate: first.duplicate + 7 })
   t.deepEqual(await dump(), before)
-  t.deepEqual(await booksInTheEnd(shop, product), { in_stock: 97, reserved: 0 })
+  t.deepEqual(await totalsInTheEnd(shop, product), { in_stock: 97, reserved: 0 })
   const committed = shop.catalog.journal({ call: 'commit', productId: product }).flatMap(({ items }) => items)
   t.is(
     committed.reduce((sum, { qty }) => sum + qty, 0),

@@ -109,8 +109,8 @@ test.serial('a relay that Kafka does not let in goes on trying, says why, and ha
     ...login('SCRAM-SHA-512', 'hunter4'),
   })
   await service.logged('started')
-  const ready = (await (await fetch(`${service.url}/order/ready`)).json()) as { parts: { kafka: { state: string } } }
-  t.regex(ready.parts.kafka.state, /authentication/i)
+  const ready = (await (await fetch(`${service.url}/order/ready`)).json()) as { components: { kafka: { state: string } } }
+  t.regex(ready.components.kafka.state, /authentication/i)
   t.is(await service.stop(), 0)
   t.false(JSON.stringify([ready, service.log]).includes('hunter4'))
 })

@@ -1,20 +1,20 @@
 /** Every way in which Catalog fails a payment, down to its inventory. */
 import test from 'ava'
-import type { CatalogFault } from '../support/neighbours/index.ts'
+import type { CatalogFault } from '../support/downstreams/index.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
-import { openTill, paymentOf, type Till } from './till.ts'
+import { openHarness, paymentOf, type Harness } from './harness.ts'
 
 // One after the other: ten faults at one moment would open the breaker for all.
 let shop: Shop
-let till: Till
+let harness: Harness
 test.before(async () => {
   // A short time-out, so that a Catalog that hangs does not hang the tests.
   shop = await openShop({ roles: ['web', 'worker'], env: { CALL_TIMEOUT_MS: '400' } })
-  till = await openTill(shop)
+  harness = await openHarness(shop)
 })
 test.after.always(async () => {
-  await till?.close()
+  await harness?.close()
   await shop?.close()
 })
 
@@ -24,9 +24,9 @@ test.after.always(async () => {
  */
 async function ordered(others = 0) {
   const [alone, shared] = [shop.catalog.product({ stock: 10 }), shop.catalog.product({ stock: 10 })]
-  await till.buys({ product_id: shared, qty: 3 })
-  if (others > 0) await till.buys({ product_id: alone, qty: others })
-  return { alone, shared, order: await till.buys({ product_id: alone, qty: 2 }, { product_id: shared, qty: 1 }) }
+  await harness.buys({ product_id: shared, qty: 3 })
+  if (others > 0) await harness.buys({ product_id: alone, qty: others })
+  return { alone, shared, order: await harness.buys({ product_id: alone, qty: 2 }, { product_id: shared, qty: 1 }) }
 }
 
 const passing: [string, Omit<CatalogFault, 'call' | 'productId'>, number | undefined][] = [
@@ -49,17 +49,17 @@ for (const [what, fault, applied] of passing) {
     const { alone, shared, order } = await ordered(others)
     const told = shop.catalog.fault({ call: 'commit', productId: alone, times: 1, ...fault })
 
-    const eventId = await till.paid(paymentOf(order))
+    const eventId = await harness.paid(paymentOf(order))
 
-    t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid', fault: null })
+    t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid', fault: null })
     t.is(told.fired(), 1)
     const commits = () => shop.catalog.journal({ call: 'commit', productId: alone }).filter((one) => one.applied && one.items.length === 2)
     await until(commits, ({ length }) => length >= (applied ?? 1))
-    await till.booksAre(alone, { in_stock: 8, reserved: others })
-    await till.booksAre(shared, { in_stock: 9, reserved: 3 })
+    await harness.totalsAre(alone, { in_stock: 8, reserved: others })
+    await harness.totalsAre(shared, { in_stock: 9, reserved: 3 })
     if (applied !== undefined) t.is(commits().length, applied)
-    t.is(till.commits(alone, 2).net, 1)
-    t.is(till.commits(shared, 1).net, 1)
+    t.is(harness.commits(alone, 2).net, 1)
+    t.is(harness.commits(shared, 1).net, 1)
     t.is(shop.catalog.inFlightMost(alone), 1)
   })
 }
@@ -67,9 +67,9 @@ for (const [what, fault, applied] of passing) {
 test.serial('a Catalog that fails five times in a row, after it acted, costs more time', async (t) => {
   const { alone, shared, order } = await ordered()
   shop.catalog.fault({ call: 'commit', productId: alone, times: 5, fault: 'error', actFirst: true })
-  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(alone, { in_stock: 8, reserved: 0 })
-  await till.booksAre(shared, { in_stock: 9, reserved: 3 })
+  t.like(await harness.ended(await harness.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(alone, { in_stock: 8, reserved: 0 })
+  await harness.totalsAre(shared, { in_stock: 9, reserved: 3 })
 })
 
 for (const status of [404, 409, 422]) {
@@ -78,38 +78,38 @@ for (const status of [404, 409, 422]) {
     const detail = `Inventory missing for product_id ${alone}`
     shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status, detail })
 
-    const row = await till.ended(await till.paid(paymentOf(order)))
+    const row = await harness.ended(await harness.paid(paymentOf(order)))
 
     t.like(row, { state: 'DEAD', fault: 'catalog-refused', reason: `catalog commit: ${detail} (${status})` })
-    t.is(await till.statusOf(order), 'CREATED')
-    await till.booksAre(alone, { in_stock: 10, reserved: 2 })
-    await till.booksAre(shared, { in_stock: 10, reserved: 4 })
+    t.is(await harness.statusOf(order), 'CREATED')
+    await harness.totalsAre(alone, { in_stock: 10, reserved: 2 })
+    await harness.totalsAre(shared, { in_stock: 10, reserved: 4 })
   })
 }
 
 test.serial('while our key is refused the payment is repeated, with the reason at hand, and goes through once it is right', async (t) => {
   const { alone, order } = await ordered()
   const told = shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
-  const eventId = await till.paid(paymentOf(order))
+  const eventId = await harness.paid(paymentOf(order))
   // On a busy machine, a try may also get no answer in time.
   await until(
-    () => till.event(eventId),
+    () => harness.event(eventId),
     (row) => row.last_error === 'catalog commit: Invalid internal key (401)',
   )
-  t.is(await till.statusOf(order), 'CREATED')
+  t.is(await harness.statusOf(order), 'CREATED')
   told.remove()
-  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(alone, { in_stock: 8, reserved: 0 })
+  t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(alone, { in_stock: 8, reserved: 0 })
 })
 
 test.serial('a Catalog that is away is waited for', async (t) => {
   const { alone, shared, order } = await ordered()
   await shop.catalog.down()
-  const eventId = await till.paid(paymentOf(order))
-  await till.tried(eventId)
+  const eventId = await harness.paid(paymentOf(order))
+  await harness.tried(eventId)
   await shop.catalog.up()
-  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(alone, { in_stock: 8, reserved: 0 })
-  await till.booksAre(shared, { in_stock: 9, reserved: 3 })
-  t.deepEqual(till.commits(alone, 2), { applied: 1, net: 1 })
+  t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(alone, { in_stock: 8, reserved: 0 })
+  await harness.totalsAre(shared, { in_stock: 9, reserved: 3 })
+  t.deepEqual(harness.commits(alone, 2), { applied: 1, net: 1 })
 })

@@ -1,7 +1,7 @@
 /** PostgreSQL, Redis and Kafka of this file's own are killed while payments stream in: each is applied once, none is lost. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
-import { allPaid, booksInTheEnd, bridgeBooks, patient, placeOrders } from '../support/payment-books.ts'
+import { allPaid, totalsInTheEnd, bridgeTotals, patient, placeOrders } from '../support/payment-totals.ts'
 import { paymentOf } from '../support/payments.ts'
 import { type Kafka, type OwnServers, type Postgres, type Redis, startServers } from '../support/services/index.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
@@ -66,14 +66,14 @@ for (const [name, server] of [
 
     await allPaid(shop, orders, 90_000)
     await until(
-      () => booksInTheEnd(shop, id),
-      (books) => books?.in_stock === 940 && books.reserved === 0,
+      () => totalsInTheEnd(shop, id),
+      (totals) => totals?.in_stock === 940 && totals.reserved === 0,
       90_000,
     )
-    const books = await bridgeBooks(shop, { consumed: sent })
-    t.is(books.dead, 0)
-    t.is(books.applied, sent)
-    t.is((await shop.get('/order/ready')).body.parts.bridge.state, 'ok')
+    const totals = await bridgeTotals(shop, { consumed: sent })
+    t.is(totals.dead, 0)
+    t.is(totals.applied, sent)
+    t.is((await shop.get('/order/ready')).body.components.bridge.state, 'ok')
   })
 }
 
@@ -94,10 +94,10 @@ test.serial('Redis killed and back empty in the middle: every payment is applied
 
   await allPaid(shop, orders, 90_000)
   await until(
-    () => booksInTheEnd(shop, id),
-    (books) => books?.in_stock === 940 && books.reserved === 0,
+    () => totalsInTheEnd(shop, id),
+    (totals) => totals?.in_stock === 940 && totals.reserved === 0,
     90_000,
   )
-  const books = await bridgeBooks(shop, { consumed: sent })
-  t.like(books, { applied: sent, dead: 0 })
+  const totals = await bridgeTotals(shop, { consumed: sent })
+  t.like(totals, { applied: sent, dead: 0 })
 })

@@ -5,16 +5,16 @@ import { paymentJobId } from '../../src/queues/payment.ts'
 import { hostClock } from '../support/clock.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
-import { openTill, paymentOf, type Till } from './till.ts'
+import { openHarness, paymentOf, type Harness } from './harness.ts'
 
 let shop: Shop
-let till: Till
+let harness: Harness
 test.before(async () => {
   shop = await openShop({ roles: ['web', 'worker'], env: { CALL_TIMEOUT_MS: '600' } })
-  till = await openTill(shop)
+  harness = await openHarness(shop)
 })
 test.after.always(async () => {
-  await till?.close()
+  await harness?.close()
   await shop?.close()
 })
 
@@ -22,83 +22,83 @@ const product = (stock = 10) => shop.catalog.product({ stock })
 
 test('a payment commits the stock of its order at Catalog, and the order is PAID', async (t) => {
   const [shoes, socks] = [product(), product(50)]
-  const order = await till.buys({ product_id: shoes, qty: 2 }, { product_id: socks, qty: 3 }, { product_id: shoes, qty: 1 })
+  const order = await harness.buys({ product_id: shoes, qty: 2 }, { product_id: socks, qty: 3 }, { product_id: shoes, qty: 1 })
 
-  const eventId = await till.paid(paymentOf(order))
+  const eventId = await harness.paid(paymentOf(order))
 
-  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid', fault: null })
-  t.is(await till.statusOf(order), 'PAID')
-  await till.booksAre(shoes, { in_stock: 7, reserved: 0 })
-  await till.booksAre(socks, { in_stock: 47, reserved: 0 })
-  t.deepEqual(till.commits(shoes, 3), { applied: 1, net: 1 })
+  t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid', fault: null })
+  t.is(await harness.statusOf(order), 'PAID')
+  await harness.totalsAre(shoes, { in_stock: 7, reserved: 0 })
+  await harness.totalsAre(socks, { in_stock: 47, reserved: 0 })
+  t.deepEqual(harness.commits(shoes, 3), { applied: 1, net: 1 })
   await until(
-    () => till.payments.queue.getJob(paymentJobId(eventId)),
+    () => harness.payments.queue.getJob(paymentJobId(eventId)),
     (job) => job === undefined,
   )
 })
 
 test('holds of others stay where they are', async (t) => {
   const id = product()
-  await till.buys({ product_id: id, qty: 4 })
-  const order = await till.buys({ product_id: id, qty: 2 })
-  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(id, { in_stock: 8, reserved: 4 })
+  await harness.buys({ product_id: id, qty: 4 })
+  const order = await harness.buys({ product_id: id, qty: 2 })
+  t.like(await harness.ended(await harness.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(id, { in_stock: 8, reserved: 4 })
 })
 
 test('the orders of a crowd are paid at once, each once', async (t) => {
   const id = product(1000)
-  const orders = await Promise.all(Array.from({ length: 20 }, (_, i) => till.buys({ product_id: id, qty: 1 + (i % 3) })))
-  const events = await Promise.all(orders.map((order) => till.paid(paymentOf(order))))
-  for (const eventId of events) t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(id, { in_stock: 1000 - 39, reserved: 0 })
+  const orders = await Promise.all(Array.from({ length: 20 }, (_, i) => harness.buys({ product_id: id, qty: 1 + (i % 3) })))
+  const events = await Promise.all(orders.map((order) => harness.paid(paymentOf(order))))
+  for (const eventId of events) t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(id, { in_stock: 1000 - 39, reserved: 0 })
   t.is(shop.catalog.inFlightMost(id), 1)
 })
 
 test('one event that two workers drive at once is applied once', async (t) => {
   const id = product()
-  const order = await till.buys({ product_id: id, qty: 2 })
+  const order = await harness.buys({ product_id: id, qty: 2 })
   const slow = shop.catalog.fault({ call: 'commit', productId: id, fault: 'slow', ms: 400, times: 1 })
-  const one = await till.written(paymentOf(order))
-  await till.payments.add([one])
+  const one = await harness.written(paymentOf(order))
+  await harness.payments.add([one])
   await until(slow.fired, (times) => times === 1)
   // As Redis forgets a job that is under way: the same event, with a job beside the one that runs.
-  t.is(await till.redis.del(till.payments.queue.toKey(paymentJobId(one.eventId))), 1)
-  await till.payments.add([{ ...one, attempt: null }])
+  t.is(await harness.redis.del(harness.payments.queue.toKey(paymentJobId(one.eventId))), 1)
+  await harness.payments.add([{ ...one, attempt: null }])
 
-  t.like(await till.ended(one.eventId), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(id, { in_stock: 8, reserved: 0 })
-  t.is(till.commits(id, 2).net, 1)
+  t.like(await harness.ended(one.eventId), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(id, { in_stock: 8, reserved: 0 })
+  t.is(harness.commits(id, 2).net, 1)
   t.is(shop.catalog.inFlightMost(id), 1)
 })
 
 test('of two messages of one payment at once one commits, and the other finds the order paid', async (t) => {
   const id = product()
-  const order = await till.buys({ product_id: id, qty: 2 })
-  const events = await Promise.all([till.paid(paymentOf(order)), till.paid(paymentOf(order, { provider: 'card', paymentId: 'p-1' }))])
-  const results = await Promise.all(events.map(async (eventId) => (await till.ended(eventId)).result))
+  const order = await harness.buys({ product_id: id, qty: 2 })
+  const events = await Promise.all([harness.paid(paymentOf(order)), harness.paid(paymentOf(order, { provider: 'card', paymentId: 'p-1' }))])
+  const results = await Promise.all(events.map(async (eventId) => (await harness.ended(eventId)).result))
   t.deepEqual(results.sort(), ['already-paid', 'paid'])
-  await till.booksAre(id, { in_stock: 8, reserved: 0 })
-  t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
+  await harness.totalsAre(id, { in_stock: 8, reserved: 0 })
+  t.deepEqual(harness.commits(id, 2), { applied: 1, net: 1 })
 })
 
 test('of two messages of one payment at once one commits, also where the first commit acts and gets no answer', async (t) => {
   const id = product()
-  const order = await till.buys({ product_id: id, qty: 2 })
+  const order = await harness.buys({ product_id: id, qty: 2 })
   shop.catalog.fault({ call: 'commit', productId: id, fault: 'drop', times: 1 })
-  const events = await Promise.all([till.paid(paymentOf(order)), till.paid(paymentOf(order, { provider: 'card', paymentId: 'p-1' }))])
-  const results = await Promise.all(events.map(async (eventId) => (await till.ended(eventId)).result))
+  const events = await Promise.all([harness.paid(paymentOf(order)), harness.paid(paymentOf(order, { provider: 'card', paymentId: 'p-1' }))])
+  const results = await Promise.all(events.map(async (eventId) => (await harness.ended(eventId)).result))
   t.deepEqual(results.sort(), ['already-paid', 'paid'])
-  await till.booksAre(id, { in_stock: 8, reserved: 0 })
-  t.is(till.commits(id, 2).net, 1)
+  await harness.totalsAre(id, { in_stock: 8, reserved: 0 })
+  t.is(harness.commits(id, 2).net, 1)
 })
 
 test('a second payment of a PAID order is a dead letter', async (t) => {
   const id = product()
-  const order = await till.buys({ product_id: id, qty: 2 })
-  await till.ended(await till.paid(paymentOf(order, { paymentId: 'p-1' })))
-  const second = await till.ended(await till.paid(paymentOf(order, { paymentId: 'p-2' })))
+  const order = await harness.buys({ product_id: id, qty: 2 })
+  await harness.ended(await harness.paid(paymentOf(order, { paymentId: 'p-1' })))
+  const second = await harness.ended(await harness.paid(paymentOf(order, { paymentId: 'p-2' })))
   t.like(second, { state: 'DEAD', fault: 'second-payment' })
-  t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
+  t.deepEqual(harness.commits(id, 2), { applied: 1, net: 1 })
 })
 
 test('a payment that is told again without its provider is the same one, and with another provider’s name it is not', async (t) => {
@@ -109,40 +109,40 @@ test('a payment that is told again without its provider is the same one, and wit
     [untold, told],
   ] as const) {
     const id = product()
-    const order = await till.buys({ product_id: id, qty: 2 })
-    t.like(await till.ended(await till.paid(paymentOf(order, one))), { state: 'APPLIED', result: 'paid' })
-    t.like(await till.ended(await till.paid(paymentOf(order, again))), { state: 'APPLIED', result: 'already-paid' })
-    const other = await till.ended(await till.paid(paymentOf(order, { ...told, provider: 'wallet' })))
+    const order = await harness.buys({ product_id: id, qty: 2 })
+    t.like(await harness.ended(await harness.paid(paymentOf(order, one))), { state: 'APPLIED', result: 'paid' })
+    t.like(await harness.ended(await harness.paid(paymentOf(order, again))), { state: 'APPLIED', result: 'already-paid' })
+    const other = await harness.ended(await harness.paid(paymentOf(order, { ...told, provider: 'wallet' })))
     if (one.provider !== null) t.like(other, { state: 'DEAD', fault: 'second-payment' })
-    t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
+    t.deepEqual(harness.commits(id, 2), { applied: 1, net: 1 })
   }
 })
 
-test('an order that the service before made is paid, with the product met first', async (t) => {
+test('an order that the predecessor made is paid, with the product met first', async (t) => {
   const id = shop.catalog.product({ stock: 10, reserved: 5 })
-  const order = await till.olderOrder([{ productId: id, qty: 2 }])
-  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
-  t.is(await till.statusOf(order), 'PAID')
-  await till.booksAre(id, { in_stock: 8, reserved: 3 })
+  const order = await harness.olderOrder([{ productId: id, qty: 2 }])
+  t.like(await harness.ended(await harness.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  t.is(await harness.statusOf(order), 'PAID')
+  await harness.totalsAre(id, { in_stock: 8, reserved: 3 })
 })
 
-test('an order of the service before whose hold has leaked is paid, and Catalog has no piece too many', async (t) => {
+test('an order of the predecessor whose hold has leaked is paid, and Catalog has no piece too many', async (t) => {
   const id = product()
-  const order = await till.olderOrder([{ productId: id, qty: 2 }])
-  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+  const order = await harness.olderOrder([{ productId: id, qty: 2 }])
+  t.like(await harness.ended(await harness.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(id, { in_stock: 8, reserved: 0 })
 })
 
-test('an order that the service before has marked PAID stays so, with nothing asked of Catalog', async (t) => {
+test('an order that the predecessor has marked PAID stays so, with nothing asked of Catalog', async (t) => {
   const id = product()
-  const order = await till.olderOrder([{ productId: id, qty: 2 }], 'PAID')
-  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'already-paid' })
+  const order = await harness.olderOrder([{ productId: id, qty: 2 }], 'PAID')
+  t.like(await harness.ended(await harness.paid(paymentOf(order))), { state: 'APPLIED', result: 'already-paid' })
   t.deepEqual(shop.catalog.journal({ productId: id }), [])
 })
 
 test('an order without items is paid all the same', async (t) => {
-  const order = await till.olderOrder([])
-  t.like(await till.ended(await till.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
+  const order = await harness.olderOrder([])
+  t.like(await harness.ended(await harness.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })
 })
 
 test('a payment that comes before its order waits for it', async (t) => {
@@ -158,19 +158,19 @@ test('a payment that comes before its order waits for it', async (t) => {
       ),
     (rows) => rows.length === 1,
   )
-  const eventId = await till.paid(paymentOf({ orderId: row!.order_id, totalCents: row!.total_cents }))
-  t.regex((await till.tried(eventId)).last_error!, /there is no order|is still OPEN/)
+  const eventId = await harness.paid(paymentOf({ orderId: row!.order_id, totalCents: row!.total_cents }))
+  t.regex((await harness.tried(eventId)).last_error!, /there is no order|is still OPEN/)
   t.is((await answer).status, 200)
   slow.remove()
-  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(id, { in_stock: 8, reserved: 0 })
+  t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(id, { in_stock: 8, reserved: 0 })
 })
 
 test('a payment whose order does not come within the grace is a dead letter', async (t) => {
-  const eventId = await till.paid(paymentOf({ orderId: 2_000_000_000, totalCents: 100 }))
-  t.is((await till.tried(eventId)).last_error, 'there is no order 2000000000')
+  const eventId = await harness.paid(paymentOf({ orderId: 2_000_000_000, totalCents: 100 }))
+  t.is((await harness.tried(eventId)).last_error, 'there is no order 2000000000')
   await shop.query(`update order_service.payment_events set waiting_since = now() - interval '11 min' where id = $1`, [eventId])
-  t.like(await till.ended(eventId), { fault: 'unknown-order', reason: 'there is no order 2000000000 after 600 s' })
+  t.like(await harness.ended(eventId), { fault: 'unknown-order', reason: 'there is no order 2000000000 after 600 s' })
 })
 
 test('a payment of a checkout that became no order is a dead letter', async (t) => {
@@ -178,7 +178,7 @@ test('a payment of a checkout that became no order is a dead letter', async (t) 
   const answer = await customer.checkout()
   t.is(answer.status, 409)
   const orderId = Number(answer.headers.get('order-id'))
-  t.like(await till.ended(await till.paid(paymentOf({ orderId, totalCents: 2000 }))), { state: 'DEAD', fault: 'cancelled' })
+  t.like(await harness.ended(await harness.paid(paymentOf({ orderId, totalCents: 2000 }))), { state: 'DEAD', fault: 'cancelled' })
 })
 
 for (const [what, changes] of [
@@ -188,10 +188,10 @@ for (const [what, changes] of [
 ] as const) {
   test(`a payment with ${what} is a dead letter, and neither order nor stock are touched`, async (t) => {
     const id = product()
-    const order = await till.buys({ product_id: id, qty: 2 })
-    t.like(await till.ended(await till.paid(paymentOf(order, changes))), { state: 'DEAD', fault: 'wrong-amount' })
-    t.is(await till.statusOf(order), 'CREATED')
-    await till.booksAre(id, { in_stock: 10, reserved: 2 })
+    const order = await harness.buys({ product_id: id, qty: 2 })
+    t.like(await harness.ended(await harness.paid(paymentOf(order, changes))), { state: 'DEAD', fault: 'wrong-amount' })
+    t.is(await harness.statusOf(order), 'CREATED')
+    await harness.totalsAre(id, { in_stock: 10, reserved: 2 })
   })
 }
 
@@ -220,45 +220,45 @@ async function callUnderWay(productId: number, qty: number, eventIds: readonly n
 }
 const expired = (productId: number) =>
   shop.query(`update order_service.products set call_expires_at = now() - interval '1 ms' where product_id = $1`, [productId])
-const openPayments = () => createPayments(till.pool, { clock: hostClock, emitPaid: false, relay: undefined })
+const openPayments = () => createPayments(harness.pool, { clock: hostClock, emitPaid: false, relay: undefined })
 
 test('a worker that dies between commit and record: the next one finds the commit by reading Catalog, and the record of the first changes nothing', async (t) => {
   const id = product()
-  const order = await till.buys({ product_id: id, qty: 2 })
-  await till.booksAre(id, { in_stock: 10, reserved: 2 })
-  const { eventId } = await till.written(paymentOf(order))
+  const order = await harness.buys({ product_id: id, qty: 2 })
+  await harness.totalsAre(id, { in_stock: 10, reserved: 2 })
+  const { eventId } = await harness.written(paymentOf(order))
   const callId = await callUnderWay(id, 2, [eventId])
   await committed(order, id, 2)
   await expired(id)
 
-  await till.payments.add([{ eventId, orderId: order.orderId, attempt: null }])
+  await harness.payments.add([{ eventId, orderId: order.orderId, attempt: null }])
 
-  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
   const late = { callId, productIds: [id], members: [{ eventId, products: [{ productId: id, qty: 2 }] }] }
   t.deepEqual((await openPayments().recordPaid(late)).eventIds, [])
-  await till.booksAre(id, { in_stock: 8, reserved: 0 })
-  t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
+  await harness.totalsAre(id, { in_stock: 8, reserved: 0 })
+  t.deepEqual(harness.commits(id, 2), { applied: 1, net: 1 })
 })
 
 test('a worker that dies before its commit is sent: the next one finds that nothing happened, and commits', async (t) => {
   const id = product()
-  const order = await till.buys({ product_id: id, qty: 2 })
-  await till.booksAre(id, { in_stock: 10, reserved: 2 })
-  const { eventId } = await till.written(paymentOf(order))
+  const order = await harness.buys({ product_id: id, qty: 2 })
+  await harness.totalsAre(id, { in_stock: 10, reserved: 2 })
+  const { eventId } = await harness.written(paymentOf(order))
   await callUnderWay(id, 2, [eventId])
   await expired(id)
 
-  await till.payments.add([{ eventId, orderId: order.orderId, attempt: null }])
+  await harness.payments.add([{ eventId, orderId: order.orderId, attempt: null }])
 
-  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(id, { in_stock: 8, reserved: 0 })
-  t.deepEqual(till.commits(id, 2), { applied: 1, net: 1 })
+  t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(id, { in_stock: 8, reserved: 0 })
+  t.deepEqual(harness.commits(id, 2), { applied: 1, net: 1 })
 })
 
 test('an attempt that was taken over reads nothing, also in one batch with its successor', async (t) => {
   const id = product()
-  const order = await till.buys({ product_id: id, qty: 2 })
-  const old = await till.written(paymentOf(order))
+  const order = await harness.buys({ product_id: id, qty: 2 })
+  const old = await harness.written(paymentOf(order))
   const [{ attempt }] = (await shop.query<{ attempt: number }>(
     `update order_service.payment_events set attempt = attempt + 1 where id = $1 returning attempt`,
     [old.eventId],
@@ -271,11 +271,11 @@ test('an attempt that was taken over reads nothing, also in one batch with its s
 
 test('two events of one order in one record pay it once, and two orders of one product lower it by both', async (t) => {
   const id = product()
-  const [order, other] = [await till.buys({ product_id: id, qty: 2 }), await till.buys({ product_id: id, qty: 3 })]
-  await till.booksAre(id, { in_stock: 10, reserved: 5 })
+  const [order, other] = [await harness.buys({ product_id: id, qty: 2 }), await harness.buys({ product_id: id, qty: 3 })]
+  await harness.totalsAre(id, { in_stock: 10, reserved: 5 })
   const messages = [paymentOf(order, { paymentId: 'a' }), paymentOf(order, { paymentId: 'b' }), paymentOf(other)]
   const eventIds: number[] = []
-  for (const message of messages) eventIds.push((await till.written(message)).eventId)
+  for (const message of messages) eventIds.push((await harness.written(message)).eventId)
   const callId = await callUnderWay(id, 5, eventIds)
   await committed(order, id, 5)
 
@@ -288,45 +288,45 @@ test('two events of one order in one record pay it once, and two orders of one p
   )
   const [row] = await shop.query('select expected_stock::int, held::int from order_service.products where product_id = $1', [id])
   t.deepEqual(row, { expected_stock: 5, held: 0 })
-  await till.booksAre(id, { in_stock: 5, reserved: 0 })
+  await harness.totalsAre(id, { in_stock: 5, reserved: 0 })
 })
 
 test.serial('payments whose jobs are lost are found in PostgreSQL, and paid', async (t) => {
   const id = product()
-  const orders = [await till.buys({ product_id: id, qty: 2 }), await till.buys({ product_id: id, qty: 1 })]
-  await till.payments.queue.pause()
-  const events = await Promise.all(orders.map((order) => till.paid(paymentOf(order))))
-  await till.payments.queue.obliterate({ force: true })
-  await till.payments.queue.resume()
+  const orders = [await harness.buys({ product_id: id, qty: 2 }), await harness.buys({ product_id: id, qty: 1 })]
+  await harness.payments.queue.pause()
+  const events = await Promise.all(orders.map((order) => harness.paid(paymentOf(order))))
+  await harness.payments.queue.obliterate({ force: true })
+  await harness.payments.queue.resume()
 
-  const stranded = await strandedPayments(till.pool, { from: 0, untouchedMs: 0, limit: 100 })
+  const stranded = await strandedPayments(harness.pool, { from: 0, untouchedMs: 0, limit: 100 })
   t.deepEqual(
     stranded.map(({ eventId }) => eventId),
     [...events].sort((a, b) => a - b),
   )
-  await till.payments.add(stranded)
+  await harness.payments.add(stranded)
 
-  for (const eventId of events) t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
-  await till.booksAre(id, { in_stock: 7, reserved: 0 })
-  t.is(till.commits(id, 1).net, 3)
+  for (const eventId of events) t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  await harness.totalsAre(id, { in_stock: 7, reserved: 0 })
+  t.is(harness.commits(id, 1).net, 3)
 })
 
 test.serial('a payment that shares a job which is still at it is left to that job by one of its own, and committed once', async (t) => {
   const ids = [product(), product()]
-  const orders = [await till.buys({ product_id: ids[0]!, qty: 1 }), await till.buys({ product_id: ids[1]!, qty: 1 })]
+  const orders = [await harness.buys({ product_id: ids[0]!, qty: 1 }), await harness.buys({ product_id: ids[1]!, qty: 1 })]
   const slow = shop.catalog.fault({ call: 'commit', productId: ids[0]!, fault: 'slow', ms: 400, times: 1 })
-  const events = [await till.written(paymentOf(orders[0]!)), await till.written(paymentOf(orders[1]!))]
-  await till.payments.addTogether(events)
+  const events = [await harness.written(paymentOf(orders[0]!)), await harness.written(paymentOf(orders[1]!))]
+  await harness.payments.addTogether(events)
   await until(
     () => slow.fired(),
     (fired) => fired === 1,
   )
 
   // As a bridge that gets the same messages again, or a rescuer that takes the job for lost.
-  await till.payments.rescue({ ...events[0]!, attempt: null })
+  await harness.payments.rescue({ ...events[0]!, attempt: null })
 
-  t.like(await till.ended(events[0]!.eventId), { state: 'APPLIED', result: 'paid', attempt: events[0]!.attempt })
-  await till.booksAre(ids[0]!, { in_stock: 9, reserved: 0 })
-  t.is(till.commits(ids[0]!, 1).applied, 1)
+  t.like(await harness.ended(events[0]!.eventId), { state: 'APPLIED', result: 'paid', attempt: events[0]!.attempt })
+  await harness.totalsAre(ids[0]!, { in_stock: 9, reserved: 0 })
+  t.is(harness.commits(ids[0]!, 1).applied, 1)
   slow.remove()
 })

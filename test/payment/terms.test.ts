@@ -1,31 +1,31 @@
 /** A shop whose payments carry no amounts, and whose consumers want to hear of paid orders. */
 import test from 'ava'
 import { openShop, type Shop } from '../support/shop.ts'
-import { openTill, paymentOf, type Till } from './till.ts'
+import { openHarness, paymentOf, type Harness } from './harness.ts'
 
 let shop: Shop
-let till: Till
+let harness: Harness
 test.before(async () => {
   shop = await openShop({ roles: ['web', 'worker'], env: { PAYMENT_AMOUNT_CHECK: 'off', EMIT_ORDER_PAID: 'true' } })
-  till = await openTill(shop)
+  harness = await openHarness(shop)
 })
 test.after.always(async () => {
-  await till?.close()
+  await harness?.close()
   await shop?.close()
 })
 
 test('with the check off an order is paid by a message without an amount', async (t) => {
-  const order = await till.buys({ product_id: shop.catalog.product({ stock: 10 }), qty: 2 })
-  const eventId = await till.paid(paymentOf(order, { amountCents: null, currency: null }))
-  t.like(await till.ended(eventId), { state: 'APPLIED', result: 'paid' })
+  const order = await harness.buys({ product_id: shop.catalog.product({ stock: 10 }), qty: 2 })
+  const eventId = await harness.paid(paymentOf(order, { amountCents: null, currency: null }))
+  t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
 })
 
 test('order.paid follows order.created, once', async (t) => {
   const id = shop.catalog.product({ stock: 10 })
-  const order = await till.buys({ product_id: id, qty: 2 })
+  const order = await harness.buys({ product_id: id, qty: 2 })
   shop.catalog.fault({ call: 'commit', productId: id, fault: 'drop', times: 1 })
-  await till.ended(await till.paid(paymentOf(order)))
-  await till.ended(await till.paid(paymentOf(order, { paymentId: 'p-1' })))
+  await harness.ended(await harness.paid(paymentOf(order)))
+  await harness.ended(await harness.paid(paymentOf(order, { paymentId: 'p-1' })))
 
   const events = await shop.query<{ type: string; payload: Record<string, unknown>; event_id: string }>(
     'select type, payload, event_id from order_service.outbox where order_id = $1 order by id',

@@ -1,6 +1,6 @@
 /** What becomes of payments that do not just pay an order, and of those that Catalog makes hard. */
 import test from 'ava'
-import { allPaid, booksInTheEnd, bridgeBooks, letters, paid, patient, placeOrders } from '../support/payment-books.ts'
+import { allPaid, totalsInTheEnd, bridgeTotals, letters, paid, patient, placeOrders } from '../support/payment-totals.ts'
 import { paymentOf } from '../support/payments.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -10,7 +10,7 @@ test.beforeEach(async () => {
   shop = await openShop({ roles: everything, env: { ...patient, PAYMENT_GRACE_MS: '1500', CALL_TIMEOUT_MS: '1500' } })
   await until(
     () => shop.get('/order/ready'),
-    ({ body }) => body.parts.bridge.state === 'ok',
+    ({ body }) => body.components.bridge.state === 'ok',
   )
 })
 test.afterEach.always(() => shop?.close())
@@ -36,8 +36,8 @@ test.serial('a payment that comes before its checkout has ended waits for it', a
 
   t.is((await answer).status, 200)
   await allPaid(shop, [order])
-  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 999, reserved: 0 })
-  t.like(await bridgeBooks(shop, { consumed: 1 }), { applied: 1, dead: 0 })
+  t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 999, reserved: 0 })
+  t.like(await bridgeTotals(shop, { consumed: 1 }), { applied: 1, dead: 0 })
 })
 
 test.serial('a payment of an order that appears within the grace is applied, one that never appears is a dead letter', async (t) => {
@@ -47,7 +47,7 @@ test.serial('a payment of an order that appears within the grace is applied, one
   t.deepEqual(await placeOrders(shop, 1, product()), [1])
 
   await allPaid(shop, [1])
-  t.like(await bridgeBooks(shop, { consumed: 2 }), { applied: 1, dead: 1 })
+  t.like(await bridgeTotals(shop, { consumed: 2 }), { applied: 1, dead: 1 })
   t.deepEqual(await faults(4711), ['unknown-order'])
 })
 
@@ -61,9 +61,9 @@ test.serial('a payment of a cancelled checkout is a dead letter, and nothing is 
 
   await shop.pay(order, { amount_cents: 1000, currency: 'USD' })
 
-  t.like(await bridgeBooks(shop, { consumed: 1 }), { dead: 1 })
+  t.like(await bridgeTotals(shop, { consumed: 1 }), { dead: 1 })
   t.deepEqual(await faults(order), ['cancelled'])
-  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 1000, reserved: 0 })
+  t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 1000, reserved: 0 })
 })
 
 test.serial('a wrong amount or currency is a dead letter, and a right one pays afterwards', async (t) => {
@@ -71,13 +71,13 @@ test.serial('a wrong amount or currency is a dead letter, and a right one pays a
   await shop.pay(orders[0]!, { amount_cents: 999 })
   await shop.pay(orders[1]!, { currency: 'EUR' })
   await shop.pay(orders[2]!, { amount_cents: undefined, currency: undefined })
-  t.like(await bridgeBooks(shop, { consumed: 3 }), { dead: 3 })
+  t.like(await bridgeTotals(shop, { consumed: 3 }), { dead: 3 })
   for (const order of orders) t.deepEqual(await faults(order), ['wrong-amount'])
   t.deepEqual(shop.catalog.journal({ call: 'commit' }), [])
 
   for (const order of orders) await shop.pay(order)
   await allPaid(shop, orders)
-  t.like(await bridgeBooks(shop, { consumed: 6 }), { applied: 3, dead: 3 })
+  t.like(await bridgeTotals(shop, { consumed: 6 }), { applied: 3, dead: 3 })
 })
 
 test.serial('where amounts are not checked, a payment without one pays', async (t) => {
@@ -93,7 +93,7 @@ test.serial('where amounts are not checked, a payment without one pays', async (
   }
 
   await allPaid(other, [free!])
-  await bridgeBooks(shop, { consumed: 1 })
+  await bridgeTotals(shop, { consumed: 1 })
   t.deepEqual(await paid(shop, [order!]), [])
 })
 
@@ -105,7 +105,7 @@ test.serial('another payment of a PAID order is a dead letter, the same one told
   await shop.pay(order!, { provider: 'stripe', payment_id: 'pi_1', envelope: true })
   await shop.pay(order!)
 
-  t.like(await bridgeBooks(shop, { consumed: 4 }), { applied: 2, duplicate: 1, dead: 1 })
+  t.like(await bridgeTotals(shop, { consumed: 4 }), { applied: 2, duplicate: 1, dead: 1 })
   t.deepEqual(await faults(order!), ['second-payment'])
   t.is(shop.catalog.journal({ call: 'commit' }).length, 1)
 })
@@ -114,15 +114,15 @@ test.serial('a failed payment is kept and pays nothing, other types are passed b
   const [order] = await placeOrders(shop, 1, product())
   await shop.pay(order!, { type: 'payment.failed', reason: 'declined', code: 'card_51' })
   await shop.pay(order!, { type: 'payment.refund-requested' })
-  t.like(await bridgeBooks(shop, { consumed: 2 }), { applied: 1, passedBy: 1 })
+  t.like(await bridgeTotals(shop, { consumed: 2 }), { applied: 1, ignored: 1 })
   t.deepEqual(await shop.query('select state, result, details from order_service.payment_events'), [
-    { state: 'APPLIED', result: 'noted', details: { reason: 'declined', code: 'card_51' } },
+    { state: 'APPLIED', result: 'recorded', details: { reason: 'declined', code: 'card_51' } },
   ])
   t.deepEqual(await paid(shop, [order!]), [])
 
   await shop.pay(order!)
   await allPaid(shop, [order!])
-  t.like(await bridgeBooks(shop, { consumed: 3 }), { applied: 2, passedBy: 1 })
+  t.like(await bridgeTotals(shop, { consumed: 3 }), { applied: 2, ignored: 1 })
 })
 
 test.serial('a hundred payments wait for a Catalog that is down, and are all applied after its return', async (t) => {
@@ -138,8 +138,8 @@ test.serial('a hundred payments wait for a Catalog that is down, and are all app
   await shop.catalog.up()
 
   await allPaid(shop, orders)
-  t.like(await bridgeBooks(shop, { consumed: 100 }), { applied: 100, dead: 0 })
-  for (const id of ids) t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 990, reserved: 0 })
+  t.like(await bridgeTotals(shop, { consumed: 100 }), { applied: 100, dead: 0 })
+  for (const id of ids) t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 990, reserved: 0 })
   const commits = shop.catalog.journal({ call: 'commit' }).filter(({ applied }) => applied)
   t.is(
     commits.reduce((sum, { items }) => sum + items.reduce((qty, item) => qty + item.qty, 0), 0),
@@ -163,11 +163,11 @@ for (const [what, fault] of [
     await allPaid(shop, [order!])
     t.is(told.fired(), 1)
     await until(
-      () => booksInTheEnd(shop, id),
-      (books) => books?.in_stock === 997 && books.reserved === 0,
+      () => totalsInTheEnd(shop, id),
+      (totals) => totals?.in_stock === 997 && totals.reserved === 0,
     )
     t.is(shop.catalog.inFlightMost(id), 1)
-    t.like(await bridgeBooks(shop, { consumed: 1 }), { applied: 1, dead: 0 })
+    t.like(await bridgeTotals(shop, { consumed: 1 }), { applied: 1, dead: 0 })
   })
 }
 
@@ -183,7 +183,7 @@ test.serial('of many payments in one batch the one that fails goes on by itself,
   t.is(told.fired(), 3)
   const repeated = await shop.query('select order_id from order_service.payment_events where attempt > 1')
   t.deepEqual(repeated, [{ order_id: orders[5]! }])
-  t.like(await bridgeBooks(shop, { consumed: 12 }), { applied: 12, dead: 0 })
+  t.like(await bridgeTotals(shop, { consumed: 12 }), { applied: 12, dead: 0 })
 })
 
 test.serial('a commit that Catalog refuses for good is a dead letter, and the order stays as it is', async (t) => {
@@ -192,10 +192,10 @@ test.serial('a commit that Catalog refuses for good is a dead letter, and the or
   shop.catalog.fault({ call: 'commit', fault: 'refuse', status: 404, detail: 'Inventory missing' })
   await shop.pay(order!)
 
-  t.like(await bridgeBooks(shop, { consumed: 1 }), { dead: 1 })
+  t.like(await bridgeTotals(shop, { consumed: 1 }), { dead: 1 })
   t.deepEqual(await faults(order!), ['catalog-refused'])
   t.deepEqual(await shop.query('select status from public.orders'), [{ status: 'CREATED' }])
-  t.deepEqual(await booksInTheEnd(shop, id), { in_stock: 1000, reserved: 1 })
+  t.deepEqual(await totalsInTheEnd(shop, id), { in_stock: 1000, reserved: 1 })
 })
 
 test.serial(
@@ -210,10 +210,10 @@ test.serial(
     told.remove()
     t.true(told.fired() >= 1)
     await until(
-      () => booksInTheEnd(shop, id),
-      (books) => books?.in_stock === 80 && books.reserved === 0,
+      () => totalsInTheEnd(shop, id),
+      (totals) => totals?.in_stock === 80 && totals.reserved === 0,
     )
     t.is(shop.catalog.inFlightMost(id), 1)
-    t.like(await bridgeBooks(shop, { consumed: 20 }), { applied: 20, dead: 0 })
+    t.like(await bridgeTotals(shop, { consumed: 20 }), { applied: 20, dead: 0 })
   },
 )

@@ -1,6 +1,6 @@
 import test from 'ava'
 import type { Payable } from '../../src/db/payments.ts'
-import { judge, type VerdictTerms } from '../../src/processors/payment-verdict.ts'
+import { judge, type VerdictOptions } from '../../src/processors/payment-verdict.ts'
 
 const order = { status: 'CREATED', totalCents: 2000, currency: 'USD', products: [{ productId: 1, qty: 2 }] }
 const payable = (changes: Partial<Payable> = {}): Payable => ({
@@ -14,15 +14,15 @@ const payable = (changes: Partial<Payable> = {}): Payable => ({
   paidByAnother: false,
   ...changes,
 })
-const terms: VerdictTerms = { graceMs: 10_000, amountCheck: 'strict' }
+const options: VerdictOptions = { graceMs: 10_000, amountCheck: 'strict' }
 const paid = { ...order, status: 'PAID' }
 
 test('an order that is CREATED, and paid to the cent, is to be paid', (t) => {
-  t.deepEqual(judge(payable(), terms), { verdict: 'pay', order })
+  t.deepEqual(judge(payable(), options), { verdict: 'pay', order })
 })
 
-test('so is one of the service before, of which there is no checkout', (t) => {
-  t.is(judge(payable({ checkout: undefined }), terms).verdict, 'pay')
+test('so is one of the predecessor, of which there is no checkout', (t) => {
+  t.is(judge(payable({ checkout: undefined }), options).verdict, 'pay')
 })
 
 const early: [string, Payable['checkout'], string][] = [
@@ -32,8 +32,8 @@ const early: [string, Payable['checkout'], string][] = [
 for (const [what, checkout, reason] of early) {
   test(`where ${what} the payment waits, and is dead when the grace is over`, (t) => {
     const missing = { order: undefined, checkout }
-    t.deepEqual(judge(payable({ ...missing, waitedMs: 9999 }), terms), { verdict: 'wait', reason })
-    t.deepEqual(judge(payable({ ...missing, waitedMs: 10_000 }), terms), {
+    t.deepEqual(judge(payable({ ...missing, waitedMs: 9999 }), options), { verdict: 'wait', reason })
+    t.deepEqual(judge(payable({ ...missing, waitedMs: 10_000 }), options), {
       verdict: 'dead',
       fault: 'unknown-order',
       reason: `${reason} after 10 s`,
@@ -43,7 +43,7 @@ for (const [what, checkout, reason] of early) {
 
 for (const checkout of ['REJECTED', 'CANCELLED'] as const) {
   test(`a checkout that is ${checkout} never becomes an order: the payment is dead at once`, (t) => {
-    t.like(judge(payable({ order: undefined, checkout }), terms), { verdict: 'dead', fault: 'cancelled' })
+    t.like(judge(payable({ order: undefined, checkout }), options), { verdict: 'dead', fault: 'cancelled' })
   })
 }
 
@@ -57,18 +57,18 @@ const wrong: [string, Partial<Payable>, string][] = [
 ]
 for (const [what, changes, reason] of wrong) {
   test(`${what} is a person's to look at, unless amounts are not checked`, (t) => {
-    t.deepEqual(judge(payable(changes), terms), { verdict: 'dead', fault: 'wrong-amount', reason })
-    t.not(judge(payable(changes), { ...terms, amountCheck: 'off' }).verdict, 'dead')
+    t.deepEqual(judge(payable(changes), options), { verdict: 'dead', fault: 'wrong-amount', reason })
+    t.not(judge(payable(changes), { ...options, amountCheck: 'off' }).verdict, 'dead')
   })
 }
 
 test('an order that is PAID was paid by this payment, unless another one is known to have done it', (t) => {
-  t.deepEqual(judge(payable({ order: paid }), terms), { verdict: 'already-paid' })
-  t.like(judge(payable({ order: paid, paidByAnother: true }), terms), { verdict: 'dead', fault: 'second-payment' })
+  t.deepEqual(judge(payable({ order: paid }), options), { verdict: 'already-paid' })
+  t.like(judge(payable({ order: paid, paidByAnother: true }), options), { verdict: 'dead', fault: 'second-payment' })
 })
 
 test('an order of any other status is not paid', (t) => {
-  t.deepEqual(judge(payable({ order: { ...order, status: 'CANCELLED' } }), terms), {
+  t.deepEqual(judge(payable({ order: { ...order, status: 'CANCELLED' } }), options), {
     verdict: 'dead',
     fault: 'cancelled',
     reason: 'order 7 is CANCELLED',

@@ -9,7 +9,7 @@ import { createReaper } from '../../src/processors/reaper.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { admin } from '../admin/command.ts'
-import { openTill, paymentOf } from '../payment/till.ts'
+import { openHarness, paymentOf } from '../payment/harness.ts'
 import { hostClock } from '../support/clock.ts'
 import { createDatabase, query } from '../support/database.ts'
 import { demoAddress, openShop } from '../support/shop.ts'
@@ -134,7 +134,7 @@ test('a finished checkout loses address and cart after a month; its key still ge
   t.deepEqual([again.status, again.body], [200, bought.body])
   t.is(again.headers.get('idempotency-replayed'), 'true')
   t.is((await buyer.checkout({ key: 'once', address: { ...demoAddress, city: 'Cork' } })).status, 422, 'another body is still another one')
-  t.is(shop.catalog.books(product)?.reserved, 2)
+  t.is(shop.catalog.inventory(product)?.reserved, 2)
   t.like((await shop.get(`/order/v1/orders/${bought.body.order_id}`)).body, { status: 'CREATED', items: [{ product_id: product, qty: 2 }] })
   t.like((await shop.get(`/order/v1/orders/${refusedId}`)).body, { status: 'CANCELLED', reason: refused.body.detail, items: [] })
 
@@ -160,12 +160,12 @@ test('an open checkout is left alone, however old', async (t) => {
 test('a dead letter that waits for a person is kept whole; one that was dealt with loses its bytes after its time, and is still known', async (t) => {
   const shop = await openShop({ roles: ['web'] })
   t.teardown(shop.close)
-  const till = await openTill(shop)
-  t.teardown(() => till.close())
-  const { pool } = till
+  const harness = await openHarness(shop)
+  t.teardown(() => harness.close())
+  const { pool } = harness
   async function died(orderId: number) {
     const message = paymentOf({ orderId, totalCents: 100 }, { provider: 'card', paymentId: `p-${orderId}` })
-    const { eventId, attempt } = await till.written(message)
+    const { eventId, attempt } = await harness.written(message)
     await createPaymentEvents(pool, hostClock).deadLetter({ eventId, attempt: attempt! }, 'cancelled', 'so it was')
     const letters = await listLetters(pool, { all: true, limit: 100 })
     return { message, eventId, id: letters.find((letter) => letter.eventId === eventId)!.id }
@@ -196,7 +196,7 @@ test('a dead letter that waits for a person is kept whole; one that was dealt wi
   t.regex(out, /bytes +pruned at \d{4}-/)
 
   // The payment told of once more is a duplicate of the dead one.
-  await till.written(discarded.message)
+  await harness.written(discarded.message)
   const [{ count }] = (await shop.query<{ count: number }>('select count(*)::int from order_service.payment_events')) as [{ count: number }]
   t.is(count, 4)
 })

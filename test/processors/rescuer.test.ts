@@ -7,9 +7,9 @@ import { createCheckouts } from '../../src/db/checkouts.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { CHECKOUT_QUEUE, checkoutJobId } from '../../src/queues/checkout.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
-import { dayBook, settled } from '../support/books.ts'
+import { shopTotals, settled } from '../support/shop-totals.ts'
 import { hostClock } from '../support/clock.ts'
-import { callShipment, callStock } from '../support/neighbours/caller.ts'
+import { callShipment, callStock } from '../support/downstreams/caller.ts'
 import { type Customer, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -78,7 +78,7 @@ test('a checkout whose job Redis has lost after all was asked is driven on, and 
 
   t.is((await answer).status, 200)
   t.deepEqual(await stateOf(shop, orderId), { state: 'CREATED', attempt: 2 })
-  t.deepEqual(await dayBook(shop, [product]), { orders: 1, sold: 2, held: 2, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [product]), { orders: 1, sold: 2, held: 2, misshipped: [] })
 })
 
 test('a checkout whose job Redis has lost, and of which Shipping knows nothing, ends with a 503 and leaves nothing', async (t) => {
@@ -88,7 +88,7 @@ test('a checkout whose job Redis has lost, and of which Shipping knows nothing, 
 
   t.is((await answer).status, 503)
   t.is((await stateOf(shop, orderId)).state, 'CANCELLED')
-  t.deepEqual(await dayBook(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
 })
 
 test('a job of the same id that failed for good does not keep a checkout from being driven on', async (t) => {
@@ -144,7 +144,7 @@ test('a checkout that is past its deadline, and that nobody waits for, is cancel
   const { status, body } = await answer
   t.deepEqual({ status, body }, { status: 503, body: { detail: 'The checkout took too long' } })
   t.is((await stateOf(shop, orderId)).state, 'CANCELLED')
-  t.deepEqual(await dayBook(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [product]), { orders: 0, sold: 0, held: 0, misshipped: [] })
 })
 
 test('the reserve of a driver that died before it said anything is found and given back, though its checkout was cancelled meanwhile', async (t) => {
@@ -154,12 +154,12 @@ test('the reserve of a driver that died before it said anything is found and giv
   t.teardown(() => pool.end())
   t.true((await createCheckouts(pool, hostClock).cancel(orderId, { status: 503, detail: 'took too long' })).won)
   t.is((await answer).status, 503)
-  t.is(shop.catalog.books(product)?.reserved, 2)
+  t.is(shop.catalog.inventory(product)?.reserved, 2)
 
   await shop.start(worker, { PORT: '0' })
 
   await settled(shop)
-  t.deepEqual(shop.catalog.books(product), { in_stock: 5, reserved: 0 })
+  t.deepEqual(shop.catalog.inventory(product), { in_stock: 5, reserved: 0 })
 })
 
 test('checkouts of one job that take longer than the rescuer’s patience, but are at work, are left to whoever drives them', async (t) => {
@@ -187,7 +187,7 @@ test('checkouts of one job that take longer than the rescuer’s patience, but a
     t.is(status, 200)
     t.is((await stateOf(shop, body.order_id)).attempt, 1)
   }
-  t.deepEqual(await dayBook(shop, products), { orders: 12, sold: 12, held: 12, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, products), { orders: 12, sold: 12, held: 12, misshipped: [] })
 })
 
 test('a payment whose job Redis has lost is driven on 40 s after somebody last touched it', async (t) => {

@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { Redis } from 'ioredis'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -32,7 +32,7 @@ test('after forty checkouts, and after eighty with refusals, faults and reconcil
     return (await Promise.all(customers.map((customer) => customer.checkout({ key: 'k' })))).map(({ status }) => status)
   }
   const atRest = async () => {
-    await dayBook(shop, products)
+    await shopTotals(shop, products)
     // Calls without an answer keep a job of their product for ten minutes: as if they were over.
     await shop.query(`update order_service.unanswered_calls set since = since - interval '11 minutes'`)
     await until(

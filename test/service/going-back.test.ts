@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import test, { type ExecutionContext } from 'ava'
 import { admin } from '../admin/command.ts'
 import { query } from '../support/database.ts'
-import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import { type Downstreams, startDownstreams } from '../support/downstreams/index.ts'
 import { openPayments, paymentOf } from '../support/payments.ts'
 import { predecessorTables, startPredecessor } from '../support/predecessor.ts'
 import { type ServiceProcess, startProcess } from '../support/service-process.ts'
@@ -18,11 +18,11 @@ const MOST_CHECKOUTS = 200
 const ENOUGH = 40
 const bootstrap = process.env.KAFKA_BOOTSTRAP!
 
-let neighbours: Neighbours
+let downstreams: Downstreams
 test.before(async () => {
-  neighbours = await startNeighbours()
+  downstreams = await startDownstreams()
 })
-test.after.always(() => neighbours?.stop())
+test.after.always(() => downstreams?.stop())
 
 interface Told {
   status: number
@@ -32,8 +32,8 @@ interface Told {
 
 async function buy(url: string, productId: number): Promise<Told> {
   const email = `c-${randomUUID()}@example.com`
-  await neighbours.cart.fill(email, [{ product_id: productId, qty: 1 }])
-  const headers = { authorization: `Bearer ${neighbours.auth.token({ sub: email })}`, 'content-type': 'application/json' }
+  await downstreams.cart.fill(email, [{ product_id: productId, qty: 1 }])
+  const headers = { authorization: `Bearer ${downstreams.auth.token({ sub: email })}`, 'content-type': 'application/json' }
   const response = await fetch(`${url}/order/v1/orders/checkout`, { method: 'POST', headers, body: JSON.stringify(demoAddress) })
   return { status: response.status, headers: response.headers, body: (await response.json()) as Told['body'] }
 }
@@ -49,13 +49,13 @@ function environment(dsn: string) {
     TOPIC_PAYMENT_EVENTS: `payment.events.${id}`,
     TOPIC_PAYMENT_EVENTS_DLQ: `payment.events.dlq.${id}`,
     KAFKA_GROUP: `order-${id}`,
-    CATALOG_BASE: neighbours.catalogBase,
-    SHIPPING_BASE: neighbours.shippingBase,
+    CATALOG_BASE: downstreams.catalogBase,
+    SHIPPING_BASE: downstreams.shippingBase,
   }
 }
 
 /** Customers buy at all processes until they are told that no orders are taken, and pay every second order. */
-function openDoors(urls: readonly string[], productIds: readonly number[], pay: (orderId: number) => Promise<void>) {
+function openListeners(urls: readonly string[], productIds: readonly number[], pay: (orderId: number) => Promise<void>) {
   const told: Told[] = []
   const orders = () => told.filter(({ status }) => status === 200).map(({ body }) => body.order_id)
   const customer = async (n: number) => {
@@ -84,8 +84,8 @@ test('taking over and going back under load, by the commands of the README, lose
   const env = environment(dsn)
   // Three units of the first one are held for orders that stand already.
   const products = [
-    neighbours.catalog.product({ id: 7001, stock: 5000, reserved: 3 }),
-    neighbours.catalog.product({ id: 8001, stock: 5000 }),
+    downstreams.catalog.product({ id: 7001, stock: 5000, reserved: 3 }),
+    downstreams.catalog.product({ id: 8001, stock: 5000 }),
   ]
   const payments = openPayments(bootstrap, env.TOPIC_PAYMENT_EVENTS)
   t.teardown(payments.close)
@@ -95,7 +95,7 @@ test('taking over and going back under load, by the commands of the README, lose
     await payments.publish([paymentOf(orderId, { amount_cents: 1000, currency: 'USD' })])
     paid.push(orderId)
   }
-  const old = { dsn, catalogBase: neighbours.catalogBase, bootstrap, paymentTopic: env.TOPIC_PAYMENT_EVENTS, group: env.KAFKA_GROUP }
+  const old = { dsn, catalogBase: downstreams.catalogBase, bootstrap, paymentTopic: env.TOPIC_PAYMENT_EVENTS, group: env.KAFKA_GROUP }
 
   const before = startPredecessor(old, products[0]!)
   await until(() => before.sold.length > 5)
@@ -105,7 +105,7 @@ test('taking over and going back under load, by the commands of the README, lose
 
   const ours = await takeOver(t, env)
   const urls = ours.map(({ url }) => url)
-  const load = openDoors(urls, products, pay)
+  const load = openListeners(urls, products, pay)
   await until(() => load.orders().length >= ENOUGH)
   const said = await admin(['drain', '--timeout', '60', '--json'], env)
   const refusedAtOnce = await Promise.all(urls.map((url) => buy(url, products[0]!)))
@@ -141,7 +141,7 @@ test('taking over and going back under load, by the commands of the README, lose
     orders.map((id) => [id, 'order.created', id]),
   )
   t.deepEqual(
-    orders.filter((id) => neighbours.shipping.count(id) !== 1),
+    orders.filter((id) => downstreams.shipping.count(id) !== 1),
     [],
   )
   t.is(await countOf(dsn, `order_service.payment_events where state <> 'APPLIED'`), 0)
@@ -165,7 +165,7 @@ test('taking over and going back under load, by the commands of the README, lose
     return row!.units
   }
   for (const product of products) {
-    t.deepEqual(neighbours.catalog.books(product), {
+    t.deepEqual(downstreams.catalog.inventory(product), {
       in_stock: 5000 - (await units(product, 'PAID')),
       reserved: await units(product, 'CREATED'),
     })

@@ -1,5 +1,5 @@
 /**
- * Parts that are connected and do nothing, each on real servers: what the watchdog sees of them, and that building them anew helps.
+ * Deps that are connected and do nothing, each on real servers: what the watchdog sees of them, and that building them anew helps.
  * Its clock is the test's: looks follow each other at once, and are a sixth of the limit apart. Serial are those that patch a prototype,
  * which all tests share.
  */
@@ -13,7 +13,7 @@ import { createWatchdog, type Watchdog } from '../../src/service/watchdog.ts'
 import { startWorker } from '../../src/service/worker.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
-import { allPaid, patient, placeOrders } from '../support/payment-books.ts'
+import { allPaid, patient, placeOrders } from '../support/payment-totals.ts'
 import { openPayments, paymentOf } from '../support/payments.ts'
 import { openProxy } from '../support/proxy.ts'
 import { startKafka } from '../support/services/index.ts'
@@ -33,7 +33,7 @@ async function shopOf(t: ExecutionContext): Promise<Shop> {
 interface Watched {
   base: Base
   dog(name: string): Watchdog
-  /** So many looks, or until the part of this name was built anew or given up. */
+  /** So many looks, or until the component of this name was built anew or given up. */
   looks(name: string, count: number): Promise<void>
   readiness(name: string): Promise<string>
   rebuilds(name: string): Promise<number>
@@ -56,8 +56,8 @@ async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<str
 
   let now = 1000
   const givenUp: string[] = []
-  const terms = { limitMs: LIMIT_MS, now: () => now, logger, metrics, giveUp: (reason: string) => void givenUp.push(reason) }
-  const dogs = new Map(base.watched.map((part) => [part.name, createWatchdog(part, terms)]))
+  const options = { limitMs: LIMIT_MS, now: () => now, logger, metrics, giveUp: (reason: string) => void givenUp.push(reason) }
+  const dogs = new Map(base.watched.map((component) => [component.name, createWatchdog(component, options)]))
   return {
     base,
     dog: (name) => dogs.get(name)!,
@@ -76,8 +76,8 @@ async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<str
           (error: Error) => error.message,
         ),
     async rebuilds(name) {
-      const { values } = await metrics.partRebuilds.get()
-      return values.find(({ labels }) => labels.part === name)?.value ?? 0
+      const { values } = await metrics.componentRestarts.get()
+      return values.find(({ labels }) => labels.component === name)?.value ?? 0
     },
     givenUp,
   }
@@ -86,7 +86,7 @@ async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<str
 const nothingElse = { rebuilds: 0, ready: 'ok' }
 const stateOf = async ({ rebuilds, readiness }: Watched, name: string) => ({ rebuilds: await rebuilds(name), ready: await readiness(name) })
 
-/** Until a look finds the part at work again. */
+/** Until a look finds the component at work again. */
 async function works(watched: Watched, name: string): Promise<void> {
   await until(
     async () => {
@@ -188,22 +188,22 @@ test('jobs that wait for their time, or for a worker whose places are all taken,
   )
 })
 
-for (const [away, variable, parts] of [
+for (const [away, variable, components] of [
   ['Redis', 'REDIS_URL', { worker: 'checkout-worker', bridge: 'bridge' }],
   ['PostgreSQL', 'POSTGRES_DSN', { bridge: 'bridge', relay: 'relay' }],
 ] as const) {
-  test(`${away} being away is waited for by what needs it: ${Object.keys(parts).join(' and ')}`, async (t) => {
+  test(`${away} being away is waited for by what needs it: ${Object.keys(components).join(' and ')}`, async (t) => {
     const shop = await shopOf(t)
     const proxy = await openProxy(t, shop.env[variable]!)
     const opened = await Promise.all(
-      Object.entries(parts).map(async ([role, part]) => ({
-        part,
+      Object.entries(components).map(async ([role, component]) => ({
+        component,
         watched: await open(t, shop, role as Role, { [variable]: proxy.url }),
       })),
     )
     const end = proxy.silence({ later: true })
-    await Promise.all(opened.map(({ part, watched }) => watched.looks(part, 8)))
-    for (const { part, watched } of opened) t.deepEqual(await stateOf(watched, part), nothingElse, part)
+    await Promise.all(opened.map(({ component, watched }) => watched.looks(component, 8)))
+    for (const { component, watched } of opened) t.deepEqual(await stateOf(watched, component), nothingElse, component)
     end()
   })
 }

@@ -7,7 +7,7 @@ import { within } from '../../src/api/wait.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createSignInTries } from '../../src/api/operators/tries.ts'
 import { readConfig } from '../../src/config.ts'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { startProcess } from '../support/service-process.ts'
 import { type ClusterGroup, startCluster } from '../support/services/redis-groups.ts'
 import { type Answer, type Customer, everything, openShop, type Shop } from '../support/shop.ts'
@@ -45,7 +45,7 @@ test.serial('carts that lie on different nodes are read at once, and their order
   const answers = await Promise.all(crowd.map((customer) => customer.checkout()))
 
   t.deepEqual([...new Set(answers.map(({ status }) => status))], [200], JSON.stringify(answers.map(({ body }) => body.detail)))
-  t.deepEqual(await dayBook(shop, [id]), { orders: 24, sold: 24, held: 24, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: 24, sold: 24, held: 24, misshipped: [] })
   const { order_id } = answers[0]!.body
   await shop.pay(order_id)
   await until(
@@ -81,7 +81,7 @@ test.serial('a node that hands our keys to its replica: the new one is found, an
   const answers = [await second!.checkout(), await asked, ...(await untilServed(shop, id))]
 
   const sold = bought(answers)
-  t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
 })
 
 test.serial('the node with our keys is killed under a crowd: its replica takes over, and every answer is true', async (t) => {
@@ -95,7 +95,7 @@ test.serial('the node with our keys is killed under a crowd: its replica takes o
   slow.remove()
   answers.push(...(await untilServed(shop, id)))
   const sold = bought(answers)
-  t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
 })
 
 test.serial(
@@ -121,8 +121,8 @@ test.serial(
     const answers = await untilServed(shop, id)
 
     const sold = bought(answers)
-    t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
-    t.notRegex((await shop.get('/order/metrics')).body, /^order_part_rebuilds_total\S* [1-9]/m)
+    t.deepEqual(await shopTotals(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+    t.notRegex((await shop.get('/order/metrics')).body, /^order_component_restarts_total\S* [1-9]/m)
   },
 )
 

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { Redis } from 'ioredis'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { startRedis } from '../support/services/index.ts'
 import { openShop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -53,7 +53,7 @@ test('a Redis that is flushed and restarted under 50 customers a second keeps no
   await Promise.all(asked)
   t.log(`served ${Math.round(first! - backAt)} ms after Redis was back`)
   t.true(first! - backAt < SERVED_WITHIN_MS, `${first! - backAt} ms`)
-  const { orders, sold, held, misshipped } = await dayBook(shop, products)
+  const { orders, sold, held, misshipped } = await shopTotals(shop, products)
   t.true(orders >= served.length)
   t.deepEqual([sold, held, misshipped], [orders, orders, []])
 })

@@ -2,7 +2,7 @@
 import test from 'ava'
 import { connectPatient } from '../../src/queues/redis.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
-import { dayBook } from '../support/books.ts'
+import { shopTotals } from '../support/shop-totals.ts'
 import { startProcess } from '../support/service-process.ts'
 import { openProxy } from '../support/proxy.ts'
 import { type SentinelGroup, startSentinel } from '../support/services/redis-groups.ts'
@@ -49,7 +49,7 @@ test.serial('a master that is killed under a crowd: its replica takes over, and 
     [],
   )
   const sold = bought(answers)
-  t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
   t.is((await shop.get('/order/ready')).status, 200)
 })
 
@@ -74,7 +74,7 @@ test.serial('a master that becomes a replica and lives on is left for its succes
   answers.push(...(await Promise.all(crowd.map((customer) => customer.checkout()))), ...(await untilServed(shop, id)))
 
   const sold = bought(answers)
-  t.deepEqual(await dayBook(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
+  t.deepEqual(await shopTotals(shop, [id]), { orders: sold, sold, held: sold, misshipped: [] })
 })
 
 test.serial('a connection that is being opened when the Sentinels name another master is opened to that one', async (t) => {

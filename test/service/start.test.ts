@@ -7,7 +7,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import test, { type ExecutionContext } from 'ava'
 import { Redis } from 'ioredis'
 import { createDatabase, query, withDatabase } from '../support/database.ts'
-import { type Neighbours, startNeighbours } from '../support/neighbours/index.ts'
+import { type Downstreams, startDownstreams } from '../support/downstreams/index.ts'
 import { predecessorTables } from '../support/predecessor.ts'
 import { openProxy } from '../support/proxy.ts'
 import { startProcess } from '../support/service-process.ts'
@@ -16,11 +16,11 @@ import { freePort } from '../support/services/ports.ts'
 import { demoAddress } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
-let neighbours: Neighbours
+let downstreams: Downstreams
 test.before(async () => {
-  neighbours = await startNeighbours()
+  downstreams = await startDownstreams()
 })
-test.after.always(() => neighbours?.stop())
+test.after.always(() => downstreams?.stop())
 
 let shops = 0
 function environment(dsn: string): Record<string, string> {
@@ -29,8 +29,8 @@ function environment(dsn: string): Record<string, string> {
     POSTGRES_DSN: dsn,
     REDIS_PREFIX: `{start-${process.pid}-${shops}}`,
     TOPIC_ORDER_EVENTS: `start.${process.pid}.${shops}`,
-    CATALOG_BASE: neighbours.catalogBase,
-    SHIPPING_BASE: neighbours.shippingBase,
+    CATALOG_BASE: downstreams.catalogBase,
+    SHIPPING_BASE: downstreams.shippingBase,
   }
 }
 
@@ -40,7 +40,7 @@ const json = async (url: string, init?: RequestInit) => {
 }
 
 function checkout(url: string, email: string) {
-  const headers = { authorization: `Bearer ${neighbours.auth.token({ sub: email })}`, 'content-type': 'application/json' }
+  const headers = { authorization: `Bearer ${downstreams.auth.token({ sub: email })}`, 'content-type': 'application/json' }
   return json(`${url}/order/v1/orders/checkout`, { method: 'POST', headers, body: JSON.stringify(demoAddress) })
 }
 
@@ -69,12 +69,12 @@ test.serial('old orders read back right beside it, stay as they are, and ids go 
   t.is((await json(`${service.url}/order/v1/orders/3`)).body.status, 'CREATED')
 
   // Three units are held for old orders, one for nobody whom we know.
-  const product = neighbours.catalog.product({ id: 7001, stock: 10, reserved: 4 })
-  await neighbours.cart.fill(`new-${process.pid}@example.com`, [{ product_id: product, qty: 2 }])
+  const product = downstreams.catalog.product({ id: 7001, stock: 10, reserved: 4 })
+  await downstreams.cart.fill(`new-${process.pid}@example.com`, [{ product_id: product, qty: 2 }])
   const answer = await checkout(service.url, `new-${process.pid}@example.com`)
   t.is(answer.status, 200, JSON.stringify(answer.body))
   t.is(answer.body.order_id, 4)
-  t.deepEqual(neighbours.catalog.books(product), { in_stock: 10, reserved: 6 })
+  t.deepEqual(downstreams.catalog.inventory(product), { in_stock: 10, reserved: 6 })
   const row = await query(
     dsn,
     'select held::int, foreign_holds::int, hold_correction::int from order_service.products where product_id = 7001',
@@ -151,8 +151,8 @@ test.serial('each of its processes runs on its own, and together they serve', as
   const env = { ...environment(database.dsn), MIGRATE: 'false' }
   const [web, worker, relay] = await Promise.all(['web', 'worker', 'relay'].map((role) => startProcess(t, [role], env)))
   await Promise.all([web!, worker!, relay!].map((one) => one.logged('started')))
-  const product = neighbours.catalog.product({ stock: 10 })
-  await neighbours.cart.fill(`apart-${process.pid}@example.com`, [{ product_id: product, qty: 1 }])
+  const product = downstreams.catalog.product({ stock: 10 })
+  await downstreams.cart.fill(`apart-${process.pid}@example.com`, [{ product_id: product, qty: 1 }])
 
   const answer = await checkout(web!.url, `apart-${process.pid}@example.com`)
 
@@ -167,17 +167,20 @@ test.serial('each of its processes runs on its own, and together they serve', as
   t.deepEqual(await Promise.all([web!, worker!, relay!].map((one) => one.stop())), [0, 0, 0])
 })
 
+type Components = Record<string, { state: string }>
+
 test('with PostgreSQL away it lives, says what is missing, and still ends when it is asked to', async (t) => {
   const nowhere = `postgresql://postgres@127.0.0.1:${await freePort()}/nothing`
   const service = await startProcess(t, [], environment(nowhere))
   await service.logged('PostgreSQL cannot be used yet')
 
   t.is((await json(`${service.url}/order/health`)).status, 200)
-  const ready = await json(`${service.url}/order/ready`)
+  const ready = await until(
+    () => json(`${service.url}/order/ready`),
+    ({ body }) => (body.components as Components).redis?.state === 'ok',
+  )
   t.is(ready.status, 503)
-  const { postgres, redis } = ready.body.parts as Record<string, { state: string }>
-  t.not(postgres!.state, 'ok')
-  t.is(redis!.state, 'ok')
+  t.not((ready.body.components as Components).postgres!.state, 'ok')
   t.is(await service.stop(), 0)
 })
 
@@ -200,10 +203,10 @@ test.serial('a checkout under way when it is asked to end is answered, and then 
   t.teardown(database.drop)
   const service = await startProcess(t, [], environment(database.dsn))
   await service.logged('started')
-  const product = neighbours.catalog.product({ stock: 10 })
+  const product = downstreams.catalog.product({ stock: 10 })
   const email = `ending-${process.pid}@example.com`
-  await neighbours.cart.fill(email, [{ product_id: product, qty: 1 }])
-  const slow = neighbours.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 1000 })
+  await downstreams.cart.fill(email, [{ product_id: product, qty: 1 }])
+  const slow = downstreams.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 1000 })
 
   const answer = checkout(service.url, email)
   await until(slow.fired, (fired) => fired === 1)
@@ -313,7 +316,7 @@ test.serial('a Redis user with the rights of the README is enough, and one witho
   await allow()
   const service = await startProcess(t, [], env)
   await service.logged('started')
-  const product = neighbours.catalog.product({ stock: 10 })
+  const product = downstreams.catalog.product({ stock: 10 })
   const email = `rights-${process.pid}@example.com`
   await owner.hset(`cart:${email}`, '1', JSON.stringify({ product_id: product, qty: 1, unit_price_cents: 100, title: 'Laces' }))
   t.is((await checkout(service.url, email)).status, 200)
@@ -350,9 +353,9 @@ test.serial('a Redis that may evict jobs is warned of at the start, and shown as
 
 /** A checkout of one piece through this process. */
 async function serves(t: ExecutionContext, { url }: { url: string }): Promise<void> {
-  const product = neighbours.catalog.product({ stock: 10 })
+  const product = downstreams.catalog.product({ stock: 10 })
   const email = `later-${randomUUID()}@example.com`
-  await neighbours.cart.fill(email, [{ product_id: product, qty: 1 }])
+  await downstreams.cart.fill(email, [{ product_id: product, qty: 1 }])
   const answer = await checkout(url, email)
   t.is(answer.status, 200, JSON.stringify(answer.body))
   t.is((await json(`${url}/order/ready`)).status, 200)
@@ -386,7 +389,7 @@ test.serial('a database whose encoding is not UTF8 ends it with exit code 70, be
 async function postgresIs(service: { url: string }, state: RegExp): Promise<void> {
   await until(
     () => json(`${service.url}/order/ready`),
-    ({ body }) => state.test((body.parts as { postgres?: { state: string } }).postgres?.state ?? ''),
+    ({ body }) => state.test((body.components as { postgres?: { state: string } }).postgres?.state ?? ''),
   )
 }
 
@@ -414,9 +417,9 @@ test('a standby is waited for until it is promoted, and a database that turns re
   const [service] = standing
   await postgresIs(service!, /read-only/)
   t.is((await json(`${service!.url}/order/ready`)).status, 503)
-  const product = neighbours.catalog.product({ stock: 10 })
+  const product = downstreams.catalog.product({ stock: 10 })
   const email = `refused-${randomUUID()}@example.com`
-  await neighbours.cart.fill(email, [{ product_id: product, qty: 1 }])
+  await downstreams.cart.fill(email, [{ product_id: product, qty: 1 }])
   const { status, body } = await checkout(service!.url, email)
   t.is(status, 503)
   t.is(body.detail, 'Orders cannot be taken at the moment')
@@ -438,7 +441,7 @@ test.serial('with MIGRATE=false it waits for release, and says so', async (t) =>
   await service.logged('PostgreSQL cannot be used yet')
   const ready = await json(`${service.url}/order/ready`)
   t.is(ready.status, 503)
-  t.regex((ready.body.parts as { postgres: { state: string } }).postgres.state, /run the process release/)
+  t.regex((ready.body.components as { postgres: { state: string } }).postgres.state, /run the process release/)
 
   t.is(await (await startProcess(t, ['release'], env)).exited, 0)
   await service.logged('started')
@@ -462,14 +465,14 @@ test('a worker that cannot be brought back ends its process with exit code 75, a
   t.regex(String(reason), /^its own connections do not answer, and it has done nothing for \d+ s$/)
   const ready = await json(`${service.url}/order/ready`)
   t.is(ready.status, 503)
-  const parts = ready.body.parts as Record<string, { state: string }>
-  t.is(parts['checkout-worker-progress']!.state, String(reason))
-  t.is(parts.redis!.state, 'ok')
+  const components = ready.body.components as Record<string, { state: string }>
+  t.is(components['checkout-worker-progress']!.state, String(reason))
+  t.is(components.redis!.state, 'ok')
   t.is(await service.exited, 75)
   const fatal = service.log.filter(({ level }) => level === 60)
   t.deepEqual(
     fatal.map(({ msg }) => msg),
-    ['a part stands still and cannot be brought back'],
+    ['a component stands still and cannot be brought back'],
   )
   t.regex(String(fatal[0]!.reason), /^checkout-worker: .* also after it was built anew$/)
 })

@@ -6,11 +6,11 @@ import { createMetrics } from '../../src/telemetry/metrics.ts'
 
 const LIMIT_MS = 6000
 
-/** A part whose work, answers and rebuilding the test decides, and the dog that looks at it. */
+/** A component whose work, answers and rebuilding the test decides, and the dog that looks at it. */
 function kennel() {
   const metrics = createMetrics()
   let now = 1000
-  const part = {
+  const component = {
     waiting: [] as WaitingWork[] | Error,
     done: 0,
     isAway: false,
@@ -27,24 +27,24 @@ function kennel() {
       name: 'relay',
       required: true,
       async waiting() {
-        now += part.lookMs
-        if (part.waiting instanceof Error) throw part.waiting
-        return part.waiting
+        now += component.lookMs
+        if (component.waiting instanceof Error) throw component.waiting
+        return component.waiting
       },
-      succeeded: () => part.done,
+      succeeded: () => component.done,
       async probe() {
-        part.probes += 1
-        if (part.isAway) throw new Error('away')
+        component.probes += 1
+        if (component.isAway) throw new Error('away')
       },
       async rebuild() {
-        part.rebuilt += 1
-        await part.onRebuild()
+        component.rebuilt += 1
+        await component.onRebuild()
       },
     },
     { limitMs: LIMIT_MS, now: () => now, logger: createLogger('silent'), metrics, giveUp: (reason) => givenUp.push(reason) },
   )
   return {
-    part,
+    component,
     givenUp,
     /** So many looks, each a second after the one before. */
     async looks(count: number, meanwhile: (look: number) => void = () => {}) {
@@ -62,11 +62,11 @@ function kennel() {
         (error: Error) => error.message,
       ),
     async stalled() {
-      const { values } = await metrics.partStalled.get()
+      const { values } = await metrics.componentStalled.get()
       return values[0]!.value
     },
     async rebuilds() {
-      const { values } = await metrics.partRebuilds.get()
+      const { values } = await metrics.componentRestarts.get()
       return values[0]?.value ?? 0
     },
   }
@@ -74,25 +74,25 @@ function kennel() {
 
 const waits = (mark: number, what = 'messages wait'): WaitingWork[] => [{ what, mark }]
 
-test('a part with nothing to do is left alone, and nobody is asked whether anything is away', async (t) => {
-  const { part, looks, readiness, givenUp } = kennel()
+test('a component with nothing to do is left alone, and nobody is asked whether anything is away', async (t) => {
+  const { component, looks, readiness, givenUp } = kennel()
   await looks(100)
-  t.is(part.rebuilt, 0)
-  t.is(part.probes, 0)
+  t.is(component.rebuilt, 0)
+  t.is(component.probes, 0)
   t.is(await readiness(), 'ok')
   t.deepEqual(givenUp, [])
 })
 
-test('a part that does nothing while work waits is built anew after the limit, then given up, once', async (t) => {
-  const { part, looks, readiness, stalled, rebuilds, givenUp } = kennel()
-  part.waiting = waits(7)
+test('a component that does nothing while work waits is built anew after the limit, then given up, once', async (t) => {
+  const { component, looks, readiness, stalled, rebuilds, givenUp } = kennel()
+  component.waiting = waits(7)
   await looks(6)
-  t.is(part.rebuilt, 0)
+  t.is(component.rebuilt, 0)
   t.is(await readiness(), 'ok')
   t.is(await stalled(), 0)
 
   await looks(1)
-  t.is(part.rebuilt, 1)
+  t.is(component.rebuilt, 1)
   t.is(await readiness(), 'messages wait, and it has done nothing for 6 s')
   t.is(await stalled(), 1)
   t.is(await rebuilds(), 1)
@@ -100,121 +100,121 @@ test('a part that does nothing while work waits is built anew after the limit, t
   await looks(6)
   t.deepEqual(givenUp, [])
   await looks(20)
-  t.is(part.rebuilt, 1)
+  t.is(component.rebuilt, 1)
   t.deepEqual(givenUp, ['relay: messages wait, and it has done nothing for 6 s, also after it was built anew'])
 })
 
 test('one that does something after it was built anew is ready again, though other work waits at each look', async (t) => {
-  const { part, looks, stalled, givenUp } = kennel()
-  part.waiting = waits(1)
+  const { component, looks, stalled, givenUp } = kennel()
+  component.waiting = waits(1)
   await looks(7)
   t.is(await stalled(), 1)
-  await looks(1, (look) => (part.waiting = waits(look, 'partition 2')))
+  await looks(1, (look) => (component.waiting = waits(look, 'partition 2')))
   t.is(await stalled(), 1)
   await looks(1, () => {
-    part.done += 1
-    part.waiting = waits(1, 'partition 3')
+    component.done += 1
+    component.waiting = waits(1, 'partition 3')
   })
   t.is(await stalled(), 0)
-  part.waiting = waits(1)
+  component.waiting = waits(1)
   await looks(7)
-  t.is(part.rebuilt, 2, 'the next standstill begins from the start')
+  t.is(component.rebuilt, 2, 'the next standstill begins from the start')
   t.deepEqual(givenUp, [])
 })
 
 test('one that works again after it was built anew is ready again, and the next standstill begins from the start', async (t) => {
-  const { part, looks, readiness, stalled, givenUp } = kennel()
-  part.waiting = waits(1)
+  const { component, looks, readiness, stalled, givenUp } = kennel()
+  component.waiting = waits(1)
   await looks(7)
   t.is(await stalled(), 1)
-  part.waiting = waits(2)
+  component.waiting = waits(2)
   await looks(1)
   t.is(await stalled(), 1, 'what is seen for the first time says nothing yet')
-  part.waiting = waits(3)
+  component.waiting = waits(3)
   await looks(1)
   t.is(await readiness(), 'ok')
   t.is(await stalled(), 0)
 
   await looks(6)
-  t.is(part.rebuilt, 2)
+  t.is(component.rebuilt, 2)
   t.deepEqual(givenUp, [])
-  part.waiting = []
+  component.waiting = []
   await looks(1)
   t.is(await readiness(), 'ok')
 })
 
 test('work that goes on slowly is no standstill: a try counts, also one that failed', async (t) => {
-  const { part, looks } = kennel()
-  await looks(100, (look) => (part.waiting = waits(Math.floor(look / 5))))
-  t.is(part.rebuilt, 0)
+  const { component, looks } = kennel()
+  await looks(100, (look) => (component.waiting = waits(Math.floor(look / 5))))
+  t.is(component.rebuilt, 0)
 })
 
 test('one kind of work that stands still is seen beside another that goes on', async (t) => {
-  const { part, looks } = kennel()
-  await looks(7, (look) => (part.waiting = [...waits(look, 'partition 1'), ...waits(3, 'partition 2')]))
-  t.is(part.rebuilt, 1)
+  const { component, looks } = kennel()
+  await looks(7, (look) => (component.waiting = [...waits(look, 'partition 1'), ...waits(3, 'partition 2')]))
+  t.is(component.rebuilt, 1)
 })
 
-test('an outage is waited for however long it lasts, and its end gives the part all of the limit again', async (t) => {
-  const { part, looks, givenUp, readiness } = kennel()
-  part.waiting = waits(1)
-  part.isAway = true
+test('an outage is waited for however long it lasts, and its end gives the component all of the limit again', async (t) => {
+  const { component, looks, givenUp, readiness } = kennel()
+  component.waiting = waits(1)
+  component.isAway = true
   await looks(100)
-  t.is(part.rebuilt, 0)
+  t.is(component.rebuilt, 0)
   t.is(await readiness(), 'ok')
-  part.isAway = false
+  component.isAway = false
   await looks(6)
-  t.is(part.rebuilt, 0)
+  t.is(component.rebuilt, 0)
   await looks(1)
-  t.is(part.rebuilt, 1)
-  part.isAway = true
+  t.is(component.rebuilt, 1)
+  component.isAway = true
   await looks(100)
   t.deepEqual(givenUp, [], 'after it was built anew, too')
 })
 
 test('a short outage within the limit is seen', async (t) => {
-  const { part, looks } = kennel()
-  part.waiting = waits(1)
+  const { component, looks } = kennel()
+  component.waiting = waits(1)
   await looks(5)
-  part.isAway = true
+  component.isAway = true
   await looks(1)
-  part.isAway = false
+  component.isAway = false
   await looks(6)
-  t.is(part.rebuilt, 0)
+  t.is(component.rebuilt, 0)
 })
 
-test('a part whose own connections do not answer, while fresh ones do, stands still; not where it succeeds in anything', async (t) => {
-  const { part, looks, readiness } = kennel()
-  part.waiting = new Error('Command timed out')
-  await looks(50, (look) => (part.done = Math.floor(look / 3)))
-  t.is(part.rebuilt, 0)
+test('a component whose own connections do not answer, while fresh ones do, stands still; not where it succeeds in anything', async (t) => {
+  const { component, looks, readiness } = kennel()
+  component.waiting = new Error('Command timed out')
+  await looks(50, (look) => (component.done = Math.floor(look / 3)))
+  t.is(component.rebuilt, 0)
   await looks(7)
-  t.is(part.rebuilt, 1)
+  t.is(component.rebuilt, 1)
   t.is(await readiness(), 'its own connections do not answer, and it has done nothing for 6 s')
 })
 
 test('a process that was stopped is given all of the limit when it wakes, wherever it was stopped', async (t) => {
-  const { part, looks, frozen } = kennel()
-  part.waiting = waits(1)
+  const { component, looks, frozen } = kennel()
+  component.waiting = waits(1)
   await looks(5)
   frozen(60_000)
   await looks(6)
-  t.is(part.rebuilt, 0, 'between two looks')
+  t.is(component.rebuilt, 0, 'between two looks')
 
-  part.lookMs = 60_000
+  component.lookMs = 60_000
   await looks(1)
-  part.lookMs = 0
+  component.lookMs = 0
   await looks(6)
-  t.is(part.rebuilt, 0, 'within a look')
+  t.is(component.rebuilt, 0, 'within a look')
   await looks(1)
-  t.is(part.rebuilt, 1)
+  t.is(component.rebuilt, 1)
 })
 
 test('one that cannot be built anew is given up', async (t) => {
-  const { part, looks, givenUp } = kennel()
-  part.waiting = waits(1)
-  part.onRebuild = () => Promise.reject(new Error('no room'))
+  const { component, looks, givenUp } = kennel()
+  component.waiting = waits(1)
+  component.onRebuild = () => Promise.reject(new Error('no room'))
   await looks(14)
-  t.is(part.rebuilt, 1)
+  t.is(component.rebuilt, 1)
   t.is(givenUp.length, 1)
 })

@@ -4,7 +4,7 @@ import { isDeepStrictEqual, promisify } from 'node:util'
 import { Kafka, logLevel } from 'kafkajs'
 import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
 import fetch from 'node-fetch'
-import { password } from './neighbours/auth.ts'
+import { password } from './downstreams/auth.ts'
 import { paymentOf } from './payments.ts'
 import { checkout } from './services/state.ts'
 import { demoAddress, everything, openShop, type Shop } from './shop.ts'
@@ -114,8 +114,8 @@ async function journey(shop: Shop, consumer: Awaited<ReturnType<typeof consume>>
     [shoes, 2, 10],
     [socks, 3, 50],
   ] as const) {
-    const books = await ask('GET', `${shop.catalogBase}/catalog/v1/products/${product}`)
-    expect(`what Catalog says of product ${product}`, books.body.inventory, { in_stock: stock, reserved: qty })
+    const inventory = await ask('GET', `${shop.catalogBase}/catalog/v1/products/${product}`)
+    expect(`what Catalog says of product ${product}`, inventory.body.inventory, { in_stock: stock, reserved: qty })
   }
 
   step('Shipping has one draft of a shipment')
@@ -154,7 +154,7 @@ async function journey(shop: Shop, consumer: Awaited<ReturnType<typeof consume>>
   step('The same request again, by its key, makes no second order')
   const again = await ask('POST', `${shop.url}/order/v1/orders/checkout`, demoAddress, { authorization, 'idempotency-key': 'demo-1' })
   expect('the second answer', again, answer)
-  expect('what Catalog holds', shop.catalog.books(shoes), { in_stock: 10, reserved: 2 })
+  expect('what Catalog holds', shop.catalog.inventory(shoes), { in_stock: 10, reserved: 2 })
 
   step('Payment announces on Kafka that the order was paid')
   const payment = paymentOf(orderId, { amount_cents: 28_968, currency: 'USD' })
@@ -167,13 +167,13 @@ async function journey(shop: Shop, consumer: Awaited<ReturnType<typeof consume>>
   const paid = await ask('GET', `${shop.url}/order/v1/orders/${orderId}`)
   expect('the order', paid.body, { ...order.body, status: 'PAID' })
 
-  step('Catalog has taken the pieces out of its stock, and holds none of them any more')
+  step('Catalog has taken the units out of its stock, and holds none of them any more')
   for (const [product, left] of [
     [shoes, 8],
     [socks, 47],
   ] as const) {
-    const books = await ask('GET', `${shop.catalogBase}/catalog/v1/products/${product}`)
-    expect(`what Catalog says of product ${product}`, books.body.inventory, { in_stock: left, reserved: 0 })
+    const inventory = await ask('GET', `${shop.catalogBase}/catalog/v1/products/${product}`)
+    expect(`what Catalog says of product ${product}`, inventory.body.inventory, { in_stock: left, reserved: 0 })
   }
 
   step('A message that cannot be read stops nothing: it becomes a dead letter, for a person')
@@ -187,7 +187,7 @@ async function journey(shop: Shop, consumer: Awaited<ReturnType<typeof consume>>
 }
 
 async function demo(): Promise<void> {
-  console.log('The order service and its neighbours (Auth, Cart, Catalog, Shipping) start')
+  console.log('The order service and its downstreams (Auth, Cart, Catalog, Shipping) start')
   const shop = await openShop({ roles: everything, env: { LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn' } })
   try {
     const consumer = await consume(shop.topic)

@@ -5,7 +5,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Browser, chromium, type Page } from 'playwright-core'
-import { adminEmail, password } from './neighbours/auth.ts'
+import { adminEmail, password } from './downstreams/auth.ts'
 import { find, install } from './services/install.ts'
 import { toTerminal } from './services/report.ts'
 import { checkout as repository } from './services/state.ts'
@@ -111,7 +111,7 @@ async function takePictures(browser: Browser, shop: Shop, paths: readonly string
 
 const executablePath = await findChromium()
 mkdirSync(folder, { recursive: true })
-console.log('The order service and its neighbours start, and Catalog holds up a payment and two checkouts')
+console.log('The order service and its downstreams start, and Catalog holds up a payment and two checkouts')
 const roles = ['web', 'worker', 'relay', 'bridge'] as const
 const shop = await openShop({ roles, env: { LOG_LEVEL: process.env.LOG_LEVEL ?? 'silent', CHECKOUT_BUDGET_MS: '3600000' } })
 try {

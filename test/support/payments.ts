@@ -13,7 +13,7 @@ export interface PaymentMessage {
   timestamp?: string
 }
 
-export interface PaymentTerms {
+export interface PaymentOptions {
   type?: string
   amount_cents?: unknown
   currency?: unknown
@@ -73,7 +73,7 @@ export function openPayments(bootstrap: string, topic: string): Payments {
 }
 
 /** The message that tells of a payment of this order. */
-export function paymentOf(orderId: number, { type = 'payment.succeeded', envelope = false, ...fields }: PaymentTerms): PaymentMessage {
+export function paymentOf(orderId: number, { type = 'payment.succeeded', envelope = false, ...fields }: PaymentOptions): PaymentMessage {
   const value = envelope
     ? { type, order_id: orderId, user_email: 'ada@example.com', timestamp: new Date().toISOString(), version: 1, data: fields }
     : { type, order_id: orderId, ...fields }

@@ -1,6 +1,6 @@
 /** The predecessor, as far as it meets this service: its tables, orders that it makes without a lease, and its consumer of payments. */
 import pLimit from 'p-limit'
-import { callStock } from './neighbours/caller.ts'
+import { callStock } from './downstreams/caller.ts'
 import { createDatabase, query } from './database.ts'
 import { kafkaAt } from './topic.ts'
 

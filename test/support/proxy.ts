@@ -12,7 +12,7 @@ export interface Proxy {
    * @param later those that are opened from now on, too
    * @returns what ends it: silent connections break, and later ones are let through
    */
-  silence(terms?: { saying?: string; later?: boolean }): () => void
+  silence(options?: { saying?: string; later?: boolean }): () => void
 }
 
 interface Way {

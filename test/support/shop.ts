@@ -1,4 +1,4 @@
-/** A whole shop for a test: the service on a database, a Redis prefix and a topic of its own, with its neighbours. */
+/** A whole shop for a test: the service on a database, a Redis prefix and a topic of its own, with its downstreams. */
 import { randomUUID } from 'node:crypto'
 import fetch from 'node-fetch'
 import { type Config, readConfig } from '../../src/config.ts'
@@ -6,8 +6,8 @@ import type { Role } from '../../src/service/connect.ts'
 import { type RunningService, startService } from '../../src/service/start.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createDatabase, query } from './database.ts'
-import { openPayments, type PaymentMessage, paymentOf, type PaymentTerms } from './payments.ts'
-import { type CartLine, type Neighbours, type NeighboursOptions, startNeighbours } from './neighbours/index.ts'
+import { openPayments, type PaymentMessage, paymentOf, type PaymentOptions } from './payments.ts'
+import { type CartLine, type Downstreams, type DownstreamsOptions, startDownstreams } from './downstreams/index.ts'
 
 export const demoAddress = { address_line1: '1 Demo Street', address_line2: '', city: 'Dublin', country: 'IE', postcode: 'D01XYZ' }
 
@@ -20,7 +20,7 @@ export interface Answer {
 }
 type Headers = Awaited<ReturnType<typeof fetch>>['headers']
 
-export interface CheckoutTerms {
+export interface CheckoutOptions {
   key?: string
   address?: Record<string, unknown>
   /** Sent as it stands, in place of the address. */
@@ -34,10 +34,10 @@ export interface Customer {
   email: string
   token: string
   wants(...lines: CartLine[]): Promise<Customer>
-  checkout(terms?: CheckoutTerms): Promise<Answer>
+  checkout(options?: CheckoutOptions): Promise<Answer>
 }
 
-export interface Shop extends Neighbours {
+export interface Shop extends Downstreams {
   dsn: string
   prefix: string
   topic: string
@@ -55,7 +55,7 @@ export interface Shop extends Neighbours {
   customer(name?: string): Customer
   get(path: string): Promise<Answer>
   /** Payment tells that this order was paid: what it costs, where nothing else is said. */
-  pay(orderId: number, terms?: PaymentTerms): Promise<void>
+  pay(orderId: number, options?: PaymentOptions): Promise<void>
   /** Messages on the payment topic as they stand. */
   publish(messages: readonly PaymentMessage[]): Promise<void>
   query<Row extends Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>
@@ -65,7 +65,7 @@ export interface Shop extends Neighbours {
 export interface ShopOptions {
   roles?: readonly Role[]
   env?: Record<string, string>
-  neighbours?: NeighboursOptions
+  downstreams?: DownstreamsOptions
 }
 
 export const customersOnly: readonly Role[] = ['web', 'worker', 'relay']
@@ -73,9 +73,9 @@ export const customersOnly: readonly Role[] = ['web', 'worker', 'relay']
 export const everything: readonly Role[] = [...customersOnly, 'bridge']
 
 /** @returns once the service is ready; `close` it in `test.after.always`, and what it leaves open fails the file */
-export async function openShop({ roles = customersOnly, env: extra = {}, neighbours: wanted = {} }: ShopOptions = {}): Promise<Shop> {
+export async function openShop({ roles = customersOnly, env: extra = {}, downstreams: wanted = {} }: ShopOptions = {}): Promise<Shop> {
   const id = randomUUID().slice(0, 8)
-  const [database, neighbours] = await Promise.all([createDatabase(), startNeighbours(wanted)])
+  const [database, downstreams] = await Promise.all([createDatabase(), startDownstreams(wanted)])
   const prefix = `{order-${id}}`
   const topic = `order.events.${id}`
   const paymentTopic = `payment.events.${id}`
@@ -93,9 +93,9 @@ export async function openShop({ roles = customersOnly, env: extra = {}, neighbo
     TOPIC_PAYMENT_EVENTS_DLQ: deadLetterTopic,
     KAFKA_GROUP: group,
     CREATE_PAYMENT_TOPIC: 'true',
-    CATALOG_BASE: neighbours.catalogBase,
-    SHIPPING_BASE: neighbours.shippingBase,
-    AUTH_BASE: neighbours.authBase,
+    CATALOG_BASE: downstreams.catalogBase,
+    SHIPPING_BASE: downstreams.shippingBase,
+    AUTH_BASE: downstreams.authBase,
     LOG_LEVEL: process.env.LOG_LEVEL ?? 'silent',
     ...extra,
   }
@@ -123,7 +123,7 @@ export async function openShop({ roles = customersOnly, env: extra = {}, neighbo
   }
 
   return {
-    ...neighbours,
+    ...downstreams,
     dsn: database.dsn,
     prefix,
     topic,
@@ -136,24 +136,24 @@ export async function openShop({ roles = customersOnly, env: extra = {}, neighbo
     start,
     get: (path) => ask(path),
     publish: payments.publish,
-    async pay(orderId, terms = {}) {
+    async pay(orderId, options = {}) {
       const [order] = await query<{ amount_cents: number; currency: string }>(
         database.dsn,
         'select total_cents::float8 as amount_cents, currency from public.orders where id = $1',
         [orderId],
       )
-      await payments.publish([paymentOf(orderId, { ...order, ...terms })])
+      await payments.publish([paymentOf(orderId, { ...order, ...options })])
     },
     query: (text, values) => query(database.dsn, text, values),
     customer(name = 'customer') {
       customers += 1
       const email = `${name}-${id}-${customers}@example.com`
-      const token = neighbours.auth.token({ sub: email })
+      const token = downstreams.auth.token({ sub: email })
       const customer: Customer = {
         email,
         token,
         async wants(...lines) {
-          await neighbours.cart.fill(email, lines)
+          await downstreams.cart.fill(email, lines)
           return customer
         },
         checkout({ key, address = demoAddress, rawBody, token: other = token, url: at } = {}) {
@@ -166,7 +166,7 @@ export async function openShop({ roles = customersOnly, env: extra = {}, neighbo
     },
     async close() {
       await Promise.all([payments.close(), ...running.map((one) => one.stop())])
-      await neighbours.stop()
+      await downstreams.stop()
       await database.drop()
     },
   }

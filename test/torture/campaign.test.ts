@@ -39,7 +39,7 @@ const lost: Strike[] = [
 ]
 const PAYMENTS_BEGIN_MS = 3000
 
-test('after seven seconds of kills, stops, restarts and faulty neighbours the inventories of all agree', async (t) => {
+test('after seven seconds of kills, stops, restarts and faulty downstreams the inventories of all agree', async (t) => {
   const seed = 20
   const plan = [...lost, ...planOf(seed, { lastsMs, counts })]
   const errands = errandsOf(seed, { checkouts: 80, lastsMs }).map((errand) => ({

@@ -1,7 +1,7 @@
 /** Customers who repeat their checkouts with their keys until they know, and pay what they got. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import fetch from 'node-fetch'
-import type { Neighbours } from '../support/neighbours/index.ts'
+import type { Downstreams } from '../support/downstreams/index.ts'
 import { demoAddress } from '../support/shop.ts'
 import type { Errand } from './errands.ts'
 
@@ -28,7 +28,7 @@ export interface Told {
 
 export interface CustomersOptions {
   urls: readonly string[]
-  neighbours: Pick<Neighbours, 'auth' | 'cart'>
+  downstreams: Pick<Downstreams, 'auth' | 'cart'>
   /** They ask again whenever nothing is certain; aborted, they give up. */
   signal: AbortSignal
   /** Resolves when nothing strikes any more: a request that got no answer is no longer under way a moment later. */
@@ -57,9 +57,9 @@ export async function runErrands(errands: readonly Errand[], options: CustomersO
   return told.flat()
 }
 
-async function runErrand(errand: Errand, { urls, neighbours, signal, calm, ordered, timeoutMs }: CustomersOptions): Promise<Told> {
+async function runErrand(errand: Errand, { urls, downstreams, signal, calm, ordered, timeoutMs }: CustomersOptions): Promise<Told> {
   const told: Told = { errand, answers: [], last: undefined }
-  const token = neighbours.auth.token({ sub: errand.email, expiresInS: 60 * 60 })
+  const token = downstreams.auth.token({ sub: errand.email, expiresInS: 60 * 60 })
   let at = errand.atMs % urls.length
   let isCalm = false
 
@@ -104,7 +104,7 @@ async function runErrand(errand: Errand, { urls, neighbours, signal, calm, order
   async function fillCart(): Promise<void> {
     while (!signal.aborted) {
       try {
-        return await neighbours.cart.fill(errand.email, errand.lines)
+        return await downstreams.cart.fill(errand.email, errand.lines)
       } catch {
         await sleep(PAUSE_MS)
       }

@@ -1,6 +1,6 @@
 /** Who wants to buy what, and how it is paid, drawn from a seed before anything begins. */
-import type { CartLine } from '../support/neighbours/index.ts'
-import { Chance } from '../support/neighbours/chance.ts'
+import type { CartLine } from '../support/downstreams/index.ts'
+import { Chance } from '../support/downstreams/chance.ts'
 
 /** How an order is paid. */
 export type Payment =

@@ -4,7 +4,7 @@ import { compareCounters, type Miscount } from '../../src/db/inventory-view.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from '../support/database.ts'
-import type { Neighbours } from '../support/neighbours/index.ts'
+import type { Downstreams } from '../support/downstreams/index.ts'
 import { type Landed, readTopic } from '../support/topic.ts'
 import type { Told } from './customers.ts'
 import { products as shelf } from './errands.ts'
@@ -42,8 +42,8 @@ export interface Evidence {
   paid: ReadonlySet<number>
   /** Messages on the payment topic. */
   messages: number
-  /** The bridge's own books. */
-  books: { consumed: number; applied: number; duplicate: number; dead: number; waiting: number; passedBy: number }
+  /** The bridge's totals. */
+  totals: { consumed: number; applied: number; duplicate: number; dead: number; waiting: number; ignored: number }
   /** Payment events that paid, by order. */
   paying: readonly number[]
   /** Our rows of products: what Catalog should say. */
@@ -91,10 +91,10 @@ const orderRows = z.array(
 )
 
 export async function gather(
-  { dsn, bootstrap, topic, neighbours }: { dsn: string; bootstrap: string; topic: string; neighbours: Neighbours },
+  { dsn, bootstrap, topic, downstreams }: { dsn: string; bootstrap: string; topic: string; downstreams: Downstreams },
   known: Gathered,
 ): Promise<Evidence> {
-  const [orders, books, paying, rows, follows, [corrections], events, miscounts] = await Promise.all([
+  const [orders, totals, paying, rows, follows, [corrections], events, miscounts] = await Promise.all([
     query(
       dsn,
       `select o.id, o.user_email as email, o.status, o.total_cents::float8 as "totalCents",
@@ -102,14 +102,14 @@ export async function gather(
          coalesce((select json_agg(json_build_object('productId', product_id, 'qty', qty)) from public.order_items where order_id = o.id), '[]') as items
        from public.orders o order by o.id`,
     ),
-    query<Evidence['books']>(
+    query<Evidence['totals']>(
       dsn,
-      `select coalesce(sum(consumed), 0)::int as consumed, coalesce(sum(duplicate), 0)::int as duplicate, coalesce(sum(passed_by), 0)::int as "passedBy",
+      `select coalesce(sum(consumed), 0)::int as consumed, coalesce(sum(duplicate), 0)::int as duplicate, coalesce(sum(ignored), 0)::int as "ignored",
          (select count(*)::int from order_service.payment_events where state = 'APPLIED') as applied,
          (select count(*)::int from order_service.payment_events where state = 'WAITING') as waiting,
          (select count(*)::int from order_service.payment_events where state = 'DEAD')
            + (select count(*)::int from order_service.dead_letters where event_id is null) as dead
-       from order_service.bridge_books`,
+       from order_service.bridge_totals`,
     ),
     query<{ id: number; callId: number }>(
       dsn,
@@ -141,7 +141,7 @@ export async function gather(
       query(dsn, `select * from order_service.${table} order by 1`),
     ),
   )
-  const journal = neighbours.catalog.journal()
+  const journal = downstreams.catalog.journal()
   const applied = new Set(
     journal.flatMap(({ call, applied: did, idempotencyKey }) => (call === 'commit' && did ? [callIdOf(idempotencyKey)] : [])),
   )
@@ -149,13 +149,13 @@ export async function gather(
     ...known,
     orders: orderRows.parse(orders),
     shelf: shelf.map(({ id, stock, leaked }) => {
-      const { in_stock: inStock, reserved } = neighbours.catalog.books(id)!
+      const { in_stock: inStock, reserved } = downstreams.catalog.inventory(id)!
       return { productId: id, stockBefore: stock, heldBefore: leaked, others: known.others.get(id) ?? 0, inStock, reserved }
     }),
     commits: paying.filter(({ callId }) => applied.has(callId)).map(({ id }) => id),
-    shipments: neighbours.shipping.shipments().map((one) => one.order_id),
+    shipments: downstreams.shipping.shipments().map((one) => one.order_id),
     events,
-    books: books[0]!,
+    totals: totals[0]!,
     paying: paying.map(({ id }) => id),
     rows,
     miscounts,

@@ -1,4 +1,4 @@
-/** The checker against books that are wrong in one point each. */
+/** The checker against evidence that are wrong in one point each. */
 import test, { type ExecutionContext } from 'ava'
 import type { Answer, Told } from './customers.ts'
 import type { Errand } from './errands.ts'
@@ -35,7 +35,7 @@ const event = (orderId: number, type: string, id = `${type}-${orderId}`) => ({
 })
 
 /** Ada's order 11 of two units is PAID, Bob's 12 of one piece is not, and Eve got nothing. */
-function evening(): Evidence {
+function aSeed(): Evidence {
   return {
     told: [
       told('ada', 2, [answer(0), answer(503, { orderId: 10 }), answer(200, { orderId: 11, totalCents: 2000 })]),
@@ -52,7 +52,7 @@ function evening(): Evidence {
     events: [event(11, 'order.created'), event(12, 'order.created'), event(11, 'order.created'), event(11, 'order.paid')],
     paid: new Set([11]),
     messages: 4,
-    books: { consumed: 5, applied: 1, duplicate: 1, dead: 2, waiting: 0, passedBy: 1 },
+    totals: { consumed: 5, applied: 1, duplicate: 1, dead: 2, waiting: 0, ignored: 1 },
     paying: [11],
     rows: [{ productId: 1, inStock: 8, reserved: 4 }],
     miscounts: [],
@@ -68,32 +68,36 @@ function evening(): Evidence {
   }
 }
 
-/** @param change makes the books wrong in one point */
-function finds(t: ExecutionContext, change: (books: Evidence) => Partial<Evidence>, ...expected: string[]): void {
-  const books = evening()
-  t.deepEqual(violationsOf({ ...books, ...change(books) }), expected)
+/** @param change makes the evidence wrong in one point */
+function finds(t: ExecutionContext, change: (evidence: Evidence) => Partial<Evidence>, ...expected: string[]): void {
+  const evidence = aSeed()
+  t.deepEqual(violationsOf({ ...evidence, ...change(evidence) }), expected)
 }
-const withOrder = (books: Evidence, i: number, changes: object) =>
-  books.orders.map((order, n) => (n === i ? { ...order, ...changes } : order))
-const withTold = (books: Evidence, i: number, answers: Answer[]) =>
-  books.told.map((one, n) => (n === i ? { ...one, answers, last: answers.at(-1) } : one))
+const withOrder = (evidence: Evidence, i: number, changes: object) =>
+  evidence.orders.map((order, n) => (n === i ? { ...order, ...changes } : order))
+const withTold = (evidence: Evidence, i: number, answers: Answer[]) =>
+  evidence.told.map((one, n) => (n === i ? { ...one, answers, last: answers.at(-1) } : one))
 
-test('books that are right have no violations', (t) => finds(t, () => ({})))
+test('evidence that are right have no violations', (t) => finds(t, () => ({})))
 
 test('a customer who was told of an order that does not stand', (t) =>
   finds(
     t,
-    (books) => ({ told: withTold(books, 2, [answer(200, { orderId: 13, totalCents: 5000 })]) }),
+    (evidence) => ({ told: withTold(evidence, 2, [answer(200, { orderId: 13, totalCents: 5000 })]) }),
     'customers: eve@example.com key: was told of order 13, which does not stand',
     'answers: eve@example.com key: a 200 named order 13, which does not stand',
   ))
 
 test('an order that nobody was told of, and one of other things', (t) => {
-  finds(t, (books) => ({ told: withTold(books, 1, [answer(409)]) }), 'customers: order 12 of bob@example.com: nobody was last told of it')
   finds(
     t,
-    (books) => ({
-      told: books.told.map((one, n) => (n === 1 ? { ...one, errand: { ...one.errand, lines: [{ product_id: 2, qty: 1 }] } } : one)),
+    (evidence) => ({ told: withTold(evidence, 1, [answer(409)]) }),
+    'customers: order 12 of bob@example.com: nobody was last told of it',
+  )
+  finds(
+    t,
+    (evidence) => ({
+      told: evidence.told.map((one, n) => (n === 1 ? { ...one, errand: { ...one.errand, lines: [{ product_id: 2, qty: 1 }] } } : one)),
     }),
     'customers: bob@example.com key: order 12 is of other things',
   )
@@ -102,28 +106,28 @@ test('an order that nobody was told of, and one of other things', (t) => {
 test('two customers with one order, and one who never heard', (t) => {
   finds(
     t,
-    (books) => ({ told: withTold(books, 2, [answer(200, { orderId: 12, totalCents: 1000 })]) }),
+    (evidence) => ({ told: withTold(evidence, 2, [answer(200, { orderId: 12, totalCents: 1000 })]) }),
     "customers: eve@example.com key: was told of order 12, which is somebody else's",
     'customers: eve@example.com key: has order 12 together with bob@example.com key',
   )
-  finds(t, (books) => ({ told: withTold(books, 2, []) }), 'customers: eve@example.com key: never heard anything for certain')
+  finds(t, (evidence) => ({ told: withTold(evidence, 2, []) }), 'customers: eve@example.com key: never heard anything for certain')
 })
 
 test('an answer, long ago, that the end does not bear out', (t) => {
   const answers = (...all: Answer[]) => [...all, answer(200, { orderId: 12, totalCents: 1000 })]
   finds(
     t,
-    (books) => ({ told: withTold(books, 1, answers(answer(503, { orderId: 12 }))) }),
+    (evidence) => ({ told: withTold(evidence, 1, answers(answer(503, { orderId: 12 }))) }),
     'answers: bob@example.com key: a 503 named order 12, which stands',
   )
   finds(
     t,
-    (books) => ({ told: withTold(books, 1, answers(answer(503, { askedAt: 2500 }))) }),
+    (evidence) => ({ told: withTold(evidence, 1, answers(answer(503, { askedAt: 2500 }))) }),
     'answers: bob@example.com key: a 503 denied order 12, which stood',
   )
   finds(
     t,
-    (books) => ({ told: withTold(books, 1, answers(answer(200, { orderId: 12, totalCents: 1 }))) }),
+    (evidence) => ({ told: withTold(evidence, 1, answers(answer(200, { orderId: 12, totalCents: 1 }))) }),
     'answers: bob@example.com key: a 200 said 1 of order 12, which is 1000',
   )
 })
@@ -131,43 +135,43 @@ test('an answer, long ago, that the end does not bear out', (t) => {
 test('holds at Catalog that are not our orders’, or not what our row says', (t) =>
   finds(
     t,
-    (books) => ({ shelf: [{ ...books.shelf[0]!, reserved: 5 }] }),
+    (evidence) => ({ shelf: [{ ...evidence.shelf[0]!, reserved: 5 }] }),
     'stock: product 1: Catalog holds 5, our orders 4',
     'stock: product 1: Catalog holds 5, our row 4',
   ))
 
 test('stock that is not what was paid, unless it is listed', (t) => {
-  const shelf = (books: Evidence) => [{ ...books.shelf[0]!, inStock: 7 }]
+  const shelf = (evidence: Evidence) => [{ ...evidence.shelf[0]!, inStock: 7 }]
   finds(
     t,
-    (books) => ({ shelf: shelf(books) }),
+    (evidence) => ({ shelf: shelf(evidence) }),
     'stock: product 1: Catalog has 7, our row 8',
     "stock: product 1: Catalog's stock is off by -1, others brought 0, and our row followed 0",
     "stock: product 1: Catalog's stock is off by -1; listed as ambiguous: 0 too many, 0 too few",
   )
   const rows = [{ productId: 1, inStock: 7, reserved: 4 }]
   const follow = { productId: 1, followed: -1, tooMany: 0, tooFew: 1 }
-  finds(t, (books) => ({ shelf: shelf(books), rows, follows: [follow] }))
+  finds(t, (evidence) => ({ shelf: shelf(evidence), rows, follows: [follow] }))
   finds(
     t,
-    (books) => ({ shelf: shelf(books), rows, follows: [{ ...follow, tooMany: 1, tooFew: 0 }] }),
+    (evidence) => ({ shelf: shelf(evidence), rows, follows: [{ ...follow, tooMany: 1, tooFew: 0 }] }),
     "stock: product 1: Catalog's stock is off by -1; listed as ambiguous: 1 too many, 0 too few",
   )
   finds(
     t,
-    (books) => ({ shelf: shelf(books), rows, follows: [{ ...follow, followed: -2, tooFew: 2 }] }),
+    (evidence) => ({ shelf: shelf(evidence), rows, follows: [{ ...follow, followed: -2, tooFew: 2 }] }),
     "stock: product 1: Catalog's stock is off by -1, others brought 0, and our row followed -2",
   )
-  t.deepEqual(unitsOff({ orders: evening().orders, shelf: shelf(evening()) }), [{ productId: 1, units: -1 }])
+  t.deepEqual(unitsOff({ orders: aSeed().orders, shelf: shelf(aSeed()) }), [{ productId: 1, units: -1 }])
 })
 
 test('stock that others took away is theirs, where our row followed it', (t) => {
-  const shelf = (books: Evidence) => [{ ...books.shelf[0]!, others: -1, inStock: 7 }]
+  const shelf = (evidence: Evidence) => [{ ...evidence.shelf[0]!, others: -1, inStock: 7 }]
   const rows = [{ productId: 1, inStock: 7, reserved: 4 }]
-  finds(t, (books) => ({ shelf: shelf(books), rows, follows: [{ productId: 1, followed: -1, tooMany: 0, tooFew: 0 }] }))
+  finds(t, (evidence) => ({ shelf: shelf(evidence), rows, follows: [{ productId: 1, followed: -1, tooMany: 0, tooFew: 0 }] }))
   finds(
     t,
-    (books) => ({ shelf: [{ ...books.shelf[0]!, others: -1 }] }),
+    (evidence) => ({ shelf: [{ ...evidence.shelf[0]!, others: -1 }] }),
     "stock: product 1: Catalog's stock is off by 1; listed as ambiguous: 0 too many, 0 too few",
   )
 })
@@ -223,13 +227,13 @@ test('a PAID order that was not committed, a commit of one that is not PAID, and
   finds(t, () => ({ paying: [11, 11] }), 'payments: order 11: is PAID, by 2 payment events')
 })
 
-test('books of the bridge that do not balance, or lack messages', (t) => {
+test('evidence of the bridge that do not balance, or lack messages', (t) => {
   finds(
     t,
-    ({ books }) => ({ books: { ...books, dead: 1 } }),
-    'books: the bridge consumed 5: {"applied":1,"duplicate":1,"dead":1,"waiting":0,"passedBy":1}',
+    ({ totals }) => ({ totals: { ...totals, dead: 1 } }),
+    'totals: the bridge consumed 5: {"applied":1,"duplicate":1,"dead":1,"waiting":0,"ignored":1}',
   )
-  finds(t, () => ({ messages: 6 }), 'books: the bridge consumed 5 of 6 messages')
+  finds(t, () => ({ messages: 6 }), 'totals: the bridge consumed 5 of 6 messages')
 })
 
 test('what is open in the end, and processes that did not end well', (t) => {
@@ -250,7 +254,7 @@ test('what is open in the end, and processes that did not end well', (t) => {
 test('an order whose status nobody knows', (t) =>
   finds(
     t,
-    (books) => ({ orders: withOrder(books, 1, { status: 'LOST' }) }),
+    (evidence) => ({ orders: withOrder(evidence, 1, { status: 'LOST' }) }),
     'stock: product 1: Catalog holds 4, our orders 3',
     'payments: order 12: was not paid, and is LOST',
   ))

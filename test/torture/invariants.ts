@@ -101,7 +101,7 @@ const overlaps: Invariant = ({ calls }) => {
   })
 }
 
-/** Pieces by which Catalog's stock is off. */
+/** Units by which Catalog's stock is off. */
 export function unitsOff({ orders, shelf }: Pick<Evidence, 'orders' | 'shelf'>): { productId: number; units: number }[] {
   const paid = orders.filter(({ status }) => status === 'PAID').flatMap(({ items }) => items)
   return shelf.flatMap(({ productId, stockBefore, others, inStock }) => {
@@ -166,11 +166,10 @@ const payments: Invariant = ({ orders, paid, commits, paying }) => {
   })
 }
 
-const books: Invariant = ({ messages, books: { consumed, ...entries } }) => {
-  const { applied, duplicate, dead, waiting, passedBy } = entries
+const totals: Invariant = ({ messages, totals: { consumed, ...entries } }) => {
+  const { applied, duplicate, dead, waiting, ignored } = entries
   const found: string[] = []
-  if (consumed !== applied + duplicate + dead + waiting + passedBy)
-    found.push(`the bridge consumed ${consumed}: ${JSON.stringify(entries)}`)
+  if (consumed !== applied + duplicate + dead + waiting + ignored) found.push(`the bridge consumed ${consumed}: ${JSON.stringify(entries)}`)
   if (consumed < messages) found.push(`the bridge consumed ${consumed} of ${messages} messages`)
   return found
 }
@@ -192,7 +191,7 @@ const invariants: Record<string, Invariant> = {
   shipments,
   events,
   payments,
-  books,
+  totals,
   'nothing open': nothingOpen,
   endings,
 }

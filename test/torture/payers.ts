@@ -24,7 +24,7 @@ const rubbish: readonly PaymentMessage[] = [
   { key: '8', value: JSON.stringify({ type: 'payment.failed', order_id: 8, reason: 'declined', payment_id: 'f-8' }) },
   { key: '9', value: JSON.stringify({ type: 'payment.succeeded', order_id: 'nine', amount_cents: 1, currency: 'USD' }) },
 ]
-/** So many payments between two pieces of rubbish. */
+/** So many payments between two units of rubbish. */
 const RUBBISH_EVERY = 8
 
 /** Makes the topic, and puts a first piece of rubbish on it. */
@@ -51,17 +51,17 @@ export async function openPayers(bootstrap: string, topic: string): Promise<Paye
   }
 
   async function tellOf(orderId: number, amountCents: number, { payment, envelope, paysAfterMs }: Errand): Promise<void> {
-    const terms = { amount_cents: amountCents, currency: 'USD', provider: 'bank', payment_id: `p-${orderId}`, envelope }
-    const right = paymentOf(orderId, terms)
+    const options = { amount_cents: amountCents, currency: 'USD', provider: 'bank', payment_id: `p-${orderId}`, envelope }
+    const right = paymentOf(orderId, options)
     payers += 1
     const nth = payers
     await sleep(paysAfterMs)
     if (nth % RUBBISH_EVERY === 0) await publish(rubbish[(nth / RUBBISH_EVERY) % rubbish.length]!)
-    if (payment === 'wrong-amount') return publish(paymentOf(orderId, { ...terms, amount_cents: amountCents + 1 }))
+    if (payment === 'wrong-amount') return publish(paymentOf(orderId, { ...options, amount_cents: amountCents + 1 }))
     paid.add(orderId)
     await publish(right)
     if (payment === 'twice') await publish(right)
-    if (payment === 'by-two') await publish(paymentOf(orderId, { ...terms, payment_id: `q-${orderId}` }))
+    if (payment === 'by-two') await publish(paymentOf(orderId, { ...options, payment_id: `q-${orderId}` }))
   }
 
   return {

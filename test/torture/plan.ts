@@ -1,5 +1,5 @@
 /** What strikes when, drawn from a seed before anything begins: the same seed, the same schedule. */
-import { Chance } from '../support/neighbours/chance.ts'
+import { Chance } from '../support/downstreams/chance.ts'
 
 export const processNames = ['web-1', 'web-2', 'worker-1', 'worker-2', 'bridge-1', 'bridge-2', 'relay-1', 'relay-2'] as const
 export type ProcessName = (typeof processNames)[number]
@@ -31,7 +31,7 @@ export const lockable = ['products', 'checkouts', 'orders', 'payment_events'] as
 
 const shippingCalls = [undefined, 'create', 'create', 'list'] as const
 
-type NeighbourFault = {
+type DownstreamFault = {
   kind: 'hang' | 'error' | 'slow' | 'drop' | 'late'
   /** Strikes every nth call of this kind, so many times at most, for so long. */
   everyNth: number
@@ -42,9 +42,9 @@ type NeighbourFault = {
   /** Of `error` and `slow`: it acts before that. */
   actFirst: boolean
 } & (
-  | { neighbour: 'catalog'; call: (typeof catalogCalls)[number] }
+  | { downstream: 'catalog'; call: (typeof catalogCalls)[number] }
   | {
-      neighbour: 'shipping'
+      downstream: 'shipping'
       call: (typeof shippingCalls)[number]
     }
 )
@@ -54,11 +54,11 @@ type NeighbourFault = {
  * - `postgres-restart`, `redis-restart`, `kafka-restart`: in good order, or by SIGKILL first (`crash`); Redis comes back empty
  * - `postgres-cut`: every session of the service is ended by the server
  * - `flush`: FLUSHALL
- * - `refuse`: the neighbour listens no more for `lastsMs`
+ * - `refuse`: the downstream listens no more for `lastsMs`
  * - `lock-row`: a session of its own has a row of this table, one that is in use, for `lastsMs`
  * - `wrong-clock`: the process is killed, and runs from then on with a clock that is off by `ms`
  * - `others`: others bring units of products to Catalog, or (below 0) take them, `times` times
- * - the rest: see `test/support/neighbours/faults.ts`
+ * - the rest: see `test/support/downstreams/faults.ts`
  */
 export type Strike = { atMs: number } & (
   | { kind: 'kill' | 'deploy'; process: ProcessName }
@@ -68,8 +68,8 @@ export type Strike = { atMs: number } & (
   | { kind: 'lock-row'; table: (typeof lockable)[number]; lastsMs: number }
   | { kind: 'wrong-clock'; process: ProcessName; ms: number }
   | { kind: 'others'; units: number; times: number; lastsMs: number }
-  | { kind: 'refuse'; neighbour: 'catalog' | 'shipping'; lastsMs: number }
-  | NeighbourFault
+  | { kind: 'refuse'; downstream: 'catalog' | 'shipping'; lastsMs: number }
+  | DownstreamFault
 )
 
 /** How many of each kind there are in one seed. */
@@ -138,9 +138,9 @@ function strikeOf(kind: Kind, atMs: number, chance: Chance): Strike {
     case 'others':
       return { atMs, kind, units: chance.oneOf([-3, -2, -1, -1, 2]), times: chance.between(2, 6), lastsMs: chance.between(1000, 4000) }
     case 'refuse':
-      return { atMs, kind, neighbour: chance.oneOf(['catalog', 'shipping']), lastsMs: chance.between(200, 1500) }
+      return { atMs, kind, downstream: chance.oneOf(['catalog', 'shipping']), lastsMs: chance.between(200, 1500) }
     default: {
-      const terms = {
+      const options = {
         // Whoever waits for a product travels in one call: there are fewer calls than checkouts.
         everyNth: chance.between(1, 2),
         times: chance.between(3, 8),
@@ -150,8 +150,8 @@ function strikeOf(kind: Kind, atMs: number, chance: Chance): Strike {
       }
       // Catalog is the one that overwrites and forgets.
       return chance.next() < 0.65
-        ? { atMs, kind, neighbour: 'catalog', call: chance.oneOf(catalogCalls), ...terms }
-        : { atMs, kind, neighbour: 'shipping', call: chance.oneOf(shippingCalls), ...terms }
+        ? { atMs, kind, downstream: 'catalog', call: chance.oneOf(catalogCalls), ...options }
+        : { atMs, kind, downstream: 'shipping', call: chance.oneOf(shippingCalls), ...options }
     }
   }
 }

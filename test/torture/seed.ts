@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createDatabase, query } from '../support/database.ts'
-import { type Neighbours, type NeighboursOptions, startNeighbours } from '../support/neighbours/index.ts'
+import { type Downstreams, type DownstreamsOptions, startDownstreams } from '../support/downstreams/index.ts'
 import type { Servers } from '../support/services/index.ts'
 import { checkout } from '../support/services/state.ts'
 import { makeTopic } from '../support/topic.ts'
@@ -31,7 +31,7 @@ export interface SeedOptions {
   /** Arguments for Node itself. */
   nodeArgs?: readonly string[]
   /** How Catalog and Shipping are. */
-  neighbours?: NeighboursOptions
+  downstreams?: DownstreamsOptions
 }
 
 export interface Field extends Battlefield {
@@ -58,7 +58,7 @@ export interface Result {
   drafts: number[]
   /** Ends of processes that nobody asked for. */
   faults: readonly string[]
-  /** From the last strike until nothing was open, and until Catalog's books were exact, in ms. */
+  /** From the last strike until nothing was open, and until Catalog's evidence were exact, in ms. */
   finishedMs: number
   exactMs: number
   /** What was open last. */
@@ -86,9 +86,9 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   await using toClose = new AsyncDisposableStack()
   const database = await createDatabase()
   toClose.defer(database.drop)
-  const neighbours = await startNeighbours({ seed, ...options.neighbours })
-  toClose.defer(neighbours.stop)
-  for (const { id, stock, leaked } of products) neighbours.catalog.product({ id, stock, reserved: leaked })
+  const downstreams = await startDownstreams({ seed, ...options.downstreams })
+  toClose.defer(downstreams.stop)
+  for (const { id, stock, leaked } of products) downstreams.catalog.product({ id, stock, reserved: leaked })
   const mark = `${seed}-${Date.now().toString(36)}`
   const names = {
     prefix: `{torture-${mark}}`,
@@ -104,7 +104,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   const watch = createOpen({ dsn: database.dsn, redisUrl: servers.redis.url, bootstrap, ...names })
   toClose.defer(watch.close)
   const fleet = await startFleet({
-    env: { ...env, ...environmentOf(servers, database.dsn, neighbours, names), ...options.env },
+    env: { ...env, ...environmentOf(servers, database.dsn, downstreams, names), ...options.env },
     log: join(checkout, '.dev', 'torture-logs', `seed-${seed}.log`),
     nodeArgs: options.nodeArgs ?? [],
     ...(options.members && { members: options.members }),
@@ -125,7 +125,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     const shop = async (some: readonly Errand[]) => {
       const told = await runErrands(some, {
         urls: fleet.urls,
-        neighbours,
+        downstreams,
         signal: enough.signal,
         calm: calm.promise,
         timeoutMs: CUSTOMER_TIMEOUT_MS,
@@ -137,7 +137,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     const striking = options.strike({
       ...servers,
       fleet,
-      neighbours,
+      downstreams,
       dsn: database.dsn,
       prefix: names.prefix,
       payments: watch.messages,
@@ -174,9 +174,9 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   }
 
   function change(productId: number, units: number): boolean {
-    const { in_stock: inStock, reserved } = neighbours.catalog.books(productId)!
-    if (inStock - reserved + units < 0 || !neighbours.catalog.isIdle(productId)) return false
-    neighbours.catalog.setInventory(productId, { in_stock: inStock + units, reserved })
+    const { in_stock: inStock, reserved } = downstreams.catalog.inventory(productId)!
+    if (inStock - reserved + units < 0 || !downstreams.catalog.isIdle(productId)) return false
+    downstreams.catalog.setInventory(productId, { in_stock: inStock + units, reserved })
     others.set(productId, (others.get(productId) ?? 0) + units)
     return true
   }
@@ -197,7 +197,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
       `select product_id as id, expected_stock::int as expected, (held + foreign_holds)::int as held from order_service.products`,
     )
     return rows.filter(({ id, held, expected }) => {
-      const { in_stock: inStock, reserved } = neighbours.catalog.books(id)!
+      const { in_stock: inStock, reserved } = downstreams.catalog.inventory(id)!
       return expected !== null && (reserved !== held || inStock !== expected)
     }).length
   }
@@ -207,7 +207,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
     { open, messages, ...course }: Pick<Result, 'struck' | 'finishedMs' | 'exactMs' | 'lastOpen'> & { open: string[]; messages: number },
   ): Promise<Result> {
     const known = { told, paid: payers.paid, messages, open, endings: fleet.endings, others }
-    const evidence = await gather({ dsn: database.dsn, bootstrap, topic: names.topic, neighbours }, known)
+    const evidence = await gather({ dsn: database.dsn, bootstrap, topic: names.topic, downstreams }, known)
     const violations = violationsOf(evidence)
     if (course.finishedMs > FINISHED_WITHIN_MS)
       violations.push(`recovery: it took ${Math.round(course.finishedMs)} ms until nothing was open`)
@@ -229,7 +229,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
 function environmentOf(
   { redis, kafka }: Servers,
   dsn: string,
-  { catalogBase, shippingBase, authBase }: Neighbours,
+  { catalogBase, shippingBase, authBase }: Downstreams,
   { prefix, topic, paymentTopic, group }: { prefix: string; topic: string; paymentTopic: string; group: string },
 ): Record<string, string> {
   return {

@@ -3,14 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { Client } from 'pg'
 import { query } from '../support/database.ts'
-import type { Neighbours } from '../support/neighbours/index.ts'
+import type { Downstreams } from '../support/downstreams/index.ts'
 import type { Servers } from '../support/services/index.ts'
 import type { Fleet } from './fleet.ts'
 import { type Kind, type lockable, type Strike, tell } from './plan.ts'
 
 export interface Battlefield extends Servers {
   fleet: Fleet
-  neighbours: Neighbours
+  downstreams: Downstreams
   /** Of the service's database. */
   dsn: string
   /** Others bring units of a product, or (below 0) take them. @returns false where it cannot be done right now */
@@ -25,7 +25,7 @@ export async function carryOut(plan: readonly Strike[], field: Battlefield): Pro
   const struck: Struck = {}
   const count = (kind: Kind, times = 1) => (struck[kind] = (struck[kind] ?? 0) + times)
   const began = performance.now()
-  /** A server, or a neighbour's door, is struck by one at a time. */
+  /** A server, or a downstream's door, is struck by one at a time. */
   const turns = new Map<string, Promise<unknown>>()
   const inTurn = (name: string, act: () => Promise<unknown>): Promise<unknown> => {
     const turn = (turns.get(name) ?? Promise.resolve()).then(act)
@@ -44,7 +44,7 @@ export async function carryOut(plan: readonly Strike[], field: Battlefield): Pro
   return struck
 
   async function carryOutOne(strike: Strike): Promise<unknown> {
-    const { fleet, neighbours, postgres, redis, kafka, dsn } = field
+    const { fleet, downstreams, postgres, redis, kafka, dsn } = field
     switch (strike.kind) {
       case 'kill':
         await fleet.kill(strike.process)
@@ -85,20 +85,20 @@ export async function carryOut(plan: readonly Strike[], field: Battlefield): Pro
       case 'others':
         return count('others', await changeStock(field, strike))
       case 'refuse':
-        return inTurn(strike.neighbour, async () => {
-          const neighbour = neighbours[strike.neighbour]
-          await neighbour.down()
+        return inTurn(strike.downstream, async () => {
+          const downstream = downstreams[strike.downstream]
+          await downstream.down()
           count('refuse')
           await sleep(strike.lastsMs)
-          await neighbour.up()
+          await downstream.up()
         })
       default: {
         const { kind: fault, everyNth, times, lastsMs, ms, actFirst } = strike
-        const terms = { fault, everyNth, times, ms, actFirst }
+        const options = { fault, everyNth, times, ms, actFirst }
         const told =
-          strike.neighbour === 'catalog'
-            ? neighbours.catalog.fault({ ...terms, ...(strike.call && { call: strike.call }) })
-            : neighbours.shipping.fault({ ...terms, ...(strike.call && { call: strike.call }) })
+          strike.downstream === 'catalog'
+            ? downstreams.catalog.fault({ ...options, ...(strike.call && { call: strike.call }) })
+            : downstreams.shipping.fault({ ...options, ...(strike.call && { call: strike.call }) })
         await sleep(lastsMs)
         told.remove()
         return count(strike.kind, told.fired())

@@ -83,12 +83,12 @@ const situations: Situation[] = [
     // With it: a second after its deadline, and a lease later for its call.
     patienceMs: 9000,
     // A checkout whose job Redis loses, and whose web process dies: nobody else knows of it.
-    async strike({ fleet, neighbours, dsn, redis, prefix }) {
+    async strike({ fleet, downstreams, dsn, redis, prefix }) {
       const worker = fleet.pid('worker')
       const email = errand().email
-      await neighbours.cart.fill(email, [{ product_id: 7, qty: 1 }])
+      await downstreams.cart.fill(email, [{ product_id: 7, qty: 1 }])
       process.kill(worker, 'SIGSTOP')
-      const headers = { authorization: `Bearer ${neighbours.auth.token({ sub: email })}`, 'content-type': 'application/json' }
+      const headers = { authorization: `Bearer ${downstreams.auth.token({ sub: email })}`, 'content-type': 'application/json' }
       const asked = fetch(`${fleet.urls[0]}/order/v1/orders/checkout`, { method: 'POST', headers, body: JSON.stringify(demoAddress) })
       asked.catch(() => {})
       await until(
@@ -113,8 +113,8 @@ const situations: Situation[] = [
     patienceMs: 8000,
     errands: [errand({ impatient: true })],
     // Shipping says nothing, and the checkout is cancelled with its hold on record.
-    async strike({ neighbours }) {
-      neighbours.shipping.fault({ call: 'create', fault: 'hang' })
+    async strike({ downstreams }) {
+      downstreams.shipping.fault({ call: 'create', fault: 'hang' })
     },
   },
   {
@@ -122,9 +122,9 @@ const situations: Situation[] = [
     members: webApart,
     violates: /^overlaps: product 7: /,
     // Those who came while the worker was stopped are all served at once: their calls meet at Catalog. The first one makes the product known.
-    async strike({ fleet, neighbours, dsn, shop }) {
+    async strike({ fleet, downstreams, dsn, shop }) {
       await shop([errand()])
-      neighbours.catalog.fault({ call: 'reserve', fault: 'slow', ms: 100 })
+      downstreams.catalog.fault({ call: 'reserve', fault: 'slow', ms: 100 })
       const worker = fleet.pid('worker')
       process.kill(worker, 'SIGSTOP')
       const crowd = shop(Array.from({ length: 20 }, () => errand()))
@@ -142,14 +142,14 @@ const situations: Situation[] = [
     violates: /^counters: product 7: /,
     env: { CHECKOUT_BUDGET_MS: '20000', CALL_TIMEOUT_MS: '6000' },
     // Before Catalog's answer arrives a lease has run out, and another worker has found that the call happened, and put its hold on record.
-    async strike({ fleet, neighbours, dsn, shop }) {
+    async strike({ fleet, downstreams, dsn, shop }) {
       await shop([errand()])
       const [worker, other] = [fleet.pid('worker'), fleet.pid('other')]
       process.kill(other, 'SIGSTOP')
-      neighbours.catalog.fault({ call: 'reserve', fault: 'slow', actFirst: true, ms: 2500, times: 1 })
+      downstreams.catalog.fault({ call: 'reserve', fault: 'slow', actFirst: true, ms: 2500, times: 1 })
       const held = shop([errand()])
       await until(
-        () => neighbours.catalog.journal({ call: 'reserve' }).at(-1)!,
+        () => downstreams.catalog.journal({ call: 'reserve' }).at(-1)!,
         ({ fault, applied }) => fault === 'slow' && applied,
       )
       process.kill(worker, 'SIGSTOP')
@@ -176,8 +176,8 @@ const situations: Situation[] = [
     violates: /^customers: order \d+ of .*: nobody was last told of it/,
     // Shipping answers after the budget, when the customer has been told that nothing was ordered, and before the call's time-out.
     env: { CHECKOUT_BUDGET_MS: '3000', CALL_TIMEOUT_MS: '6000' },
-    async strike({ fleet, neighbours, dsn, shop }) {
-      neighbours.shipping.fault({ call: 'create', fault: 'slow', ms: 4000 })
+    async strike({ fleet, downstreams, dsn, shop }) {
+      downstreams.shipping.fault({ call: 'create', fault: 'slow', ms: 4000 })
       await shop([errand({ impatient: true })])
       // The worker finds out, or makes it an order all the same.
       const orders = () => query(dsn, 'select from public.orders')

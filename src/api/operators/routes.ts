@@ -10,22 +10,22 @@ import { Refusal, RETRY_SOON } from '../refusal.ts'
 import { HOME, QUEUES, refusalPages } from './layout.ts'
 import { decodableOnly, pageHeaders, sameOriginOnly } from './protection.ts'
 import { operatorsOnly } from './session.ts'
-import { readForm, showSignIn, showSignOut, signIn, type SignInParts, signOut } from './sign-in.ts'
+import { readForm, showSignIn, showSignOut, signIn, type SignInDeps, signOut } from './sign-in.ts'
 
-export interface OperatorParts extends SignInParts {
+export interface OperatorDeps extends SignInDeps {
   /** All that are shown. */
   queues: readonly Queue[]
 }
 
 const style = readFileSync(new URL('style.css', import.meta.url), 'utf8')
 
-/** @param parts undefined until everything is there: until then operators get a 503 */
+/** @param deps undefined until everything is there: until then operators get a 503 */
 export function operatorRoutes(
-  parts: () => OperatorParts | undefined,
+  deps: () => OperatorDeps | undefined,
   { readToken, jwtKey, logger }: { readToken: ReadToken; jwtKey: KeyObject; logger: Logger },
 ): Router {
-  const present = (): OperatorParts => {
-    const here = parts()
+  const present = (): OperatorDeps => {
+    const here = deps()
     if (!here) throw new Refusal(503, 'The service is starting', { headers: RETRY_SOON })
     return here
   }

@@ -12,7 +12,7 @@ import { callerAddress } from './protection.ts'
 import { beginSession, endSession, pathWithin, SIGN_IN } from './session.ts'
 import type { SignInTries } from './tries.ts'
 
-export interface SignInParts {
+export interface SignInDeps {
   auth: Auth
   tries: SignInTries
   /** How long Auth may take, in ms. */
@@ -55,14 +55,14 @@ export const readForm: Middleware = async (ctx, next) => {
 }
 
 /** Begins a session and goes on to the page that was asked for, or shows the page again with the reason and its status. */
-export function signIn(parts: () => SignInParts, readToken: ReadToken, logger: Logger): Middleware {
+export function signIn(deps: () => SignInDeps, readToken: ReadToken, logger: Logger): Middleware {
   return async (ctx) => {
     const { email, password, next: asked } = ctx.request.body as Record<string, unknown>
     const next = pathWithin(typeof asked === 'string' ? asked : '')
     if (typeof email !== 'string' || typeof password !== 'string' || email === '' || password === '') {
       return signInPage(ctx, 400, next, 'Enter your email and your password.')
     }
-    const { auth, tries, authTimeoutMs } = parts()
+    const { auth, tries, authTimeoutMs } = deps()
     const who = [callerAddress(ctx), email] as const
     const waitS = await tries.take(...who)
     if (waitS > 0) {

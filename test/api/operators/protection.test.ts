@@ -1,6 +1,6 @@
 import test from 'ava'
-import { open, token } from '../desk.ts'
-import { ask, openOperators } from './desk.ts'
+import { open, token } from '../harness.ts'
+import { ask, openOperators } from './harness.ts'
 
 const bearer = { authorization: `Bearer ${token({ role: 'admin' })}` }
 
@@ -104,15 +104,15 @@ test('customers see none of these headers', async (t) => {
 })
 
 test('while the service starts, operators are told so', async (t) => {
-  const desk = await open(t)
-  const answer = await ask(`${desk.url}/order/admin/queues`, { headers: bearer })
+  const api = await open(t)
+  const answer = await ask(`${api.url}/order/admin/queues`, { headers: bearer })
   t.is(answer.status, 503)
   t.is(answer.headers.get('retry-after'), '1')
   t.deepEqual(JSON.parse(answer.text), { detail: 'The service is starting' })
-  const page = await ask(`${desk.url}/order/admin/sign-in`, {
+  const page = await ask(`${api.url}/order/admin/sign-in`, {
     method: 'POST',
     body: new URLSearchParams({ email: 'admin@example.com', password: 'secret' }),
-    headers: { accept: 'text/html', origin: desk.url },
+    headers: { accept: 'text/html', origin: api.url },
   })
   t.is(page.status, 503)
   t.regex(page.text, /<h1>Service Unavailable<\/h1>[^]*The service is starting\./)

@@ -4,7 +4,7 @@ import { connectPatient } from '../../../src/queues/redis.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { openShop } from '../../support/shop.ts'
 import { until } from '../../support/until.ts'
-import { ask, openOperators } from './desk.ts'
+import { ask, openOperators } from './harness.ts'
 
 const api = '/order/admin/queues/api/queues'
 

@@ -3,8 +3,8 @@ import test from 'ava'
 import { tokenReader } from '../../../src/api/auth.ts'
 import { operatorRoutes } from '../../../src/api/operators/routes.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
-import { SECRET, token } from '../desk.ts'
-import { cookieOf, openOperators, target } from './desk.ts'
+import { SECRET, token } from '../harness.ts'
+import { cookieOf, openOperators, target } from './harness.ts'
 
 const admin = (claims: Record<string, unknown> = {}) => token({ sub: 'admin@example.com', role: 'admin', ...claims })
 const past = Math.floor(Date.now() / 1000) - 10

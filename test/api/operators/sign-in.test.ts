@@ -1,6 +1,6 @@
 import test from 'ava'
 import jwt from 'jsonwebtoken'
-import { ask, cookieOf, openOperators, target } from './desk.ts'
+import { ask, cookieOf, openOperators, target } from './harness.ts'
 
 const policy = /^default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; style-src 'self'$/
 

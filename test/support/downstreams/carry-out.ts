@@ -1,14 +1,14 @@
 import { type Answer, type Exchange, failure, refusal } from './exchange.ts'
-import type { FaultTerms } from './faults.ts'
+import type { FaultOptions } from './faults.ts'
 import type { Waits } from './waits.ts'
 
-/** What a call does to the neighbour's books, and the answer that tells so. A plain value where nothing is waited for: benchmarks pay for every promise. */
+/** What a call does to the downstream's inventory, and the answer that tells so. A plain value where nothing is waited for: benchmarks pay for every promise. */
 export type Act = () => Answer | Promise<Answer>
 
 const defaultMs = 1_000
 
 /** Does what was called for, and answers: rightly, or in the way of the fault that struck it. */
-export function carryOut(exchange: Exchange, act: Act, waits: Waits, fault?: FaultTerms): void {
+export function carryOut(exchange: Exchange, act: Act, waits: Waits, fault?: FaultOptions): void {
   if (fault) return void misbehave(exchange, act, waits, fault)
   const answer = act()
   if (answer instanceof Promise) void answer.then((late) => exchange.answer(late))
@@ -20,7 +20,7 @@ async function misbehave(
   exchange: Exchange,
   act: Act,
   waits: Waits,
-  { fault, status, detail, retryAfter, ms = defaultMs, actFirst }: FaultTerms,
+  { fault, status, detail, retryAfter, ms = defaultMs, actFirst }: FaultOptions,
 ): Promise<void> {
   switch (fault) {
     case 'refuse':

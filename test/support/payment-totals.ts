@@ -1,9 +1,9 @@
-/** The evening of the bridge: what became of every message, and what the orders and Catalog say of it. */
+/** The totals of the bridge: what became of every message, and what the orders and Catalog say of it. */
 import pLimit from 'p-limit'
-import { type BridgeBooks, readBridgeBooks } from '../../src/db/inbox.ts'
+import { type BridgeTotals, readBridgeTotals } from '../../src/db/inbox.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
-import { settled } from './books.ts'
+import { settled } from './shop-totals.ts'
 import { query } from './database.ts'
 import type { Shop } from './shop.ts'
 import { until } from './until.ts'
@@ -38,22 +38,22 @@ export async function allPaid(shop: Pick<Shop, 'query'>, orderIds: readonly numb
   )
 }
 
-/** Waits until so many messages were consumed and none waits for a job. @throws where the books do not balance */
-export async function bridgeBooks(shop: Pick<Shop, 'dsn'>, { consumed }: { consumed: number }): Promise<BridgeBooks> {
+/** Waits until so many messages were consumed and none waits for a job. @throws where the totals do not balance */
+export async function bridgeTotals(shop: Pick<Shop, 'dsn'>, { consumed }: { consumed: number }): Promise<BridgeTotals> {
   const pool = await connectPool(shop.dsn, { size: 1, logger: createLogger('silent') })
   try {
-    const books = await until(
-      () => readBridgeBooks(pool),
+    const totals = await until(
+      () => readBridgeTotals(pool),
       (now) => now.consumed >= consumed && now.waiting === 0,
     )
-    const { applied, duplicate, dead, waiting, passedBy } = books
-    if (books.consumed !== applied + duplicate + dead + waiting + passedBy) throw new Error(`out of balance: ${JSON.stringify(books)}`)
+    const { applied, duplicate, dead, waiting, ignored } = totals
+    if (totals.consumed !== applied + duplicate + dead + waiting + ignored) throw new Error(`out of balance: ${JSON.stringify(totals)}`)
     const [row] = await query<{ n: number }>(
       shop.dsn,
       `select count(*)::int as n from order_service.payment_events where state = 'APPLIED'`,
     )
-    if (applied !== row!.n) throw new Error(`${row!.n} were applied: ${JSON.stringify(books)}`)
-    return books
+    if (applied !== row!.n) throw new Error(`${row!.n} were applied: ${JSON.stringify(totals)}`)
+    return totals
   } finally {
     await pool.end()
   }
@@ -68,8 +68,8 @@ export async function letters(shop: Pick<Shop, 'query'>, orderId?: number) {
   )
 }
 
-/** Catalog's books of a product once nothing is left to reconcile. */
-export async function booksInTheEnd(shop: Pick<Shop, 'query' | 'catalog'>, productId: number) {
+/** Catalog's totals of a product once nothing is left to reconcile. */
+export async function totalsInTheEnd(shop: Pick<Shop, 'query' | 'catalog'>, productId: number) {
   await settled(shop)
-  return shop.catalog.books(productId)
+  return shop.catalog.inventory(productId)
 }

@@ -4,9 +4,9 @@ import { z } from 'zod'
 import { Capacity, shippingThroughput } from './capacity.ts'
 import { carryOut } from './carry-out.ts'
 import type { Chance } from './chance.ts'
-import { openDoor } from './door.ts'
+import { openListener } from './listener.ts'
 import { type Answer, Exchange, failure, json, readJson, refusal, unprocessable } from './exchange.ts'
-import { type Fault, Faults, type FaultTerms, faultTerms } from './faults.ts'
+import { type Fault, Faults, type FaultOptions, faultOptions } from './faults.ts'
 import { InFlight } from './in-flight.ts'
 import { type Entry, Journal } from './journal.ts'
 import { Latest } from './latest.ts'
@@ -17,7 +17,11 @@ export const shippingCall = z.enum(['create', 'list'])
 export type ShippingCall = z.infer<typeof shippingCall>
 
 /** Which calls a fault strikes: those of this kind, for this order or customer (a list has none); any, where they are left out. */
-export const shippingFault = faultTerms.extend({ call: shippingCall.optional(), orderId: z.int().optional(), email: z.string().optional() })
+export const shippingFault = faultOptions.extend({
+  call: shippingCall.optional(),
+  orderId: z.int().optional(),
+  email: z.string().optional(),
+})
 export type ShippingFault = z.infer<typeof shippingFault>
 
 /** A call as Shipping saw it. */
@@ -76,7 +80,7 @@ export interface Shipping {
 const bears = 100
 const healsBelow = 50
 
-const breakages: readonly [FaultTerms, ...FaultTerms[]] = [
+const breakages: readonly [FaultOptions, ...FaultOptions[]] = [
   { fault: 'error' },
   { fault: 'error', actFirst: true },
   { fault: 'reset' },
@@ -100,7 +104,7 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
   let broken = false
   let everBroke = false
 
-  const door = await openDoor((req, res) => {
+  const listener = await openListener((req, res) => {
     const url = req.url ?? ''
     if (req.method === 'POST' && url === path) return create(req, res)
     if (req.method === 'GET' && (url === path || url.startsWith(`${path}?`))) return list(url, req, res)
@@ -163,7 +167,7 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
   }
 
   function strike(exchange: Exchange, entry: ShippingEntry, answer: () => Answer): void {
-    const fault: FaultTerms | undefined =
+    const fault: FaultOptions | undefined =
       faults.strike(
         ({ call, orderId, email }) =>
           (call === undefined || call === entry.call) &&
@@ -186,7 +190,7 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
   }
 
   return {
-    base: door.base,
+    base: listener.base,
     shipments: (orderId) => (orderId === undefined ? shipments.values().flat() : (shipments.get(orderId) ?? [])).map((one) => ({ ...one })),
     count: (orderId) => shipments.get(orderId)?.length ?? 0,
     fault: (fault) => faults.add(fault),
@@ -208,11 +212,11 @@ export async function openShipping({ chance, journal: limit, orders, port, ...in
       everBroke = false
     },
     behave: (changed) => void Object.assign(manners, changed),
-    down: door.down,
-    up: door.up,
+    down: listener.down,
+    up: listener.up,
     async stop() {
       waits.callOff()
-      await door.down()
+      await listener.down()
       // Once more: what was under way may have put something off meanwhile.
       waits.callOff()
     },

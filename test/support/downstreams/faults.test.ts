@@ -1,11 +1,11 @@
 import test from 'ava'
 import { until } from '../until.ts'
 import { ask, type Asking, callStock, gone, noAnswer } from './caller.ts'
-import { type CatalogFault, startNeighbours } from './index.ts'
+import { type CatalogFault, startDownstreams } from './index.ts'
 
 /** A Catalog with ten pairs of shoes, and a customer who wants one. */
 async function open(t: { teardown(end: () => Promise<void>): void }) {
-  const { catalog, catalogBase, stop } = await startNeighbours({ seed: 1 })
+  const { catalog, catalogBase, stop } = await startDownstreams({ seed: 1 })
   t.teardown(stop)
   const shoes = catalog.product({ stock: 10 })
   return {
@@ -18,7 +18,7 @@ async function open(t: { teardown(end: () => Promise<void>): void }) {
         (signal) => callStock(catalogBase, 'reserve', [{ product_id: shoes, qty: 1 }], { signal }),
         () => catalog.journal().length === 1,
       ),
-    held: () => catalog.books(shoes)?.reserved,
+    held: () => catalog.inventory(shoes)?.reserved,
     last: () => catalog.journal().at(-1),
   }
 }
@@ -108,7 +108,7 @@ test.serial('late acts long after its caller has gone, and is over for the calle
 })
 
 test.serial('what is late is never done once all is stopped', async (t) => {
-  const { catalog, catalogBase, stop } = await startNeighbours()
+  const { catalog, catalogBase, stop } = await startDownstreams()
   const shoes = catalog.product({ stock: 10 })
   catalog.fault({ fault: 'late', ms: 50 })
   const call = noAnswer(callStock(catalogBase, 'reserve', [{ product_id: shoes, qty: 1 }]))
@@ -116,7 +116,7 @@ test.serial('what is late is never done once all is stopped', async (t) => {
   await stop()
   t.not(await call, 'answered 200')
   await new Promise((resolve) => setTimeout(resolve, 80))
-  t.is(catalog.books(shoes)?.reserved, 0)
+  t.is(catalog.inventory(shoes)?.reserved, 0)
 })
 
 test('a fault strikes as often as it was told, and can be taken back', async (t) => {

@@ -1,4 +1,4 @@
-/** Chance for the neighbours: how long a call takes, and what a broken Shipping does. Seeded, so that a run can be had again. */
+/** Chance for the downstreams: how long a call takes, and what a broken Shipping does. Seeded, so that a run can be had again. */
 export class Chance {
   #state = 0
 

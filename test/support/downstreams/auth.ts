@@ -1,11 +1,11 @@
 /** The Auth that issues the tokens: a login over HTTP, and tokens of any kind for tests. */
 import { createSecretKey } from 'node:crypto'
 import jwt from 'jsonwebtoken'
-import { openDoor } from './door.ts'
+import { openListener } from './listener.ts'
 import { type Answer, Exchange, json, readJson, refusal, unprocessable } from './exchange.ts'
 
 /** A token to make. What is left out is as Auth issues it. */
-export interface TokenTerms {
+export interface TokenOptions {
   /** The customer's email; without it the token says of no one. */
   sub?: string
   role?: string
@@ -22,7 +22,7 @@ export interface TokenTerms {
 export interface Auth {
   base: string
   /** A token as Auth would issue it, or as it never would. */
-  token(terms: TokenTerms): string
+  token(options: TokenOptions): string
   /** Every login gets this from now on: an answer of ours, or none. Without an argument Auth is itself again. */
   instead(answer?: { status: number; body: unknown } | 'hang'): void
   /** The bodies of all logins, as they came. */
@@ -56,7 +56,7 @@ export async function openAuth({ jwtSecret, port }: { jwtSecret: string; port?: 
     secret,
     algorithm = 'HS256',
     claims,
-  }: TokenTerms): string {
+  }: TokenOptions): string {
     const now = Math.floor(Date.now() / 1000)
     const payload = {
       ...(sub !== undefined && { sub }),
@@ -86,7 +86,7 @@ export async function openAuth({ jwtSecret, port }: { jwtSecret: string; port?: 
     })
   }
 
-  const door = await openDoor((req, res) => {
+  const listener = await openListener((req, res) => {
     const exchange = new Exchange(res, () => undefined)
     if (req.method === 'POST' && req.url === '/auth/login') {
       return readJson(req, (body) => {
@@ -99,5 +99,5 @@ export async function openAuth({ jwtSecret, port }: { jwtSecret: string; port?: 
   }, port)
 
   const instead = (answer?: typeof told) => void (told = answer)
-  return { base: door.base, token, instead, logins, down: door.down, up: door.up, stop: door.down }
+  return { base: listener.base, token, instead, logins, down: listener.down, up: listener.up, stop: listener.down }
 }

@@ -32,7 +32,7 @@ export function openCart(
   let redis: RedisConnection | undefined
 
   function connected(): RedisConnection {
-    if (!redisUrl) throw new Error('The cart has no Redis; start the neighbours with redisUrl, or with REDIS_URL set')
+    if (!redisUrl) throw new Error('The cart has no Redis; start the downstreams with redisUrl, or with REDIS_URL set')
     redis ??= connectPatient(redisUrl, createLogger('silent'))
     return redis
   }

@@ -1,15 +1,15 @@
 import test from 'ava'
 import { ask, callStock } from './caller.ts'
-import { type Neighbours, type NeighboursOptions, startNeighbours } from './index.ts'
+import { type Downstreams, type DownstreamsOptions, startDownstreams } from './index.ts'
 
 /** Catalog and its base, stopped with the test. */
 async function open(
   t: { teardown(end: () => Promise<void>): void },
-  options: NeighboursOptions = {},
-): Promise<Pick<Neighbours, 'catalog'> & { base: string }> {
-  const neighbours = await startNeighbours({ seed: 1, ...options })
-  t.teardown(neighbours.stop)
-  return { catalog: neighbours.catalog, base: neighbours.catalogBase }
+  options: DownstreamsOptions = {},
+): Promise<Pick<Downstreams, 'catalog'> & { base: string }> {
+  const downstreams = await startDownstreams({ seed: 1, ...options })
+  t.teardown(downstreams.stop)
+  return { catalog: downstreams.catalog, base: downstreams.catalogBase }
 }
 
 const oneLine = (product_id: number, qty: number) => [{ product_id, qty }]
@@ -31,7 +31,7 @@ test('reserves that overlap on one product are lost, though each is answered 200
   const statuses = await reserveTogether(base, shoes, 64, 16)
 
   t.true(statuses.every((status) => status === 200))
-  const held = catalog.books(shoes)?.reserved ?? 0
+  const held = catalog.inventory(shoes)?.reserved ?? 0
   t.true(held > 0 && held < 60, `held ${held} of 64`)
   t.true(catalog.inFlightMost(shoes) > 1)
 })
@@ -42,7 +42,7 @@ test('one at a time loses nothing, and the journal shows that none overlapped', 
 
   await reserveTogether(base, shoes, 20, 1)
 
-  t.deepEqual(catalog.books(shoes), { in_stock: 1_000, reserved: 20 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 1_000, reserved: 20 })
   t.is(catalog.inFlightMost(shoes), 1)
   t.is(catalog.journal({ call: 'reserve', productId: shoes }).length, 20)
 })
@@ -53,7 +53,7 @@ test('different products do not disturb each other', async (t) => {
 
   await Promise.all(shoes.map((id) => reserveTogether(base, id, 10, 1)))
 
-  t.true(shoes.every((id) => catalog.books(id)?.reserved === 10))
+  t.true(shoes.every((id) => catalog.inventory(id)?.reserved === 10))
   t.is(catalog.inFlightMost(), 1)
   t.true(catalog.callsAtOnceMost() > 1)
 })
@@ -68,7 +68,7 @@ test('commits and restocks overwrite each other too', async (t) => {
     }),
   )
 
-  const { reserved = 0 } = catalog.books(shoes) ?? {}
+  const { reserved = 0 } = catalog.inventory(shoes) ?? {}
   t.true(reserved > 500 - 32, `32 were committed, and ${500 - reserved} are gone`)
 })
 
@@ -84,8 +84,8 @@ test('an exact Catalog loses nothing', async (t) => {
 
   t.is(answers.filter(({ status }) => status === 200).length, 50)
   t.is(answers.filter(({ status }) => status === 409).length, 14)
-  t.deepEqual(catalog.books(shoes), { in_stock: 50, reserved: 50 })
-  t.deepEqual(catalog.books(socks), { in_stock: 1_000, reserved: 50 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 50, reserved: 50 })
+  t.deepEqual(catalog.inventory(socks), { in_stock: 1_000, reserved: 50 })
 })
 
 test('an instant Catalog loses nothing either, and answers at once', async (t) => {
@@ -94,7 +94,7 @@ test('an instant Catalog loses nothing either, and answers at once', async (t) =
 
   await reserveTogether(base, shoes, 64, 16)
 
-  t.deepEqual(catalog.books(shoes), { in_stock: 1_000, reserved: 64 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 1_000, reserved: 64 })
 })
 
 for (const instant of [false, true]) {
@@ -111,7 +111,7 @@ for (const instant of [false, true]) {
       answers.map(({ status }) => status),
       [200, 200, 409, 409],
     )
-    t.deepEqual(catalog.books(shoes), { in_stock: 100, reserved: 2 })
+    t.deepEqual(catalog.inventory(shoes), { in_stock: 100, reserved: 2 })
     t.deepEqual(
       catalog.journal().map(({ applied }) => applied),
       [true, false, false, false],
@@ -123,7 +123,7 @@ test('the Catalog of today forgets keys and applies twice', async (t) => {
   const { catalog, base } = await open(t)
   const shoes = catalog.product({ stock: 10 })
   for (let n = 0; n < 2; n++) await callStock(base, 'reserve', [{ product_id: shoes, qty: 2 }], { headers: { 'idempotency-key': 'a' } })
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 4 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 4 })
   t.deepEqual(
     catalog.journal().map(({ idempotencyKey, applied }) => [idempotencyKey, applied]),
     [
@@ -139,13 +139,13 @@ test('reserve holds, commit takes away, restock brings back', async (t) => {
   const line = [{ product_id: shoes, qty: 2 }]
 
   t.deepEqual(await callStock(base, 'reserve', line), { status: 200, body: { status: 'reserved' } })
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 2 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 2 })
   t.deepEqual(await callStock(base, 'commit', line), { status: 200, body: { status: 'committed' } })
-  t.deepEqual(catalog.books(shoes), { in_stock: 8, reserved: 0 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 8, reserved: 0 })
   t.deepEqual(await callStock(base, 'commit', line), { status: 200, body: { status: 'committed' } })
-  t.deepEqual(catalog.books(shoes), { in_stock: 6, reserved: 0 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 6, reserved: 0 })
   t.deepEqual(await callStock(base, 'restock', line), { status: 200, body: { status: 'restocked' } })
-  t.deepEqual(catalog.books(shoes), { in_stock: 8, reserved: 0 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 8, reserved: 0 })
 })
 
 test('all lines or none, and lines of one product are added up', async (t) => {
@@ -159,12 +159,12 @@ test('all lines or none, and lines of one product are added up', async (t) => {
     ]),
     { status: 409, body: { detail: `Insufficient stock for product_id ${socks}` } },
   )
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 0 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 0 })
 
   const twice = { product_id: shoes, qty: 5 }
   t.is((await callStock(base, 'reserve', [twice, { ...twice, qty: 6 }])).status, 409)
   t.is((await callStock(base, 'reserve', [twice, twice])).status, 200)
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 10 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 10 })
 })
 
 test('what it does not know, must not do or does not understand is refused', async (t) => {
@@ -196,14 +196,14 @@ test('what it does not know, must not do or does not understand is refused', asy
     { items: [null] },
   ])
     t.is((await callStock(base, 'reserve', [], { body })).status, 422, JSON.stringify(body))
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 0 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 0 })
 })
 
 test('a release lowers the hold where there is one', async (t) => {
   const { catalog, base } = await open(t, { release: true })
   const shoes = catalog.product({ stock: 10, reserved: 5 })
   t.is((await callStock(base, 'release', [{ product_id: shoes, qty: 2 }])).status, 200)
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 3 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 3 })
   t.is((await callStock(base, 'release', [{ product_id: shoes, qty: -2 }])).status, 422)
 })
 
@@ -212,9 +212,9 @@ test('a reserve with a negative quantity lowers the hold, below zero too, and le
   const shoes = catalog.product({ stock: 10, reserved: 4 })
 
   t.deepEqual(await callStock(base, 'reserve', oneLine(shoes, -2)), { status: 200, body: { status: 'reserved' } })
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 2 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 2 })
   t.is((await callStock(base, 'reserve', oneLine(shoes, -3))).status, 200)
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: -1 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: -1 })
 })
 
 test('a negative reserve of an oversold product is refused with 409 unless it ends the overselling', async (t) => {
@@ -222,9 +222,9 @@ test('a negative reserve of an oversold product is refused with 409 unless it en
   const shoes = catalog.product({ stock: 1, reserved: 4 })
 
   t.is((await callStock(base, 'reserve', oneLine(shoes, -2))).status, 409)
-  t.deepEqual(catalog.books(shoes), { in_stock: 1, reserved: 4 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 1, reserved: 4 })
   t.is((await callStock(base, 'reserve', oneLine(shoes, -3))).status, 200)
-  t.deepEqual(catalog.books(shoes), { in_stock: 1, reserved: 1 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 1, reserved: 1 })
 })
 
 test('a negative reserve is all or none, for one product and for many', async (t) => {
@@ -233,10 +233,10 @@ test('a negative reserve is all or none, for one product and for many', async (t
 
   t.is((await callStock(base, 'reserve', [...oneLine(shoes, -2), ...oneLine(socks, 2)])).status, 409)
   t.is((await callStock(base, 'reserve', [...oneLine(shoes, -2), ...oneLine(999, -2)])).status, 404)
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 4 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 4 })
   t.is((await callStock(base, 'reserve', [...oneLine(shoes, -2), ...oneLine(socks, 1), ...oneLine(shoes, 1)])).status, 200)
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 3 })
-  t.deepEqual(catalog.books(socks), { in_stock: 1, reserved: 1 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 3 })
+  t.deepEqual(catalog.inventory(socks), { in_stock: 1, reserved: 1 })
 })
 
 test('a commit with a negative quantity raises stock and hold, and a restock with one changes nothing', async (t) => {
@@ -244,10 +244,10 @@ test('a commit with a negative quantity raises stock and hold, and a restock wit
   const shoes = catalog.product({ stock: 10, reserved: 4 })
 
   t.deepEqual(await callStock(base, 'restock', oneLine(shoes, -2)), { status: 200, body: { status: 'restocked' } })
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 4 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 4 })
   t.false(catalog.journal().at(-1)?.applied)
   t.deepEqual(await callStock(base, 'commit', oneLine(shoes, -2)), { status: 200, body: { status: 'committed' } })
-  t.deepEqual(catalog.books(shoes), { in_stock: 12, reserved: 6 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 12, reserved: 6 })
 })
 
 test('a Catalog that checks refuses every negative quantity with 422', async (t) => {
@@ -259,7 +259,7 @@ test('a Catalog that checks refuses every negative quantity with 422', async (t)
     t.is(status, 422, verb)
     t.like(body, { detail: [{ loc: ['body', 'items', 1, 'qty'], msg: 'Input should be greater than or equal to 1' }] })
   }
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 4 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 4 })
   t.is((await callStock(base, 'reserve', oneLine(shoes, 2))).status, 200)
 })
 
@@ -268,10 +268,10 @@ test('a Catalog that ignores negative quantities answers 200 and changes nothing
   const shoes = catalog.product({ stock: 1, reserved: 4 })
 
   for (const verb of ['reserve', 'commit', 'restock']) t.is((await callStock(base, verb, oneLine(shoes, -2))).status, 200, verb)
-  t.deepEqual(catalog.books(shoes), { in_stock: 1, reserved: 4 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 1, reserved: 4 })
   t.true(catalog.journal().every(({ applied }) => !applied))
   t.is((await callStock(base, 'restock', [...oneLine(shoes, -2), ...oneLine(shoes, 3)])).status, 200)
-  t.deepEqual(catalog.books(shoes), { in_stock: 4, reserved: 4 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 4, reserved: 4 })
 })
 
 test('a look shows the product, without a key', async (t) => {
@@ -290,7 +290,7 @@ test('a look shows the product, without a key', async (t) => {
   t.is((await look('shoes')).status, 422)
 })
 
-test('down it refuses, and is back at the same port with its books', async (t) => {
+test('down it refuses, and is back at the same port with its inventory', async (t) => {
   const { catalog, base } = await open(t)
   const shoes = catalog.product({ stock: 10 })
   await callStock(base, 'reserve', [{ product_id: shoes, qty: 1 }])
@@ -303,7 +303,7 @@ test('down it refuses, and is back at the same port with its books', async (t) =
   await catalog.up()
   await catalog.up()
   await callStock(base, 'reserve', [{ product_id: shoes, qty: 1 }])
-  t.deepEqual(catalog.books(shoes), { in_stock: 10, reserved: 2 })
+  t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 2 })
 })
 
 test('at the real pace stock calls and lookups share the same servers', async (t) => {
@@ -317,7 +317,7 @@ test('at the real pace stock calls and lookups share the same servers', async (t
 
   t.true(performance.now() - since > 50, '32 calls at no more than 360 a second')
   t.true(answers.every(({ status }) => status === 200))
-  t.true(shoes.every((id) => catalog.books(id)?.reserved === 1))
+  t.true(shoes.every((id) => catalog.inventory(id)?.reserved === 1))
 })
 
 test('at the real pace reserves that overlap on one product are lost, unless Catalog is exact', async (t) => {
@@ -328,9 +328,9 @@ test('at the real pace reserves that overlap on one product are lost, unless Cat
   catalog.behave({ exact: true })
   await reserveTogether(base, socks, 64, 16)
 
-  const held = catalog.books(shoes)?.reserved ?? 0
+  const held = catalog.inventory(shoes)?.reserved ?? 0
   t.true(held > 0 && held < 60, `held ${held} of 64`)
-  t.deepEqual(catalog.books(socks), { in_stock: 1_000, reserved: 64 })
+  t.deepEqual(catalog.inventory(socks), { in_stock: 1_000, reserved: 64 })
 })
 
 test('manners change while it runs, and the past can be forgotten', async (t) => {
@@ -343,7 +343,7 @@ test('manners change while it runs, and the past can be forgotten', async (t) =>
   catalog.setInventory(shoes, { in_stock: 1_000, reserved: 0 })
   await reserveTogether(base, shoes, 32, 8)
 
-  t.is(catalog.books(shoes)?.reserved, 32)
+  t.is(catalog.inventory(shoes)?.reserved, 32)
   t.is(catalog.journal().length, 32)
   catalog.keepJournal(5)
   t.is(catalog.journal().length, 5)

@@ -1,12 +1,12 @@
 /** What can be done over the control endpoint, and with what. */
 import { z } from 'zod'
 import { catalogCall, catalogFault } from './catalog.ts'
-import type { Neighbours } from './index.ts'
+import type { Downstreams } from './index.ts'
 import { negativeReserves } from './shelf.ts'
 import { shippingCall, shippingFault } from './shipping.ts'
 
 /** What the control endpoint is a face of. */
-export type Controls = Omit<Neighbours, 'controlBase' | 'stop'>
+export type Controls = Omit<Downstreams, 'controlBase' | 'stop'>
 
 export interface Asked {
   /** The named segments of the path. */
@@ -20,7 +20,7 @@ type Route = [name: string, act: (asked: Asked) => unknown]
 
 const integer = z.coerce.number().int()
 const count = z.int().min(0)
-const books = z.strictObject({ in_stock: z.int(), reserved: z.int() })
+const inventory = z.strictObject({ in_stock: z.int(), reserved: z.int() })
 const catalogManners = z.strictObject({
   instant: z.boolean(),
   real: z.boolean(),
@@ -43,7 +43,7 @@ const cart = z.union([
   z.strictObject({ email: z.string().min(1), lines: z.array(line) }),
   z.strictObject({ email: z.string().min(1), fields: z.record(z.string(), z.string()) }),
 ])
-const tokenTerms = z.strictObject({
+const tokenOptions = z.strictObject({
   sub: z.string().optional(),
   role: z.string().optional(),
   type: z.string().optional(),
@@ -62,8 +62,11 @@ export function routes({ catalogBase, shippingBase, authBase, catalog, shipping,
 
     ['POST /catalog/products', ({ body }) => ({ id: catalog.product(newProduct.parse(body)) })],
     ['POST /catalog/count-from', ({ body }) => catalog.countFrom(z.strictObject({ id: z.int().min(1) }).parse(body).id)],
-    ['GET /catalog/products/:id/books', ({ named }) => ({ inventory: catalog.books(productId.parse(named)) })],
-    ['PUT /catalog/products/:id/books', ({ named, body }) => catalog.setInventory(productId.parse(named), books.nullable().parse(body))],
+    ['GET /catalog/products/:id/inventory', ({ named }) => ({ inventory: catalog.inventory(productId.parse(named)) })],
+    [
+      'PUT /catalog/products/:id/inventory',
+      ({ named, body }) => catalog.setInventory(productId.parse(named), inventory.nullable().parse(body)),
+    ],
     ['POST /catalog/behave', ({ body }) => catalog.behave(catalogManners.partial().parse(body))],
     [
       'GET /catalog/journal',
@@ -89,7 +92,7 @@ export function routes({ catalogBase, shippingBase, authBase, catalog, shipping,
     ['GET /shipping/in-flight', () => ({ most: shipping.inFlightMost(), broke: shipping.broke() })],
     ...shared('shipping', shipping, (body) => shipping.fault(shippingFault.parse(body))),
 
-    ['POST /auth/tokens', ({ body }) => ({ token: auth.token(tokenTerms.parse(body)) })],
+    ['POST /auth/tokens', ({ body }) => ({ token: auth.token(tokenOptions.parse(body)) })],
     ['POST /auth/down', () => auth.down()],
     ['POST /auth/up', () => auth.up()],
 
@@ -113,19 +116,19 @@ interface Faulty {
   up(): Promise<void>
 }
 
-function shared(name: string, neighbour: Faulty, tell: (body: unknown) => { id: number }): Route[] {
+function shared(name: string, downstream: Faulty, tell: (body: unknown) => { id: number }): Route[] {
   return [
     [`POST /${name}/faults`, ({ body }) => ({ id: tell(body).id })],
-    [`DELETE /${name}/faults`, () => neighbour.clearFaults()],
+    [`DELETE /${name}/faults`, () => downstream.clearFaults()],
     [
       `DELETE /${name}/faults/:id`,
       ({ named }) => {
         const { id } = z.object({ id: integer }).parse(named)
-        if (!neighbour.removeFault(id)) throw new RangeError(`There is no fault ${id}`)
+        if (!downstream.removeFault(id)) throw new RangeError(`There is no fault ${id}`)
       },
     ],
-    [`DELETE /${name}/journal`, () => neighbour.forget()],
-    [`POST /${name}/down`, () => neighbour.down()],
-    [`POST /${name}/up`, () => neighbour.up()],
+    [`DELETE /${name}/journal`, () => downstream.forget()],
+    [`POST /${name}/down`, () => downstream.down()],
+    [`POST /${name}/up`, () => downstream.up()],
   ]
 }

@@ -1,12 +1,12 @@
 import test from 'ava'
 import { Redis } from 'ioredis'
 import { ask, callShipment, callStock, noAnswer } from './caller.ts'
-import { startNeighbours } from './index.ts'
+import { startDownstreams } from './index.ts'
 
 const redisUrl = process.env.REDIS_URL
 if (!redisUrl) throw new Error('These tests fill carts: set REDIS_URL, or run them by bin/test')
 
-const { controlBase, catalogBase, shippingBase, catalog, shipping, cart, stop } = await startNeighbours({ redisUrl })
+const { controlBase, catalogBase, shippingBase, catalog, shipping, cart, stop } = await startDownstreams({ redisUrl })
 const redis = new Redis(redisUrl)
 test.after.always(async () => {
   await redis.quit()
@@ -22,14 +22,14 @@ async function control(name: string, body?: unknown): Promise<unknown> {
 
 const customer = () => `${crypto.randomUUID()}@example.com`
 
-test.serial('products and books', async (t) => {
+test.serial('products and inventory', async (t) => {
   const { id } = (await control('POST /catalog/products', { stock: 10, price: 12_999, title: 'Air Zoom' })) as { id: number }
   await callStock(catalogBase, 'reserve', [{ product_id: id, qty: 3 }])
-  t.deepEqual(await control(`GET /catalog/products/${id}/books`), { inventory: { in_stock: 10, reserved: 3 } })
-  t.deepEqual(await control(`PUT /catalog/products/${id}/books`, { in_stock: 1, reserved: 0 }), {})
-  t.deepEqual(catalog.books(id), { in_stock: 1, reserved: 0 })
-  await control(`PUT /catalog/products/${id}/books`, null)
-  t.is(catalog.books(id), null)
+  t.deepEqual(await control(`GET /catalog/products/${id}/inventory`), { inventory: { in_stock: 10, reserved: 3 } })
+  t.deepEqual(await control(`PUT /catalog/products/${id}/inventory`, { in_stock: 1, reserved: 0 }), {})
+  t.deepEqual(catalog.inventory(id), { in_stock: 1, reserved: 0 })
+  await control(`PUT /catalog/products/${id}/inventory`, null)
+  t.is(catalog.inventory(id), null)
   await control('POST /catalog/count-from', { id: 5_000 })
   t.deepEqual(await control('POST /catalog/products', { stock: 1 }), { id: 5_000 })
 })
@@ -42,11 +42,11 @@ test.serial('Catalog is told what to do with negative quantities', async (t) => 
   t.is(await reserve(), 422)
   await control('POST /catalog/behave', { negativeReserve: 'ignores' })
   t.is(await reserve(), 200)
-  t.is(catalog.books(id)?.reserved, 4)
+  t.is(catalog.inventory(id)?.reserved, 4)
   await control('POST /catalog/behave', { negativeReserve: 'takes' })
   t.is(await reserve(), 200)
-  t.is(catalog.books(id)?.reserved, 1)
-  t.deepEqual(await control(`PUT /catalog/products/${id}/books`, { in_stock: 10, reserved: -1 }), {})
+  t.is(catalog.inventory(id)?.reserved, 1)
+  t.deepEqual(await control(`PUT /catalog/products/${id}/inventory`, { in_stock: 10, reserved: -1 }), {})
   t.is(await control('POST /catalog/behave', { negativeReserve: 'shrugs' }), 422)
 })
 
@@ -81,7 +81,7 @@ test.serial('journals, shipments and what was ever the most', async (t) => {
   t.deepEqual(await control('GET /shipping/in-flight'), { most: 1, broke: false })
 })
 
-test.serial('neighbours go down and come up, and change their manners', async (t) => {
+test.serial('downstreams go down and come up, and change their manners', async (t) => {
   for (const [name, base] of [
     ['catalog', catalogBase],
     ['shipping', shippingBase],
@@ -129,8 +129,8 @@ test.serial('what is asked wrongly gets a 4xx that says how', async (t) => {
   t.is(await control('POST /catalog/faults', { call: 'reserve', fault: 'explode' }), 422)
   t.is(await control('POST /catalog/faults', '{'), 422)
   t.is(await control('GET /catalog/journal?call=dance'), 422)
-  t.is(await control('GET /catalog/products/999999/books'), 404)
-  t.is(await control('GET /catalog/products/shoes/books'), 422)
+  t.is(await control('GET /catalog/products/999999/inventory'), 404)
+  t.is(await control('GET /catalog/products/shoes/inventory'), 422)
   t.is(await control('POST /carts', { email: 'a@example.com' }), 422)
   t.is(await control('DELETE /carts/%E0%A4%A'), 400)
   t.is(await control('GET /nowhere'), 404)

@@ -1,12 +1,12 @@
-/** The control endpoint: the neighbours' functions over HTTP, for what runs in another process than they do. */
+/** The control endpoint: the downstreams' functions over HTTP, for what runs in another process than they do. */
 import { z } from 'zod'
 import { type Controls, routes } from './control-routes.ts'
-import { type Door, openDoor } from './door.ts'
+import { type Listener, openListener } from './listener.ts'
 import { type Answer, Exchange, json, readJson, refusal } from './exchange.ts'
 
-/** Opens the control endpoint of these neighbours. Answers are JSON; what is asked wrongly gets a 4xx with a `detail` that says how to ask. */
-export function openControl(neighbours: Controls, port?: number): Promise<Door> {
-  const table = routes(neighbours).map(([name, act]) => {
+/** Opens the control endpoint of these downstreams. Answers are JSON; what is asked wrongly gets a 4xx with a `detail` that says how to ask. */
+export function openControl(downstreams: Controls, port?: number): Promise<Listener> {
+  const table = routes(downstreams).map(([name, act]) => {
     const [method, path = ''] = name.split(' ')
     return { method, segments: path.split('/'), act }
   })
@@ -21,11 +21,11 @@ export function openControl(neighbours: Controls, port?: number): Promise<Door> 
     return refusal(404, `No such control: ${method} ${url.pathname}; GET / lists them`)
   }
 
-  return openDoor((req, res) => {
+  return openListener((req, res) => {
     const exchange = new Exchange(res, () => undefined)
     const url = new URL(req.url ?? '', 'http://control')
     if (req.method === 'GET' && url.pathname === '/')
-      return exchange.answer(json(200, { controls: routes(neighbours).map(([name]) => name) }))
+      return exchange.answer(json(200, { controls: routes(downstreams).map(([name]) => name) }))
     readJson(req, (body) => {
       answer(req.method, url, body).then(
         (right) => exchange.answer(right),

@@ -1,9 +1,9 @@
 import test from 'ava'
 import jwt from 'jsonwebtoken'
 import { ask } from './caller.ts'
-import { startNeighbours } from './index.ts'
+import { startDownstreams } from './index.ts'
 
-const { auth, authBase, stop } = await startNeighbours({ jwtSecret: 'hush' })
+const { auth, authBase, stop } = await startDownstreams({ jwtSecret: 'hush' })
 test.after.always(stop)
 
 const login = (body: unknown) => ask(`${authBase}/auth/login`, { body })
@@ -34,7 +34,7 @@ test('a wrong password is a 401, nonsense a 422', async (t) => {
 })
 
 test('tokens can be made that Auth would never issue', (t) => {
-  const read = (terms: Parameters<typeof auth.token>[0]) => jwt.decode(auth.token(terms), { complete: true })
+  const read = (options: Parameters<typeof auth.token>[0]) => jwt.decode(auth.token(options), { complete: true })
   t.deepEqual(Object.keys(read({})?.payload ?? {}), ['role', 'type', 'exp', 'iat'])
   t.deepEqual(Object.keys(read({ sub: 'a', expiresInS: null })?.payload ?? {}), ['sub', 'role', 'type', 'iat'])
   t.throws(() => jwt.verify(auth.token({ sub: 'a', expiresInS: -1 }), 'hush'), { any: true, message: 'jwt expired' })

@@ -1,4 +1,4 @@
-/** The order service's side of a call, as the tests of the neighbours play it. */
+/** The order service's side of a call, as the tests of the downstreams play it. */
 import { until } from '../until.ts'
 import type { Item } from './shelf.ts'
 

@@ -1,6 +1,6 @@
 import type { FaultKind } from './faults.ts'
 
-/** What every neighbour writes down about a call: at its arrival, completed when it is answered. */
+/** What every downstream writes down about a call: at its arrival, completed when it is answered. */
 export interface Entry {
   /** When it arrived, epoch ms. */
   at: number
@@ -15,7 +15,7 @@ export interface Entry {
   idempotencyKey?: string
 }
 
-/** The last calls to a neighbour, oldest first: no more than `limit`, so that a benchmark of millions does not fill the memory. */
+/** The last calls to a downstream, oldest first: no more than `limit`, so that a benchmark of millions does not fill the memory. */
 export class Journal<E extends Entry> {
   #entries: E[] = []
   #limit: number

@@ -1,11 +1,11 @@
-/** A neighbour's place on the network: a port of its own on 127.0.0.1 that can be closed and opened again. */
+/** A downstream's place on the network: a port of its own on 127.0.0.1 that can be closed and opened again. */
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { freePort } from '../services/ports.ts'
 
 /** Uvicorn's idle time-out; it sends no `Keep-Alive` hint, and {@link Exchange} sends none either. */
 const keepAliveMs = 5_000
 
-export interface Door {
+export interface Listener {
   base: string
   /** Refuses connections and cuts the open ones. */
   down(): Promise<void>
@@ -14,9 +14,9 @@ export interface Door {
 }
 
 /** Opens a door at this port, or at any free one. */
-export async function openDoor(handle: RequestListener, port?: number): Promise<Door> {
+export async function openListener(handle: RequestListener, port?: number): Promise<Listener> {
   const server = createServer({ keepAliveTimeout: keepAliveMs, keepAliveTimeoutBuffer: 0 }, handle)
-  // Never one that the kernel gives to connections: while a neighbour is down, not even its caller may be given it.
+  // Never one that the kernel gives to connections: while a downstream is down, not even its caller may be given it.
   const taken = port ?? (await freePort())
   await listen(server, taken)
 

@@ -1,10 +1,10 @@
 import test from 'ava'
 import { until } from '../until.ts'
 import { ask, callShipment, gone, noAnswer } from './caller.ts'
-import { type NeighboursOptions, startNeighbours } from './index.ts'
+import { type DownstreamsOptions, startDownstreams } from './index.ts'
 
-async function open(t: { teardown(end: () => Promise<void>): void }, options: NeighboursOptions = {}) {
-  const { shipping, shippingBase, stop } = await startNeighbours({ seed: 1, ...options })
+async function open(t: { teardown(end: () => Promise<void>): void }, options: DownstreamsOptions = {}) {
+  const { shipping, shippingBase, stop } = await startDownstreams({ seed: 1, ...options })
   t.teardown(stop)
   return { shipping, base: shippingBase, list: (query: string) => ask(`${shippingBase}/shipping/v1/shipments${query}`) }
 }

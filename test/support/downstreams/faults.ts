@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 /**
- * What a neighbour can be told to do wrong:
+ * What a downstream can be told to do wrong:
  * - `refuse`: answers a 4xx (`status`, 409) with `detail`; nothing is applied
  * - `error`: answers a 5xx (`status`, 500); applied before that with `actFirst`
  * - `hang`: never answers; nothing is applied
@@ -15,8 +15,8 @@ export const faultKind = z.enum(['refuse', 'error', 'hang', 'slow', 'drop', 'res
 
 export type FaultKind = z.infer<typeof faultKind>
 
-/** How a fault goes and how often it strikes; which calls it may strike is for each neighbour to add. */
-export const faultTerms = z.strictObject({
+/** How a fault goes and how often it strikes; which calls it may strike is for each downstream to add. */
+export const faultOptions = z.strictObject({
   fault: faultKind,
   status: z.int().min(400).max(599).optional(),
   detail: z.string().optional(),
@@ -30,7 +30,7 @@ export const faultTerms = z.strictObject({
   everyNth: z.int().min(1).optional(),
 })
 
-export type FaultTerms = z.infer<typeof faultTerms>
+export type FaultOptions = z.infer<typeof faultOptions>
 
 /** A fault that was told: how often it struck, and the way to take it back. */
 export interface Fault {
@@ -39,34 +39,34 @@ export interface Fault {
   remove(): void
 }
 
-interface Told<Terms> {
-  terms: Terms
+interface Told<Options> {
+  options: Options
   asked: number
   fired: number
 }
 
-/** The faults that a neighbour was told, in the order of telling: the first that strikes a call is the only one to. */
-export class Faults<Terms extends FaultTerms> {
-  readonly #told = new Map<number, Told<Terms>>()
+/** The faults that a downstream was told, in the order of telling: the first that strikes a call is the only one to. */
+export class Faults<Options extends FaultOptions> {
+  readonly #told = new Map<number, Told<Options>>()
   #lastId = 0
 
-  add(terms: Terms): Fault {
+  add(options: Options): Fault {
     const id = ++this.#lastId
-    const told = { terms, asked: 0, fired: 0 }
+    const told = { options, asked: 0, fired: 0 }
     this.#told.set(id, told)
     return { id, fired: () => told.fired, remove: () => void this.#told.delete(id) }
   }
 
   /** The fault that strikes this call, if one does. */
-  strike(mayStrike: (terms: Terms) => boolean): Terms | undefined {
+  strike(mayStrike: (options: Options) => boolean): Options | undefined {
     if (this.#told.size === 0) return undefined
     for (const told of this.#told.values()) {
-      const { terms } = told
-      if (told.fired >= (terms.times ?? Infinity) || !mayStrike(terms)) continue
+      const { options } = told
+      if (told.fired >= (options.times ?? Infinity) || !mayStrike(options)) continue
       told.asked += 1
-      if (told.asked % (terms.everyNth ?? 1) !== 0) continue
+      if (told.asked % (options.everyNth ?? 1) !== 0) continue
       told.fired += 1
-      return terms
+      return options
     }
     return undefined
   }

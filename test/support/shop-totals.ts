@@ -12,7 +12,7 @@ const UNFINISHED = `
   union all
   select 'call ' || call_id from order_service.unanswered_calls where found is null`
 
-export interface DayBook {
+export interface ShopTotals {
   /** Orders that stand. */
   orders: number
   /** Units in them, and units that Catalog holds. */
@@ -29,7 +29,7 @@ export async function settled(shop: Pick<Shop, 'query'>): Promise<void> {
 }
 
 /** Orders, holds and shipments of these products once everything is settled. */
-export async function dayBook(shop: Pick<Shop, 'query' | 'catalog' | 'shipping'>, productIds: readonly number[]): Promise<DayBook> {
+export async function shopTotals(shop: Pick<Shop, 'query' | 'catalog' | 'shipping'>, productIds: readonly number[]): Promise<ShopTotals> {
   await settled(shop)
   const rows = await shop.query<{ id: number; units: number }>(
     `select o.id, sum(i.qty)::int as units from public.orders o join public.order_items i on i.order_id = o.id
@@ -39,7 +39,7 @@ export async function dayBook(shop: Pick<Shop, 'query' | 'catalog' | 'shipping'>
   return {
     orders: rows.length,
     sold: rows.reduce((sum, { units }) => sum + units, 0),
-    held: productIds.reduce((sum, id) => sum + (shop.catalog.books(id)?.reserved ?? 0), 0),
+    held: productIds.reduce((sum, id) => sum + (shop.catalog.inventory(id)?.reserved ?? 0), 0),
     misshipped: rows.map(({ id }) => id).filter((id) => shop.shipping.count(id) !== 1),
   }
 }

@@ -1,4 +1,4 @@
-/** What a neighbour has put off: all of it can be called off at once, so that a stopped neighbour leaves no timer and does nothing any more. */
+/** What a downstream has put off: all of it can be called off at once, so that a stopped downstream leaves no timer and does nothing any more. */
 export class Waits {
   readonly #pending = new Set<NodeJS.Timeout>()
 

@@ -1,11 +1,11 @@
-/** Catalog's books: what is in stock and what is held, and the ways in which calls change them. */
+/** Catalog's inventory: what is in stock and what is held, and the ways in which calls change them. */
 import type { Capacity } from './capacity.ts'
 import type { Chance } from './chance.ts'
 import { type Answer, json, refusal } from './exchange.ts'
 import { Latest } from './latest.ts'
 import type { Waits } from './waits.ts'
 
-/** What changes a product's books. */
+/** What changes a product's inventory. */
 export const verbs = ['reserve', 'commit', 'restock', 'release'] as const
 export type Verb = (typeof verbs)[number]
 
@@ -19,8 +19,8 @@ export type Verb = (typeof verbs)[number]
 export const negativeReserves = ['takes', 'refuses', 'ignores'] as const
 export type NegativeReserve = (typeof negativeReserves)[number]
 
-/** A product's books. */
-export interface Books {
+/** A product's inventory. */
+export interface Inventory {
   in_stock: number
   /** Below 0 where negative reserves took away more than was held. */
   reserved: number
@@ -37,10 +37,10 @@ export interface Product {
   title: string
   price_cents: number
   currency: string
-  inventory: Books | null
+  inventory: Inventory | null
 }
 
-/** How calls change the books. */
+/** How calls change the inventory. */
 export interface Manners {
   /** Nothing is waited for, so nothing can come in between. */
   instant: boolean
@@ -59,7 +59,7 @@ const done: Record<Verb, Answer> = {
   release: json(200, { status: 'released' }),
 }
 
-const effects: Record<Verb, (books: Books, qty: number) => Books> = {
+const effects: Record<Verb, (inventory: Inventory, qty: number) => Inventory> = {
   reserve: ({ in_stock, reserved }, qty) => ({ in_stock, reserved: reserved + qty }),
   commit: ({ in_stock, reserved }, qty) => ({ in_stock: in_stock - qty, reserved: Math.max(0, reserved - qty) }),
   restock: ({ in_stock, reserved }, qty) => ({ in_stock: in_stock + qty, reserved }),
@@ -69,7 +69,7 @@ const effects: Record<Verb, (books: Books, qty: number) => Books> = {
 /** So many answers an exact Catalog remembers by their keys, the latest. */
 const rememberedKeys = 100_000
 
-/** The products and their books. */
+/** The products and their inventory. */
 export class Shelf {
   readonly products = new Map<number, Product>()
   readonly #manners: Manners
@@ -78,7 +78,7 @@ export class Shelf {
   readonly #capacity: Capacity
   /** For each product the end of the last call that took its lock; Catalog's row lock, where it is exact. */
   readonly #locks = new Map<number, Promise<unknown>>()
-  /** Calls that have read a product's books, and have yet to write them. */
+  /** Calls that have read a product's inventory, and have yet to write them. */
   readonly #underWay = new Map<number, number>()
   readonly #answers = new Latest<string, Answer>(rememberedKeys)
 
@@ -89,7 +89,7 @@ export class Shelf {
     this.#capacity = capacity
   }
 
-  /** Changes the books by these lines, all or none. `onWrite` tells that they were changed. */
+  /** Changes the inventory by these lines, all or none. `onWrite` tells that they were changed. */
   change(verb: Verb, items: readonly Item[], key: string | undefined, onWrite: () => void): Answer | Promise<Answer> {
     const { instant, exact } = this.#manners
     const atOnce = () => this.#write(verb, this.#changed(verb, items), onWrite)
@@ -125,17 +125,17 @@ export class Shelf {
     return this.#waits.pause(this.#chance.between(1, 4)).then(() => end(begun))
   }
 
-  /** The books as they would be, or the refusal of the first line that cannot be had. */
-  #changed(verb: Verb, items: readonly Item[]): Map<Product, Books> | Answer {
-    const changed = new Map<Product, Books>()
+  /** The inventory as they would be, or the refusal of the first line that cannot be had. */
+  #changed(verb: Verb, items: readonly Item[]): Map<Product, Inventory> | Answer {
+    const changed = new Map<Product, Inventory>()
     for (const { product_id, qty } of items) {
       const product = this.products.get(product_id)
-      const books = product && (changed.get(product) ?? product.inventory)
-      if (!product || !books) return refusal(404, `Inventory missing for product_id ${product_id}`)
+      const inventory = product && (changed.get(product) ?? product.inventory)
+      if (!product || !inventory) return refusal(404, `Inventory missing for product_id ${product_id}`)
       if (this.#leavesOut(verb, qty)) continue
-      if (verb === 'reserve' && books.in_stock - books.reserved < qty)
+      if (verb === 'reserve' && inventory.in_stock - inventory.reserved < qty)
         return refusal(409, `Insufficient stock for product_id ${product_id}`)
-      changed.set(product, effects[verb](books, qty))
+      changed.set(product, effects[verb](inventory, qty))
     }
     return changed
   }
@@ -145,9 +145,9 @@ export class Shelf {
     return qty < 0 && (verb === 'restock' || this.#manners.negativeReserve === 'ignores')
   }
 
-  #write(verb: Verb, changed: Map<Product, Books> | Answer, onWrite: () => void): Answer {
+  #write(verb: Verb, changed: Map<Product, Inventory> | Answer, onWrite: () => void): Answer {
     if (!(changed instanceof Map)) return changed
-    for (const [product, books] of changed) product.inventory = books
+    for (const [product, inventory] of changed) product.inventory = inventory
     if (changed.size > 0) onWrite()
     return done[verb]
   }

@@ -1,4 +1,4 @@
-/** One call of a caller at a neighbour: its body, its one answer, or the ways of giving none. */
+/** One call of a caller at a downstream: its body, its one answer, or the ways of giving none. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
 /** What is sent back; `body` is text as it goes over the wire. */

@@ -1,9 +1,9 @@
 /**
- * The neighbours as a process of their own, for demo, development and benchmarks. Prints one line of JSON with their base URLs:
+ * The downstreams as a process of their own, for demo, development and benchmarks. Prints one line of JSON with their base URLs:
  * `{"catalog","shipping","auth","control"}`, and ends on SIGTERM, or with whoever holds the other end of its stdin.
  */
 import { parseArgs } from 'node:util'
-import { startNeighbours } from './index.ts'
+import { startDownstreams } from './index.ts'
 
 const number = { type: 'string' } as const
 const flag = { type: 'boolean', default: false } as const
@@ -26,7 +26,7 @@ const { values } = parseArgs({
 
 if (values.instant && values.real) throw new TypeError('--instant and --real exclude each other; write one of them')
 
-const neighbours = await startNeighbours({
+const downstreams = await startDownstreams({
   instant: values.instant,
   real: values.real,
   exact: values.exact,
@@ -44,7 +44,7 @@ const neighbours = await startNeighbours({
   },
 })
 
-const { catalogBase, shippingBase, authBase, controlBase } = neighbours
+const { catalogBase, shippingBase, authBase, controlBase } = downstreams
 process.stdout.write(`${JSON.stringify({ catalog: catalogBase, shipping: shippingBase, auth: authBase, control: controlBase })}\n`)
 
 // A parent that is killed takes its pipe with it: nothing is left running. The process itself ends with its last handle.
@@ -54,7 +54,7 @@ process.once('SIGINT', stop)
 
 function stop(): void {
   process.stdin.destroy()
-  void neighbours.stop()
+  void downstreams.stop()
 }
 
 function integer(

@@ -4,15 +4,15 @@ import type { ExecutionContext } from 'ava'
 import fetch, { type RequestInit } from 'node-fetch'
 import { createSignInTries } from '../../../src/api/operators/tries.ts'
 import { createAuth } from '../../../src/clients/auth.ts'
-import { createNeighbour } from '../../../src/clients/http.ts'
+import { createDownstream } from '../../../src/clients/http.ts'
 import { createCheckoutQueue } from '../../../src/queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from '../../../src/queues/redis.ts'
 import { createStockQueue } from '../../../src/queues/stock.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { createMetrics } from '../../../src/telemetry/metrics.ts'
 import { hostClock } from '../../support/clock.ts'
-import { adminEmail, openAuth, password } from '../../support/neighbours/auth.ts'
-import { open, SECRET } from '../desk.ts'
+import { adminEmail, openAuth, password } from '../../support/downstreams/auth.ts'
+import { open, SECRET } from '../harness.ts'
 
 export { adminEmail, password }
 
@@ -42,7 +42,7 @@ export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000,
   const prefix = `{operators-${randomUUID().slice(0, 8)}}`
   const redis = connectFailFast(redisUrl, logger)
   const stub = await openAuth({ jwtSecret: SECRET })
-  const neighbour = createNeighbour({
+  const downstream = createDownstream({
     name: 'auth',
     base: stub.base,
     headers: {},
@@ -54,37 +54,37 @@ export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000,
   const patient = connectPatient(process.env.REDIS_URL!, logger) // however slow the machine is at the moment
   const checkoutQueue = createCheckoutQueue(patient, prefix, hostClock)
   const stockQueue = createStockQueue(patient, prefix)
-  const parts = {
-    auth: createAuth(neighbour),
+  const deps = {
+    auth: createAuth(downstream),
     authTimeoutMs,
     tries: createSignInTries(redis, prefix, createSecretKey(SECRET, 'utf8')),
     queues: [checkoutQueue.queue, stockQueue.queue],
   }
-  const desk = await open(t, { app: { operators: () => parts } })
+  const api = await open(t, { app: { operators: () => deps } })
   t.teardown(async () => {
     await stub.stop()
-    await neighbour.close()
+    await downstream.close()
     await Promise.all([checkoutQueue.close(), stockQueue.close()])
     redis.disconnect()
     patient.disconnect()
   })
 
   const operators = {
-    url: desk.url,
-    logged: desk.logged,
+    url: api.url,
+    logged: api.logged,
     auth: stub,
     checkoutQueue,
     stockQueue,
     /** As a program asks. */
-    ask: (path: string, init?: RequestInit) => ask(desk.url + path, init),
+    ask: (path: string, init?: RequestInit) => ask(api.url + path, init),
     /** As a person opens a page. */
-    visit: (path: string, headers: Record<string, string> = {}) => ask(desk.url + path, { headers: { ...browser, ...headers } }),
+    visit: (path: string, headers: Record<string, string> = {}) => ask(api.url + path, { headers: { ...browser, ...headers } }),
     /** As a person sends a form of ours. */
     post: (path: string, fields: Record<string, string> = {}, headers: Record<string, string> = {}) =>
-      ask(desk.url + path, {
+      ask(api.url + path, {
         method: 'POST',
         body: new URLSearchParams(fields),
-        headers: { ...browser, origin: desk.url, 'sec-fetch-site': 'same-origin', ...headers },
+        headers: { ...browser, origin: api.url, 'sec-fetch-site': 'same-origin', ...headers },
       }),
     signIn: (fields: Record<string, string> = {}, headers: Record<string, string> = {}) =>
       operators.post('/order/admin/sign-in', { email: adminEmail, password, ...fields }, headers),

@@ -4,19 +4,19 @@ import { z } from 'zod'
 import { Capacity, catalogThroughput } from './capacity.ts'
 import { carryOut } from './carry-out.ts'
 import type { Chance } from './chance.ts'
-import { openDoor } from './door.ts'
+import { openListener } from './listener.ts'
 import { type Answer, Exchange, json, readJson, refusal, unprocessable } from './exchange.ts'
-import { type Fault, Faults, faultTerms } from './faults.ts'
+import { type Fault, Faults, faultOptions } from './faults.ts'
 import { InFlight } from './in-flight.ts'
 import { type Entry, Journal } from './journal.ts'
-import { type Books, type Item, type Manners, type Product, Shelf, type Verb, verbs } from './shelf.ts'
+import { type Inventory, type Item, type Manners, type Product, Shelf, type Verb, verbs } from './shelf.ts'
 import { Waits } from './waits.ts'
 
 export const catalogCall = z.enum([...verbs, 'look'])
 export type CatalogCall = z.infer<typeof catalogCall>
 
 /** Which calls a fault strikes: those of this kind and with a line of this product; any, where they are left out. */
-export const catalogFault = faultTerms.extend({ call: catalogCall.optional(), productId: z.int().optional() })
+export const catalogFault = faultOptions.extend({ call: catalogCall.optional(), productId: z.int().optional() })
 export type CatalogFault = z.infer<typeof catalogFault>
 
 /** A call as Catalog saw it. A look has one item, of quantity 0; one that was not understood has none. */
@@ -55,9 +55,9 @@ export interface Catalog {
   /** What a product costs and is called, for carts. */
   describe(id: number): { title: string; price_cents: number } | undefined
   /** What Catalog says of a product; null where it has no inventory. */
-  books(id: number): Books | null
-  /** Changes the books behind everybody's back. */
-  setInventory(id: number, books: Books | null): void
+  inventory(id: number): Inventory | null
+  /** Changes the inventory behind everybody's back. */
+  setInventory(id: number, inventory: Inventory | null): void
   /** Whether no call would overwrite such a change: none has read the product and has yet to write it. */
   isIdle(id: number): boolean
   /** Tells it what to do wrong. */
@@ -72,7 +72,7 @@ export interface Catalog {
   inFlightMost(productId?: number): number
   /** The most calls, of whatever kind and product, that there ever were at the same time. */
   callsAtOnceMost(): number
-  /** Forgets the journal and what was ever the most. Books and faults stay. */
+  /** Forgets the journal and what was ever the most. Inventories and faults stay. */
   forget(): void
   /** Changes its manners from the next call on. */
   behave(manners: Partial<CatalogManners>): void
@@ -98,7 +98,7 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
   const inFlight = new InFlight<number>()
   let nextId = 1
 
-  const door = await openDoor((req, res) => {
+  const listener = await openListener((req, res) => {
     const verb = req.method === 'POST' ? stockPaths.get(req.url ?? '') : undefined
     if (verb) return readJson(req, (body) => changeStock(verb, body, req, res))
     if (req.method === 'GET' && req.url?.startsWith(productPath)) return look(req.url.slice(productPath.length), req, res)
@@ -172,7 +172,7 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
   }
 
   return {
-    base: door.base,
+    base: listener.base,
     product({ stock, reserved = 0, id = nextId, price = 1_000, title = `Product ${id}` }) {
       shelf.products.set(id, { id, title, price_cents: price, currency: 'USD', inventory: { in_stock: stock, reserved } })
       nextId = Math.max(nextId, id + 1)
@@ -182,12 +182,12 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
       nextId = id
     },
     describe: (id) => shelf.products.get(id),
-    books(id) {
+    inventory(id) {
       const { inventory } = known(id)
       return inventory && { ...inventory }
     },
-    setInventory(id, books) {
-      known(id).inventory = books && { ...books }
+    setInventory(id, inventory) {
+      known(id).inventory = inventory && { ...inventory }
     },
     isIdle: (id) => shelf.isIdle(id),
     fault: (fault) => faults.add(fault),
@@ -207,11 +207,11 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
       inFlight.forget()
     },
     behave: (changed) => void Object.assign(manners, changed),
-    down: door.down,
-    up: door.up,
+    down: listener.down,
+    up: listener.up,
     async stop() {
       waits.callOff()
-      await door.down()
+      await listener.down()
       // Once more: what was under way may have put something off meanwhile.
       waits.callOff()
     },

@@ -1,5 +1,5 @@
 /**
- * The order service's neighbours as real HTTP servers on 127.0.0.1: they keep to the wire contract in its faults too, and do wrong what they are
+ * The order service's downstreams as real HTTP servers on 127.0.0.1: they keep to the wire contract in its faults too, and do wrong what they are
  * told to do wrong.
  */
 import { type Auth, openAuth } from './auth.ts'
@@ -13,10 +13,10 @@ import { openShipping, type Shipping } from './shipping.ts'
 export type { Auth } from './auth.ts'
 export type { Cart, CartLine } from './cart.ts'
 export type { Catalog, CatalogFault } from './catalog.ts'
-export type { Books } from './shelf.ts'
+export type { Inventory } from './shelf.ts'
 export type { Shipping, ShippingFault } from './shipping.ts'
 
-export interface NeighboursOptions {
+export interface DownstreamsOptions {
   internalKey?: string
   jwtSecret?: string
   /** Where carts are filled; `REDIS_URL` where it is left out. */
@@ -41,7 +41,7 @@ export interface NeighboursOptions {
   ports?: { catalog?: number; shipping?: number; auth?: number; control?: number }
 }
 
-export interface Neighbours {
+export interface Downstreams {
   catalogBase: string
   shippingBase: string
   authBase: string
@@ -57,8 +57,8 @@ export interface Neighbours {
   stop(): Promise<void>
 }
 
-/** Starts all neighbours; with defaults as bad as the real ones. */
-export async function startNeighbours(options: NeighboursOptions = {}): Promise<Neighbours> {
+/** Starts all downstreams; with defaults as bad as the real ones. */
+export async function startDownstreams(options: DownstreamsOptions = {}): Promise<Downstreams> {
   const { internalKey = 'devkey', jwtSecret = 'devsecret', redisUrl = process.env.REDIS_URL } = options
   const { instant = false, real = false, exact = false, release = false, negativeReserve = 'takes', ports = {} } = options
   const journal = options.journal ?? (instant ? 1_000 : 100_000)
@@ -70,7 +70,7 @@ export async function startNeighbours(options: NeighboursOptions = {}): Promise<
   const cart = openCart(redisUrl, catalog.describe)
   if (options.firstProductId !== undefined) catalog.countFrom(options.firstProductId)
 
-  const neighbours = {
+  const downstreams = {
     catalogBase: catalog.base,
     shippingBase: shipping.base,
     authBase: auth.base,
@@ -80,9 +80,9 @@ export async function startNeighbours(options: NeighboursOptions = {}): Promise<
     cart,
     seed: (seed: number) => chance.seed(seed),
   }
-  const control = await openControl(neighbours, ports.control)
+  const control = await openControl(downstreams, ports.control)
   return {
-    ...neighbours,
+    ...downstreams,
     controlBase: control.base,
     async stop() {
       await Promise.all([catalog.stop(), shipping.stop(), auth.stop(), cart.stop(), control.down()])

@@ -29,9 +29,9 @@ export function token(claims: Record<string, unknown> = {}, secret = SECRET, opt
 type Row = Claim & { userEmail: string; idempotencyKey: string | null; rejection?: Rejection }
 
 /** The tables in memory, with the rules of the real ones that the API relies on; `down` is thrown by every statement while it is set. */
-export function createBooks() {
+export function createTables() {
   const rows = new Map<number, Row>()
-  const books = {
+  const tables = {
     rows,
     down: undefined as Error | undefined,
     looks: 0,
@@ -44,12 +44,12 @@ export function createBooks() {
     complete(orderId: number): Outcome {
       const row = rows.get(orderId)!
       if (!row.rejection) row.state = 'CREATED'
-      return books.outcomeOf(row)!
+      return tables.outcomeOf(row)!
     },
     reject(orderId: number, rejection: Rejection): Outcome {
       const row = rows.get(orderId)!
       if (row.state === 'OPEN' && !row.rejection) Object.assign(row, { rejection, idempotencyKey: null })
-      return books.outcomeOf(row)!
+      return tables.outcomeOf(row)!
     },
     /** An open checkout that another process waits for. */
     begin(userEmail: string, idempotencyKey: string, requestHash: string, deadlineAt = new Date(Date.now() + 60_000)): number {
@@ -67,7 +67,7 @@ export function createBooks() {
       return orderId
     },
   }
-  return books
+  return tables
 }
 
 export interface Options {
@@ -78,19 +78,19 @@ export interface Options {
 
 /** Opens the API; it is closed when the test ends. `worker` decides what becomes of each job; by default it completes and replies. */
 export async function open(t: ExecutionContext, { budgetMs = 8000, service: change = (same) => same, app = {} }: Options = {}) {
-  const books = createBooks()
+  const tables = createTables()
   const waiting = new Map<number, (outcome: Outcome) => void>()
   const logged: string[] = []
   const refuseWhenDown = () => {
-    if (books.down) throw books.down
+    if (tables.down) throw tables.down
   }
 
-  const desk = {
-    books,
+  const api = {
+    tables,
     jobs: [] as NewCheckout[],
     cart: { cart: 'lines', lines: [shoes], totalCents: 25_998 } as Cart | Error,
     reply: (outcome: Outcome) => waiting.get(outcome.orderId)?.(outcome),
-    worker: (job: NewCheckout): void | Promise<void> => desk.reply(books.complete(job.orderId)),
+    worker: (job: NewCheckout): void | Promise<void> => api.reply(tables.complete(job.orderId)),
     waiting,
     queueBehindMs: 0,
     isPaused: false,
@@ -102,7 +102,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     server: undefined as unknown as Server,
     async checkout({ body = demoAddress as unknown, headers = {} as Record<string, string> } = {}) {
       const raw = typeof body === 'string' || body instanceof Uint8Array
-      const response = await fetch(`${desk.url}/order/v1/orders/checkout`, {
+      const response = await fetch(`${api.url}/order/v1/orders/checkout`, {
         method: 'POST',
         headers: { authorization: `Bearer ${token()}`, 'content-type': 'application/json', ...headers },
         body: raw ? (body as string) : JSON.stringify(body),
@@ -110,7 +110,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
       return { status: response.status, headers: response.headers, body: (await response.json()) as Record<string, unknown> }
     },
     async get(path: string, init: RequestInit = {}) {
-      const response = await fetch(desk.url + path, init)
+      const response = await fetch(api.url + path, init)
       const text = await response.text()
       const json = /json/.test(response.headers.get('content-type') ?? '')
       return { status: response.status, headers: response.headers, text, body: json ? JSON.parse(text) : undefined }
@@ -121,22 +121,22 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     clock: hostClock,
     carts: {
       async read() {
-        if (desk.cart instanceof Error) throw desk.cart
-        return desk.cart
+        if (api.cart instanceof Error) throw api.cart
+        return api.cart
       },
     },
     intents: {
       async findClaim(userEmail, idempotencyKey) {
         refuseWhenDown()
-        return [...books.rows.values()].find((row) => row.userEmail === userEmail && row.idempotencyKey === idempotencyKey)
+        return [...tables.rows.values()].find((row) => row.userEmail === userEmail && row.idempotencyKey === idempotencyKey)
       },
       async intend(intent) {
         refuseWhenDown()
-        books.intents.push(intent)
+        tables.intents.push(intent)
         const claim = await service.intents.findClaim(intent.userEmail, intent.idempotencyKey)
         if (claim) return { claim: 'taken', ...claim }
         const deadlineAt = new Date(Date.now() + intent.budgetMs)
-        const orderId = books.begin(intent.userEmail, intent.idempotencyKey, intent.requestHash, deadlineAt)
+        const orderId = tables.begin(intent.userEmail, intent.idempotencyKey, intent.requestHash, deadlineAt)
         return {
           claim: 'new',
           orderId,
@@ -149,18 +149,18 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     checkouts: {
       async readOutcome(orderId) {
         refuseWhenDown()
-        books.looks += 1
-        return books.outcomeOf(books.rows.get(orderId)!)
+        tables.looks += 1
+        return tables.outcomeOf(tables.rows.get(orderId)!)
       },
       async cancel(orderId, rejection) {
         refuseWhenDown()
-        return books.reject(orderId, rejection)
+        return tables.reject(orderId, rejection)
       },
     },
     queue: {
       async add(job) {
-        desk.jobs.push(job)
-        await desk.worker(job)
+        api.jobs.push(job)
+        await api.worker(job)
       },
     },
     replies: {
@@ -170,9 +170,9 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
         return { outcome, forget: () => waiting.delete(orderId) }
       },
     },
-    queueBehindMs: () => desk.queueBehindMs,
-    isPaused: () => desk.isPaused,
-    refused: { count: async (customer) => void desk.refused.push(customer), waitS: async () => desk.waitS },
+    queueBehindMs: () => api.queueBehindMs,
+    isPaused: () => api.isPaused,
+    refused: { count: async (customer) => void api.refused.push(customer), waitS: async () => api.waitS },
     async readOrder(): Promise<OrderView | undefined> {
       refuseWhenDown()
       return undefined
@@ -199,8 +199,8 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     operators: () => undefined,
     ...app,
   })
-  desk.server = await listen(koa, { host: '127.0.0.1', port: 0 })
-  desk.url = `http://127.0.0.1:${portOf(desk.server)}`
-  t.teardown(() => close(desk.server, { withinMs: 1000 }))
-  return desk
+  api.server = await listen(koa, { host: '127.0.0.1', port: 0 })
+  api.url = `http://127.0.0.1:${portOf(api.server)}`
+  t.teardown(() => close(api.server, { withinMs: 1000 }))
+  return api
 }

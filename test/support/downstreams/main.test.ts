@@ -18,7 +18,7 @@ async function start(
   return { child, bases: JSON.parse(line) as Record<string, string> }
 }
 
-test('it prints where the neighbours are, and they work', async (t) => {
+test('it prints where the downstreams are, and they work', async (t) => {
   const { bases } = await start(t, '--instant', '--exact', '--release', '--first-product-id=900')
   t.deepEqual(Object.keys(bases), ['catalog', 'shipping', 'auth', 'control'])
   const { body } = await ask(`${bases.control}/catalog/products`, { body: { stock: 10, reserved: 2 } })
@@ -49,7 +49,7 @@ for (const [name, end] of endings) {
   })
 }
 
-test('with --real the neighbours work at the pace of the real ones', async (t) => {
+test('with --real the downstreams work at the pace of the real ones', async (t) => {
   const { bases } = await start(t, '--real', '--first-product-id=900')
   await ask(`${bases.control}/catalog/products`, { body: { stock: 10 } })
   t.is((await callStock(bases.catalog ?? '', 'reserve', [{ product_id: 900, qty: 1 }])).status, 200)

@@ -1,4 +1,4 @@
-/** A till beside a shop: events go into the inbox and get their jobs as the bridge does it, without Kafka. */
+/** A harness beside a shop: events go into the inbox and get their jobs as the bridge does it, without Kafka. */
 import { createHash } from 'node:crypto'
 import { type ReadMessage, receive } from '../../src/db/inbox.ts'
 import type { WaitingEvent } from '../../src/db/payment-events.ts'
@@ -8,7 +8,7 @@ import { createPaymentQueue, type PaymentQueue } from '../../src/queues/payment.
 import { connectFailFast, ready } from '../../src/queues/redis.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { hostClock } from '../support/clock.ts'
-import type { Books, CartLine } from '../support/neighbours/index.ts'
+import type { Inventory, CartLine } from '../support/downstreams/index.ts'
 import type { Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -26,7 +26,7 @@ export interface EventRow extends Record<string, unknown> {
   reason: string | null
 }
 
-export type Till = Awaited<ReturnType<typeof openTill>>
+export type Harness = Awaited<ReturnType<typeof openHarness>>
 
 export const topic = 'payment.events'
 let offsets = 0n
@@ -57,7 +57,7 @@ export function paymentOf({ orderId, totalCents }: Bought, changes: Partial<Paym
   }
 }
 
-export async function openTill(shop: Shop) {
+export async function openHarness(shop: Shop) {
   const logger = createLogger('silent')
   const redis = connectFailFast(process.env.REDIS_URL!, logger)
   await ready(redis)
@@ -111,13 +111,13 @@ export async function openTill(shop: Shop) {
       return (await shop.get(`/order/v1/orders/${orderId}`)).body.status
     },
     /** Until Catalog says this of a product and our row says the same, with nothing left to put right or to find out. */
-    async booksAre(productId: number, expected: Books): Promise<void> {
+    async totalsAre(productId: number, expected: Inventory): Promise<void> {
       const ledger = `select expected_stock::int as in_stock from order_service.products p where product_id = $1
         and hold_correction = 0 and stock_correction = 0 and call_id is null
         and not exists (select from order_service.product_changes c where c.product_id = p.product_id)
         and not exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and u.found is null)`
       await until(
-        async () => [shop.catalog.books(productId), await shop.query<{ in_stock: number }>(ledger, [productId])] as const,
+        async () => [shop.catalog.inventory(productId), await shop.query<{ in_stock: number }>(ledger, [productId])] as const,
         ([says, [row]]) =>
           says?.in_stock === expected.in_stock && says.reserved === expected.reserved && row?.in_stock === expected.in_stock,
       )

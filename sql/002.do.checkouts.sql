@@ -20,7 +20,7 @@ create table order_service.checkouts (
   history jsonb not null default '[]',                 -- [{attempt, step, at, ms, error}] of attempts that failed
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  pruned_at timestamptz,                               -- payload and personal data of what is over are pruned (docs/upkeep.md)
+  pruned_at timestamptz,                               -- payload and personal data of what is over are pruned (docs/operations.md)
   constraint a_row_that_ended_without_an_order_claims_no_key check (state in ('OPEN', 'CREATED') or idempotency_key is null),
   constraint only_what_ended_without_an_order_has_an_outcome check ((state in ('REJECTED', 'CANCELLED')) = (outcome is not null)),
   constraint an_order_holds_its_stock check (state <> 'CREATED' or recovery_point = 'reserve-stock'),

@@ -24,7 +24,7 @@ create table order_service.payment_events (
   received_at timestamptz not null default clock_timestamp(),
   waiting_since timestamptz not null default clock_timestamp(),  -- received, or replayed: the grace counts from here
   touched_at timestamptz not null default clock_timestamp(),     -- a job last looked at it
-  pruned_at timestamptz,                               -- the bytes of what was applied are pruned (docs/upkeep.md)
+  pruned_at timestamptz,                               -- the bytes of what was applied are pruned (docs/operations.md)
   constraint what_was_applied_has_a_result check ((state = 'APPLIED') = (result is not null)),
   constraint only_what_is_over_is_pruned check (pruned_at is null or state <> 'WAITING'),
   constraint bytes_go_with_their_pruning check ((value is null) = (pruned_at is not null))

@@ -1,4 +1,4 @@
-/** The only reader of the environment. Names and defaults of today's stack are kept (docs: README, "Configuration"). */
+/** The only reader of the environment. Names and defaults of today's stack are kept (docs/configuration.md). */
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
 import { type KafkaSecurity, type KafkaVariables, kafkaProtocols, readKafkaSecurity, saslMechanisms } from './config/kafka-security.ts'

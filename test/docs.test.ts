@@ -1,10 +1,34 @@
 /** What the pages promise about variables, metrics and states stands in the code too, and the other way round. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { posix } from 'node:path'
 import test from 'ava'
 import { checkoutStates, deadLetterFaults, paymentStates } from '../src/model.ts'
 
 const read = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
-const readme = read('README.md')
+
+/** Every page of the repository, by its path from the root. */
+const pages = globSync('**/*.md', {
+  cwd: new URL('..', import.meta.url),
+  exclude: (path) => /^(node_modules|\.dev|\.tools|\.git)$/.test(path),
+}).sort()
+
+/** The page without its fenced code, in which `#` begins a comment and `](` a regular expression. */
+const prose = (page: string) => page.replace(/^ *```[^]*?^ *```$/gm, '')
+
+/** The anchors that GitHub gives to the headings of a page: a heading that comes again gets `-1`, `-2` and so on. */
+function anchorsOf(page: string): string[] {
+  const seen = new Map<string, number>()
+  return [...prose(page).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => {
+    const anchor = heading
+      .trim()
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-')
+    const times = seen.get(anchor) ?? 0
+    seen.set(anchor, times + 1)
+    return times === 0 ? anchor : `${anchor}-${times}`
+  })
+}
 
 /** The cells of the table rows under a heading, without their backticks. */
 function rowsUnder(page: string, heading: string): string[][] {
@@ -12,9 +36,9 @@ function rowsUnder(page: string, heading: string): string[][] {
   const rows = section.split('\n').filter((line) => line.startsWith('| `'))
   return rows.map((row) =>
     row
-      .split(' | ')
-      .map((cell) => cell.replaceAll('`', '').replace(/^\| | \|$/g, ''))
-      .map((cell) => cell.trim()),
+      .split(/(?<!\\)\|/)
+      .slice(1, -1)
+      .map((cell) => cell.replaceAll('`', '').trim()),
   )
 }
 
@@ -25,16 +49,23 @@ test('the table of configuration has every variable with its default, and no oth
     const [, value] = /\.default\('?(.*?)'?\)/.exec(part) ?? []
     return [name, value?.replace(/(?<=\d)_(?=\d)/g, '') ?? 'none']
   })
-  const inReadme = rowsUnder(readme, 'Configuration').map(([name, value]) => [name, value])
+  const inPage = rowsUnder(read('docs/configuration.md'), 'Variables').map(([name, value]) => [name, value])
   t.true(inCode.length > 20)
-  t.deepEqual(inReadme.sort(), inCode.sort())
+  t.deepEqual(inPage.sort(), inCode.sort())
 })
 
 test('the table of metrics has every metric, and no other', (t) => {
   const inCode = read('src/telemetry/metrics.ts').match(/(?<=')order_\w+(?=')/g) ?? []
-  const inReadme = rowsUnder(readme, 'Metrics').map(([name]) => name!.replace(' *', ''))
+  const inPage = rowsUnder(read('docs/metrics.md'), 'All metrics').map(([name]) => name!.replace(' *', ''))
   t.true(inCode.length > 10)
-  t.deepEqual(inReadme.sort(), [...inCode].sort())
+  t.deepEqual(inPage.sort(), [...inCode].sort())
+})
+
+test('every metric with a threshold is among the symptoms of the runbook', (t) => {
+  const runbook = read('docs/runbook.md')
+  for (const [metric = '', , , threshold = ''] of rowsUnder(read('docs/metrics.md'), 'All metrics')) {
+    if (threshold !== '') t.true(runbook.includes(`\`${metric.replace(' *', '')}\``), `${metric} is not in docs/runbook.md`)
+  }
 })
 
 const tables: { page: string; heading: string; states: Record<string, { means: string; next: readonly string[] }>; migration: string }[] = [
@@ -78,22 +109,27 @@ for (const part of ['checkout', 'payment', 'reconciliation']) {
   })
 }
 
-test('pages that are pointed to are there', (t) => {
-  const pages = [
-    'README.md',
-    'docs/payments.md',
-    'docs/states.md',
-    'docs/stock.md',
-    'docs/reliability.md',
-    'docs/rescue.md',
-    'docs/upkeep.md',
-    'docs/health.md',
-    ...readdirSync(new URL('../docs/decisions/', import.meta.url)).map((name) => `docs/decisions/${name}`),
-  ]
+test('every link in a page leads to a file that is there, and to a heading that it has', (t) => {
+  t.true(pages.length > 30)
   for (const page of pages) {
-    const folder = new URL(`../${page}`, import.meta.url)
-    for (const [, target = ''] of read(page).matchAll(/\]\((?!https?:)([^)#]+)\)/g)) {
-      t.true(existsSync(new URL(target, folder)), `${page} points to ${target}`)
+    for (const [, target = ''] of prose(read(page)).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
+      const [path = '', anchor] = target.split('#')
+      const linked = path === '' ? page : posix.join(posix.dirname(page), path)
+      if (!existsSync(new URL(`../${linked}`, import.meta.url))) t.fail(`${page} links to ${target}: there is no such file`)
+      else if (anchor !== undefined && !anchorsOf(read(linked)).includes(anchor))
+        t.fail(`${page} links to ${target}: there is no such heading`)
     }
+  }
+})
+
+test('README.md has at most 180 lines', (t) => {
+  t.true(read('README.md').trimEnd().split('\n').length <= 180)
+})
+
+test('every decision says its status and its date, on one page', (t) => {
+  for (const page of pages.filter((path) => /^docs\/decisions\/\d/.test(path))) {
+    const text = read(page)
+    t.regex(text, /^Status: (accepted|superseded by \[\d{4}\]\(.+\))\nDate: \d{4}-\d\d-\d\d$/m, page)
+    t.true(text.trimEnd().split('\n').length <= 50, `${page} has more than 50 lines`)
   }
 })

@@ -1,4 +1,4 @@
-/** What stays in Redis: nothing that grows with customers. The table is in docs/upkeep.md. */
+/** What stays in Redis: nothing that grows with customers. The table is in docs/operations.md. */
 
 import test from 'ava'
 import { Redis } from 'ioredis'

@@ -104,9 +104,9 @@ const validIndexes = (dsn: string) =>
      where indrelid in ('public.orders'::regclass, 'public.order_items'::regclass) and indisvalid order by 1`,
   )
 
-test.serial('release takes the indexes that the statements of the README built beforehand, and builds none', async (t) => {
+test.serial('release takes the indexes that the statements of docs/operations.md built beforehand, and builds none', async (t) => {
   const dsn = await predecessorTables(t)
-  const statements = readFileSync('README.md', 'utf8').match(/create index concurrently .+?(?=;)/g)!
+  const statements = readFileSync('docs/operations.md', 'utf8').match(/create index concurrently .+?(?=;)/g)!
   for (const statement of statements) await query(dsn, statement)
   const before = await validIndexes(dsn)
   t.is(await (await startProcess(t, ['release'], environment(dsn))).exited, 0)
@@ -284,13 +284,13 @@ test.serial('a Redis that does not let it in ends it with exit code 70', async (
   t.is(await service.stop(), 0)
 })
 
-/** The rights that the README asks for, given to the user `order`. */
+/** The rights that docs/configuration.md asks for, given to the user `order`. */
 function readmeRights(prefix: string, password: string): string[] {
-  const [line] = readFileSync('README.md', 'utf8').match(/^ACL SETUSER order .*$/m)!
+  const [line] = readFileSync('docs/configuration.md', 'utf8').match(/^ACL SETUSER order .*$/m)!
   return line.replaceAll('{order}', prefix).replace('PASSWORD', password).split(' ').slice(1)
 }
 
-test.serial('a Redis user with the rights of the README is enough, and one without them ends it with exit code 70', async (t) => {
+test.serial('a Redis user with the rights of docs/configuration.md is enough, and one without them ends it with exit code 70', async (t) => {
   const redis = await startRedis({ name: 'test-start' })
   t.teardown(redis.stop)
   const owner = new Redis(redis.url)

@@ -290,46 +290,49 @@ function readmeRights(prefix: string, password: string): string[] {
   return line.replaceAll('{order}', prefix).replace('PASSWORD', password).split(' ').slice(1)
 }
 
-test.serial('a Redis user with the rights of docs/configuration.md is enough, and one without them ends it with exit code 70', async (t) => {
-  const redis = await startRedis({ name: 'test-start' })
-  t.teardown(redis.stop)
-  const owner = new Redis(redis.url)
-  t.teardown(async () => owner.disconnect())
-  const database = await createDatabase()
-  t.teardown(database.drop)
-  const env: Record<string, string> = { ...environment(database.dsn), REDIS_URL: redis.url.replace('//', '//order:secret@') }
-  const allow = async (...rights: string[]) => owner.call('ACL', ...readmeRights(env.REDIS_PREFIX!, 'secret'), ...rights)
-  for (const [rights, says] of [
-    [['resetkeys', `~${env.REDIS_PREFIX}*`], /read cart:\*/],
-    [['resetkeys', '%R~cart:*'], /write \{start-/],
-    [['-zadd'], /run scripts on \{start-/],
-    [['-eval'], /run scripts on \{start-/],
-    [['resetchannels'], /publish on \{start-/],
-  ] as const) {
-    await allow('resetkeys', 'resetchannels')
-    await allow(...rights)
-    const { message } = await faultOf(t, [], env)
-    t.regex(message, says)
-  }
+test.serial(
+  'a Redis user with the rights of docs/configuration.md is enough, and one without them ends it with exit code 70',
+  async (t) => {
+    const redis = await startRedis({ name: 'test-start' })
+    t.teardown(redis.stop)
+    const owner = new Redis(redis.url)
+    t.teardown(async () => owner.disconnect())
+    const database = await createDatabase()
+    t.teardown(database.drop)
+    const env: Record<string, string> = { ...environment(database.dsn), REDIS_URL: redis.url.replace('//', '//order:secret@') }
+    const allow = async (...rights: string[]) => owner.call('ACL', ...readmeRights(env.REDIS_PREFIX!, 'secret'), ...rights)
+    for (const [rights, says] of [
+      [['resetkeys', `~${env.REDIS_PREFIX}*`], /read cart:\*/],
+      [['resetkeys', '%R~cart:*'], /write \{start-/],
+      [['-zadd'], /run scripts on \{start-/],
+      [['-eval'], /run scripts on \{start-/],
+      [['resetchannels'], /publish on \{start-/],
+    ] as const) {
+      await allow('resetkeys', 'resetchannels')
+      await allow(...rights)
+      const { message } = await faultOf(t, [], env)
+      t.regex(message, says)
+    }
 
-  await owner.call('ACL', 'DELUSER', 'order')
-  await allow()
-  const service = await startProcess(t, [], env)
-  await service.logged('started')
-  const product = downstreams.catalog.product({ stock: 10 })
-  const email = `rights-${process.pid}@example.com`
-  await owner.hset(`cart:${email}`, '1', JSON.stringify({ product_id: product, qty: 1, unit_price_cents: 100, title: 'Laces' }))
-  t.is((await checkout(service.url, email)).status, 200)
-  t.false(service.log.some((line) => /NOPERM|ACL/.test(JSON.stringify(line))))
+    await owner.call('ACL', 'DELUSER', 'order')
+    await allow()
+    const service = await startProcess(t, [], env)
+    await service.logged('started')
+    const product = downstreams.catalog.product({ stock: 10 })
+    const email = `rights-${process.pid}@example.com`
+    await owner.hset(`cart:${email}`, '1', JSON.stringify({ product_id: product, qty: 1, unit_price_cents: 100, title: 'Laces' }))
+    t.is((await checkout(service.url, email)).status, 200)
+    t.false(service.log.some((line) => /NOPERM|ACL/.test(JSON.stringify(line))))
 
-  await allow('resetkeys', `~${env.REDIS_PREFIX}*`)
-  for (let i = 0; i < 3; i += 1) t.is((await checkout(service.url, email)).status, 503)
-  const told = service.log.filter(({ msg }) => msg === 'customers are refused')
-  t.is(told.length, 1)
-  t.like(told[0], { level: 50, detail: 'The cart cannot be read at the moment', err: { name: 'ReplyError' } })
-  t.regex((told[0]!.err as { message: string }).message, /^NOPERM/)
-  t.is(await service.stop(), 0)
-})
+    await allow('resetkeys', `~${env.REDIS_PREFIX}*`)
+    for (let i = 0; i < 3; i += 1) t.is((await checkout(service.url, email)).status, 503)
+    const told = service.log.filter(({ msg }) => msg === 'customers are refused')
+    t.is(told.length, 1)
+    t.like(told[0], { level: 50, detail: 'The cart cannot be read at the moment', err: { name: 'ReplyError' } })
+    t.regex((told[0]!.err as { message: string }).message, /^NOPERM/)
+    t.is(await service.stop(), 0)
+  },
+)
 
 test.serial('a Redis that may evict jobs is warned of at the start, and shown as a metric', async (t) => {
   const redis = await startRedis({ name: 'test-start' })

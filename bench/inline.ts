@@ -18,7 +18,7 @@ import { createShipping } from '../src/clients/shipping.ts'
 import { readConfig } from '../src/config.ts'
 import { connectPool } from '../src/db/pool.ts'
 import { CURRENCY, productsOf } from '../src/model.ts'
-import { connectFailFast, ready } from '../src/queues/redis.ts'
+import { connectFailFast, ready } from '../src/redis/connection.ts'
 import { createLogger } from '../src/telemetry/logger.ts'
 import { createMetrics } from '../src/telemetry/metrics.ts'
 

@@ -77,7 +77,7 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
     // What few commands use is loaded with its first use: the others are there in half the time.
     payments: once(async () => {
       const [{ connectFailFast, ready }, { createPaymentQueue }] = await Promise.all([
-        import('../queues/redis.ts'),
+        import('../redis/connection.ts'),
         import('../queues/payment.ts'),
       ])
       const redis = connectFailFast(config.REDIS_URL, logger)

@@ -15,7 +15,8 @@ import type { Replies } from '../queues/replies.ts'
 import { type CheckoutRequest, keyOf, readCheckoutRequest, readIdempotencyKey } from './checkout-request.ts'
 import { answer, Refusal, RETRY_LATER, RETRY_SOON } from './refusal.ts'
 import type { RefusedCheckouts } from './refused-checkouts.ts'
-import { untilEnded, within } from './wait.ts'
+import { within } from '../within.ts'
+import { untilEnded } from './wait.ts'
 
 /** What a checkout needs. All of it answers or throws in bounded time, save where PostgreSQL stands still: that is bounded here. */
 export interface CheckoutDeps {

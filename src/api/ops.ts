@@ -4,7 +4,7 @@ import manifest from '../../package.json' with { type: 'json' }
 import { reasonOf } from '../telemetry/error-fields.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { answer } from './refusal.ts'
-import { within } from './wait.ts'
+import { within } from '../within.ts'
 
 /** One component that a process needs, or, `required: false`, only tells about. */
 export interface Check {

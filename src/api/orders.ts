@@ -3,7 +3,7 @@ import type { Middleware } from 'koa'
 import type { OrderView } from '../db/orders.ts'
 import { MAX_INTEGER } from '../model.ts'
 import { answer, Refusal, RETRY_SOON } from './refusal.ts'
-import { within } from './wait.ts'
+import { within } from '../within.ts'
 
 /** Where PostgreSQL stands still, the customer is told so after this time. It reads an order in a millisecond. */
 const READ_MS = 2000

@@ -4,7 +4,7 @@
  */
 import { createHmac, type KeyObject } from 'node:crypto'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
-import type { RedisConnection } from '../queues/redis.ts'
+import type { RedisConnection } from '../redis/connection.ts'
 
 const WINDOW_S = 60
 

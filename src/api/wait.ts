@@ -1,19 +1,6 @@
 /** Waiting, with an end to it. */
 import type { Outcome } from '../model.ts'
 
-/** @throws after `ms`; what the promise does then is nobody's concern any more */
-export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
 export interface Waiting {
   /** Resolves with the outcome, or, lost on the way, never. */
   reply?: Promise<Outcome>

@@ -3,7 +3,7 @@ import { Cluster } from 'ioredis'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
 import { CURRENCY, type Line, MAX_INTEGER, productsOf, storable, totalOf } from '../model.ts'
-import type { RedisConnection } from '../queues/redis.ts'
+import type { RedisConnection } from '../redis/connection.ts'
 
 /** Of the cart as it lies in Redis, in UTF-16 units: intents are written many at a time, and titles may be of any length. */
 const MAX_LENGTH = 2_097_152

@@ -4,10 +4,9 @@
  */
 import { type Admin, Kafka as Client, type logCreator, Partitioners, type SASLOptions } from 'kafkajs'
 import type { KafkaSecurity } from '../config/kafka-security.ts'
+import { quietIdleConnections, readCommitted } from '../patches/kafkajs.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { registerCodecs } from './codecs.ts'
-import { quietIdleConnections } from './idle-timers.ts'
-import { readCommitted } from './read-committed.ts'
 import { type Connections, connections } from './connections.ts'
 import { type ConsumeOptions, type Consumer, createConsumer, type PartitionLag } from './consumer.ts'
 

@@ -5,9 +5,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Kafka as Client, EachBatchPayload, KafkaMessage, RetryOptions } from 'kafkajs'
 import type { Message } from '../db/inbox.ts'
+import { assignersWith } from '../patches/kafkajs.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { type Connections, connections } from './connections.ts'
-import { assignersWith } from './out-of-range.ts'
 import { createPauses, type Pauses, pauseMs } from './pauses.ts'
 
 /** Messages of one partition that came together, in their order. */

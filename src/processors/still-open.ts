@@ -7,7 +7,7 @@ import type { Checkouts } from '../db/checkouts.ts'
 import type { CheckoutRun } from './checkout-run.ts'
 
 /**
- * Sooner after it was seen open, hardly anybody ends a checkout or takes it over: adding its job is given up after 1 s (queues/redis.ts), a
+ * Sooner after it was seen open, hardly anybody ends a checkout or takes it over: adding its job is given up after 1 s (redis/connection.ts), a
  * job's lock lasts 3 s (service/jobs.ts), and the rescuer waits for 3.5 s (processors/rescuer.ts). An ordinary checkout is over by then.
  */
 const OPEN_FOR_MS = 1000

@@ -6,11 +6,12 @@
  */
 import { type JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
+import { exponentialBackoffMs } from '../backoff.ts'
 import { batcher } from '../batcher.ts'
 import type { Clock } from '../clock.ts'
 import type { ProductQty } from '../model.ts'
 import { freeJobId, oldestWaitingMs } from './queue-state.ts'
-import type { RedisConnection } from './redis.ts'
+import type { RedisConnection } from '../redis/connection.ts'
 
 export const CHECKOUT_QUEUE = 'checkout'
 
@@ -50,7 +51,7 @@ const options: JobsOptions = {
 }
 
 /** How long it is until the try after `tries` failed ones, at the most, in ms. */
-export const backoffMs = (tries: number) => 100 * 2 ** (tries - 1)
+export const backoffMs = (tries: number) => exponentialBackoffMs(tries, 100)
 
 export interface CheckoutQueue {
   /** @throws at once where Redis is away; after a second where it stands still, and then the job may have been added */

@@ -4,9 +4,10 @@
  */
 import { type JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
-import { freeJobId, oldestWaitingMs } from './queue-state.ts'
+import { exponentialBackoffMs } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
-import type { RedisConnection } from './redis.ts'
+import type { RedisConnection } from '../redis/connection.ts'
+import { freeJobId, oldestWaitingMs } from './queue-state.ts'
 
 export const PAYMENT_QUEUE = 'payment'
 
@@ -42,7 +43,7 @@ const FIRST_BACKOFF_MS = 200
 
 /** @returns the pause after so many tries in vain, in ms: 0.2 s, 0.4 s, ... 10 s, less up to a half, so that they do not all come back at once */
 export function paymentBackoffMs(tries: number, chance: () => number = Math.random): number {
-  const most = Math.min(MOST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(tries - 1, 10))
+  const most = exponentialBackoffMs(tries, FIRST_BACKOFF_MS, MOST_BACKOFF_MS)
   return Math.round(most * (1 - chance() / 2))
 }
 

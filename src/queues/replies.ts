@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
 import { batcher } from '../batcher.ts'
 import type { Outcome } from '../model.ts'
-import type { RedisConnection } from './redis.ts'
+import type { RedisConnection } from '../redis/connection.ts'
 
 export interface Replies {
   /** Hands an outcome to whoever waits for it in this process. @returns false where nobody does */

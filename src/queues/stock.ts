@@ -1,7 +1,7 @@
 /** One job reconciles one product, and stays for as long as there is something to do. It is a wake-up: what is to be done stands in PostgreSQL. */
 import { type JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
-import type { RedisConnection } from './redis.ts'
+import type { RedisConnection } from '../redis/connection.ts'
 
 export const STOCK_QUEUE = 'stock'
 

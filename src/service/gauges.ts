@@ -9,7 +9,7 @@ import { readBridgeTotals } from '../db/inbox.ts'
 import { readInventorySums } from '../db/inventory-view.ts'
 import { connectPool, type Pool } from '../db/pool.ts'
 import { readNumbersLeft } from '../db/sequences.ts'
-import { evictionPolicies } from '../queues/eviction.ts'
+import { evictionPolicies } from '../redis/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
 

@@ -5,7 +5,7 @@
 import { Client } from 'pg'
 import type { Config } from '../config.ts'
 import { requireUsable, sessionOptions } from '../db/session.ts'
-import { connectFailFast, ready } from '../queues/redis.ts'
+import { connectFailFast, ready } from '../redis/connection.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
 /** Less than a look at a component has: what is slow for both is an outage. In ms. */

@@ -1,5 +1,5 @@
 /** The events of all shops of a test file, on one topic with one consumer: to join a group takes a second. */
-import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
+import { quietIdleConnections } from '../../src/patches/kafkajs.ts'
 import { kafkaAt, makeTopic, newTopic } from '../support/topic.ts'
 
 export const topic = newTopic()

@@ -3,7 +3,7 @@ import { connect, createServer, type AddressInfo } from 'node:net'
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import test from 'ava'
-import { connectFailFast, ready } from '../../src/queues/redis.ts'
+import { connectFailFast, ready } from '../../src/redis/connection.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 
 test('a command that was carried out and whose answer got lost with the connection is not sent again after a reconnect', async (t) => {

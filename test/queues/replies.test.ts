@@ -1,6 +1,6 @@
 import test from 'ava'
 import type { Outcome } from '../../src/model.ts'
-import type { RedisConnection } from '../../src/queues/redis.ts'
+import type { RedisConnection } from '../../src/redis/connection.ts'
 import { createReplier, type Replies } from '../../src/queues/replies.ts'
 
 const created: Outcome = { state: 'CREATED', orderId: 7, totalCents: 2598, currency: 'USD' }

@@ -1,6 +1,6 @@
 /** Redis under a Sentinel: the master goes, its replica takes over, and the shop goes on. */
 import test from 'ava'
-import { connectPatient } from '../../src/queues/redis.ts'
+import { connectPatient } from '../../src/redis/connection.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { shopTotals } from '../support/shop-totals.ts'
 import { startProcess } from '../support/service-process.ts'

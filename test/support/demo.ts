@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { isDeepStrictEqual, promisify } from 'node:util'
 import { Kafka, logLevel } from 'kafkajs'
-import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
+import { quietIdleConnections } from '../../src/patches/kafkajs.ts'
 import fetch from 'node-fetch'
 import { password } from './downstreams/auth.ts'
 import { paymentOf } from './payments.ts'

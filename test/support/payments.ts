@@ -1,7 +1,7 @@
 /** Payment, as the order service knows it: somebody who writes to a topic, whatever it likes. */
 import { Partitioners, type Producer } from 'kafkajs'
 import { registerCodecs } from '../../src/kafka/codecs.ts'
-import { quietIdleConnections } from '../../src/kafka/idle-timers.ts'
+import { quietIdleConnections } from '../../src/patches/kafkajs.ts'
 import { kafkaAt, makeTopic } from './topic.ts'
 
 /** As kafkajs takes it; without a partition it goes where its key belongs. */

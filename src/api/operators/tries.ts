@@ -1,7 +1,7 @@
 /** How often somebody may try to sign in: counted in Redis over all processes, and in each process where Redis is away. */
 import { createHmac, type KeyObject } from 'node:crypto'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
-import type { RedisConnection } from '../../queues/redis.ts'
+import type { RedisConnection } from '../../redis/connection.ts'
 
 /** A person mistypes a few times. Ten in ten minutes make 1,440 guesses a day at one account; behind one address sit several people. */
 const limits = { account: 10, address: 30 }

@@ -1,6 +1,6 @@
 import test from 'ava'
 import { Worker } from 'bullmq'
-import { connectPatient } from '../../../src/queues/redis.ts'
+import { connectPatient } from '../../../src/redis/connection.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { openShop } from '../../support/shop.ts'
 import { until } from '../../support/until.ts'

@@ -1,5 +1,5 @@
 /** The Cart, as far as the order service sees it: a Redis hash a customer. */
-import { connectPatient, type RedisConnection } from '../../../src/queues/redis.ts'
+import { connectPatient, type RedisConnection } from '../../../src/redis/connection.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 
 /** A line to put into a cart; price and title are Catalog's where they are left out. */

@@ -1,6 +1,6 @@
 /** Whether Redis may throw our jobs away when its memory is full. */
 import type { Logger } from '../telemetry/logger.ts'
-import { mastersOf, type RedisConnection } from './redis.ts'
+import { mastersOf, type RedisConnection } from './connection.ts'
 
 /** What of `maxmemory-policy` keeps every key. With any other, Redis drops jobs without a word. */
 export const KEEPS_ALL = 'noeviction'

@@ -1,6 +1,6 @@
 /** What the Redis user has to be allowed (README, "Redis"), tried out: a right that is missing would show at the first customer only. */
 import { randomUUID } from 'node:crypto'
-import { isRefusedByRedis, type RedisConnection } from './redis.ts'
+import { isRefusedByRedis, type RedisConnection } from './connection.ts'
 
 /** One command for each type of data that BullMQ keeps, from within a script like its own. */
 const useKey = ['SET k v', 'HSET k f v', 'LPUSH k v', 'SADD k v', 'ZADD k 1 v', 'XADD k * f v']

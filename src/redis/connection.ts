@@ -4,7 +4,7 @@ import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis'
 import { type Login, readRedisUrl } from '../config/redis-url.ts'
 import { reasonOf } from '../telemetry/error-fields.ts'
 import type { Logger } from '../telemetry/logger.ts'
-import { SteadySentinelConnector } from './sentinel-connector.ts'
+import { SteadySentinelConnector } from '../patches/ioredis.ts'
 
 /** Commands on keys of one hash tag are the same on both. Whatever has no key is asked of any node of a cluster. */
 export type RedisConnection = Redis | Cluster

@@ -8,7 +8,8 @@ import { quietIdleConnections, readCommitted } from '../patches/kafkajs.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { registerCodecs } from './codecs.ts'
 import { type Connections, connections } from './connections.ts'
-import { type ConsumeOptions, type Consumer, createConsumer, type PartitionLag } from './consumer.ts'
+import { type Consumer, createConsumer } from './consumer.ts'
+import type { ConsumeOptions, PartitionLag } from './membership.ts'
 
 export interface Message {
   key: string | Buffer | null

@@ -1,13 +1,15 @@
-/** How long a partition is put off after a fault. */
+/** How long a partition is paused after a fault. */
+import { exponentialBackoffMs } from '../backoff.ts'
 
-/** A fault is met after 0.1 s, 0.2 s, ... 3.2 s: PostgreSQL is back in seconds, and customers wait. */
-export const pauseMs = (faults: number) => Math.min(3200, 100 * 2 ** (faults - 1))
+/** 0.1 s, 0.2 s, ... 3.2 s: PostgreSQL is back within seconds, and customers wait. */
+export const PAUSE_MS = 100
+export const MOST_PAUSE_MS = 3200
 
 export interface Pauses {
   /** Resumes the partition after a pause that grows with each fault. @returns the pause in ms */
-  after(partition: number, resume: () => void): number
-  /** The partition's next pause is a short one. */
-  none(partition: number): void
+  resumeLater(partition: number, resume: () => void): number
+  /** The partition's next pause is the shortest again. */
+  reset(partition: number): void
   end(): void
 }
 
@@ -15,14 +17,15 @@ export function createPauses(): Pauses {
   const faults = new Map<number, number>()
   const timers = new Map<number, NodeJS.Timeout>()
   return {
-    after(partition, resume) {
+    resumeLater(partition, resume) {
       const count = (faults.get(partition) ?? 0) + 1
+      const pauseMs = exponentialBackoffMs(count, PAUSE_MS, MOST_PAUSE_MS)
       faults.set(partition, count)
       clearTimeout(timers.get(partition))
-      timers.set(partition, setTimeout(resume, pauseMs(count)))
-      return pauseMs(count)
+      timers.set(partition, setTimeout(resume, pauseMs))
+      return pauseMs
     },
-    none: (partition) => void faults.delete(partition),
+    reset: (partition) => void faults.delete(partition),
     end() {
       for (const timer of timers.values()) clearTimeout(timer)
     },

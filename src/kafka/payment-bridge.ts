@@ -10,7 +10,8 @@ import type { PaymentQueue } from '../queues/payment.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Kafka } from './client.ts'
-import type { Batch, Consumer, LostOffsets } from './consumer.ts'
+import type { Consumer } from './consumer.ts'
+import type { Batch, LostOffsets } from './membership.ts'
 import { readPaymentMessage, unreadable } from './payment-message.ts'
 
 export interface PaymentBridgeOptions {

@@ -43,7 +43,7 @@ export function startBridge(base: Base, checks: Check[]): void {
       ])
       return behind.map(({ partition, mark }) => ({ what: `messages wait on partition ${partition}`, mark }))
     },
-    succeeded: () => bridge.current().taken(),
+    succeeded: () => bridge.current().committed(),
     probe: () => Promise.all([probes.postgres(), probes.redis(), kafka.lag(options, AbortSignal.timeout(LAG_MS))]),
     rebuild: bridge.rebuild,
   })

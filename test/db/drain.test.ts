@@ -6,7 +6,7 @@ import { Drained, drain, readDrain, readOpenWork, undoDrain } from '../../src/db
 import { receive } from '../../src/db/inbox.ts'
 import type { Intent } from '../../src/model.ts'
 import { createPaymentBridge } from '../../src/kafka/payment-bridge.ts'
-import type { Batch } from '../../src/kafka/consumer.ts'
+import type { Batch } from '../../src/kafka/membership.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { paymentOf } from '../payment/harness.ts'

@@ -4,7 +4,7 @@ import test from 'ava'
 import { type Admin, AssignerProtocol, Kafka, logLevel, type PartitionAssigner, Partitioners } from 'kafkajs'
 import { pino } from 'pino'
 import { createKafka } from '../../src/kafka/client.ts'
-import type { ConsumeOptions, LostOffsets } from '../../src/kafka/consumer.ts'
+import type { ConsumeOptions, LostOffsets } from '../../src/kafka/membership.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { until } from '../support/until.ts'
 import { kafkaAt, makeTopic, newTopic, removeBefore } from '../support/topic.ts'
@@ -60,7 +60,7 @@ test('one that its group refuses is seen to try again and again: it fails, and i
     (count) => count >= 3,
   )
   t.false(consumer.joined())
-  t.is(consumer.taken(), 0)
+  t.is(consumer.committed(), 0)
 })
 
 const bootstrap = process.env.KAFKA_BOOTSTRAP!
@@ -191,7 +191,7 @@ test('a partition that ends before what the group has taken is read from its sta
   t.teardown(stop)
   await until(() => offsets.length === 2)
   t.deepEqual(losses, [])
-  t.true(lines.some(({ level, msg }) => level === 50 && /ends before what was taken/.test(msg)))
+  t.true(lines.some(({ level, msg }) => level === 50 && /partition ends before the committed offset/.test(msg)))
 })
 
 test('a topic is made at the start where that is wanted; one that is deleted later is left to its owner', async (t) => {
@@ -203,7 +203,7 @@ test('a topic is made at the start where that is wanted; one that is deleted lat
   t.true((await topics()).includes(topic))
 
   await asAdmin((admin) => admin.deleteTopics({ topics: [topic] }))
-  await until(() => lines.some(({ msg }) => /the topic is missing/.test(msg)))
+  await until(() => lines.some(({ msg }) => /topic is missing/.test(msg)))
   await until(async () => !(await topics()).includes(topic))
   const failures = lines.length
   await until(() => lines.length > failures, Boolean, 60_000) // one line in 10 s: it has tried many times
@@ -219,7 +219,7 @@ test('a topic that nobody wants to be made is waited for', async (t) => {
   const topic = newTopic()
   const { consumer, lines, stop } = reading(topic)
   t.teardown(stop)
-  await until(() => lines.some(({ msg }) => /the topic is missing/.test(msg)))
+  await until(() => lines.some(({ msg }) => /topic is missing/.test(msg)))
   t.false((await asAdmin((admin) => admin.listTopics())).includes(topic))
   await makeTopic(bootstrap, topic)
   await until(() => consumer.joined())

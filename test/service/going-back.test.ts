@@ -126,7 +126,7 @@ test('taking over and going back under load, by the commands of the README, lose
   const orders = load.orders().toSorted((a, b) => a - b)
   const late = orders.find((id) => !paid.includes(id))!
   await pay(late)
-  await ours[0].logged('a batch could not be taken yet')
+  await ours[0].logged('batch cannot be processed yet; trying again')
   t.deepEqual(await Promise.all(ours.map((one) => one.stop())), [0, 0])
 
   const stand = await query<{ id: number }>(dsn, `select id from public.orders where user_email like 'c-%' order by id`)

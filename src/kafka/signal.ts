@@ -1,21 +1,21 @@
-/** A bell that one loop waits for: rung any number of times while the loop is busy, it is heard once. */
-export interface Bell {
-  ring(): void
-  /** Resolves when it was rung since the last time, or after `ms`. One waiter at a time. */
-  heard(ms: number): Promise<void>
+/** A signal that one loop waits for. However often it is sent while the loop is busy, it is received once. */
+export interface Signal {
+  send(): void
+  /** Resolves when it was sent since the last call, or after `ms`. One waiter at a time. */
+  received(ms: number): Promise<void>
 }
 
-export function bell(): Bell {
-  let rung = false
+export function createSignal(): Signal {
+  let isSent = false
   let waiter: (() => void) | undefined
 
   return {
-    ring() {
-      rung = true
+    send() {
+      isSent = true
       waiter?.()
     },
-    async heard(ms) {
-      if (!rung) {
+    async received(ms) {
+      if (!isSent) {
         let timer: NodeJS.Timeout | undefined
         await new Promise<void>((resolve) => {
           waiter = resolve
@@ -24,7 +24,7 @@ export function bell(): Bell {
         clearTimeout(timer)
         waiter = undefined
       }
-      rung = false
+      isSent = false
     },
   }
 }

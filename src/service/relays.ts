@@ -54,9 +54,9 @@ function watchedRelay(name: string, relay: Renewable<Relay>, probe: Watched['pro
     required: false, // customers are served without it
     async waiting() {
       const oldest = await relay.current().oldestUnsent().catch(unlessExhausted)
-      return oldest === undefined ? [] : [{ what: 'messages wait to be sent', mark: `${relay.current().turns().tried}` }]
+      return oldest === undefined ? [] : [{ what: 'messages wait to be sent', mark: `${relay.current().progress().tried}` }]
     },
-    succeeded: () => relay.current().turns().succeeded,
+    succeeded: () => relay.current().progress().succeeded,
     probe,
     rebuild: relay.rebuild,
   }

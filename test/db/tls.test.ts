@@ -91,7 +91,7 @@ test.serial('migrations, pool and the relay’s session all go by TLS', async (t
     POSTGRES_DSN: dsnOf(`sslmode=verify-full&sslrootcert=${certificates.ca}`, { user: 'shop' }),
   })
   await service.logged('started')
-  await service.logged('took the lock of relay')
+  await service.logged('lock of relay acquired')
   const sessions = await query<{ ssl: boolean }>(
     postgres.dsn,
     `select s.ssl from pg_stat_activity a join pg_stat_ssl s using (pid) where a.usename = 'shop'`,

@@ -42,7 +42,7 @@ test('whoever takes the lock is set up on its session first; where that fails th
     name: 'test',
     logger,
     pingMs: 20,
-    async onTaken(session) {
+    async onAcquired(session) {
       t.false(leadership.leads())
       await session.query(tries++ === 0 ? 'select 1 / 0' : 'listen somewhere')
     },

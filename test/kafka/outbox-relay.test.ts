@@ -364,7 +364,7 @@ test('a relay that is stopped while it gathers sends what it gathered before it 
   const relay = shop.relay({ gatherMs: 3_600_000, pollMs: 3_600_000 })
   relay.start()
   await until(relay.leads)
-  await until(() => relay.turns().succeeded > 0) // to lead wakes it: from now on it gathers
+  await until(() => relay.progress().succeeded > 0) // to lead wakes it: from now on it gathers
   await shop.write(orders(20), { notify: false })
   await relay.stop()
   t.deepEqual(await shop.query('select from order_service.outbox where sent_at is null'), [])

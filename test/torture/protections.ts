@@ -117,8 +117,8 @@ export const protections: Record<Protection, readonly Replacement[]> = {
   'new-producer': [
     impatientRelay,
     {
-      file: 'kafka/relay.ts',
-      code: 'await closeProducer()\n        const last',
+      file: 'kafka/sender.ts',
+      code: 'await this.closeProducer()\n    const last',
       instead: 'const last',
     },
   ],

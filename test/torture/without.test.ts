@@ -213,7 +213,7 @@ const situations: Situation[] = [
       await shop([errand(), errand(), errand()])
       kafka.freeze()
       process.kill(relay, 'SIGCONT')
-      await until(() => fleet.said('relay', 'messages wait for Kafka'))
+      await until(() => fleet.said('relay', 'relay cannot send; messages wait for Kafka'))
       kafka.thaw()
       await shop([errand()])
     },

@@ -65,7 +65,7 @@ if (named[0] === 'release') {
   process.on('SIGINT', endAsAsked)
   const endStalled = (reason: string) => {
     if (ending) return
-    logger.fatal({ reason }, 'a component stands still and cannot be brought back')
+    logger.fatal({ reason }, 'component stalled again after its restart; ending the process')
     void end(EXIT.stalled)
   }
   void service.stalled.then(endStalled)

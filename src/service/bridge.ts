@@ -4,7 +4,7 @@ import type { Check } from '../api/ops.ts'
 import { unlessExhausted } from '../db/semaphore.ts'
 import { createPaymentBridge } from '../kafka/payment-bridge.ts'
 import type { Base } from './connect.ts'
-import { renewable } from './renewable.ts'
+import { restartable } from './restartable.ts'
 
 /** How long a scrape waits for Kafka; the gauge keeps its last value then. The watchdog's probe does not wait longer. */
 const LAG_MS = 1000
@@ -16,7 +16,7 @@ export function startBridge(base: Base, checks: Check[]): void {
   const options = { topic: config.TOPIC_PAYMENT_EVENTS, group: config.KAFKA_GROUP }
   // Payment's topic, with its partitions: in development nobody else may make it, and later its owner is about to make it anew.
   let createTopic = config.CREATE_PAYMENT_TOPIC ?? config.NODE_ENV === 'development'
-  const bridge = renewable(() => {
+  const bridge = restartable(() => {
     const made = createPaymentBridge({ ...options, createTopic, pool, queue: paymentQueue, kafka, logger, metrics })
     createTopic = false
     return made
@@ -45,7 +45,7 @@ export function startBridge(base: Base, checks: Check[]): void {
     },
     succeeded: () => bridge.current().committed(),
     probe: () => Promise.all([probes.postgres(), probes.redis(), kafka.lag(options, AbortSignal.timeout(LAG_MS))]),
-    rebuild: bridge.rebuild,
+    restart: bridge.restart,
   })
   bridge.start()
   closers.push(bridge.stop)

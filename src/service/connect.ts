@@ -20,7 +20,7 @@ import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { createProbes, type Probes } from './probes.ts'
 import { createRelays, type Relays } from './relays.ts'
-import { untilThere } from './until-there.ts'
+import { untilUsable } from './until-usable.ts'
 import type { Watched } from './watchdog.ts'
 
 /** The processes, as the Procfile and the command line name them. */
@@ -85,7 +85,7 @@ export async function connect(deps: {
       },
     },
   )
-  pool = await untilThere(
+  pool = await untilUsable(
     async () => {
       if (config.MIGRATE) await migrate(config.POSTGRES_DSN, logger)
       else await requireMigrated(config.POSTGRES_DSN)
@@ -99,16 +99,16 @@ export async function connect(deps: {
     {
       component: 'PostgreSQL',
       isFault: (error) => error instanceof DatabaseFault || isFaultOfPostgres(error),
-      tell: (message) => (poolMissing = message),
+      onFailure: (reason) => (poolMissing = reason),
       logger,
       signal,
     },
   )
   closers.push(() => pool!.end())
-  const clock = await untilThere(() => createDatabaseClock(pool!), { component: 'PostgreSQL', isFault: isFaultOfPostgres, logger, signal })
+  const clock = await untilUsable(() => createDatabaseClock(pool!), { component: 'PostgreSQL', isFault: isFaultOfPostgres, logger, signal })
   const syncing = setInterval(() => void clock.sync().catch(() => {}), SYNC_CLOCK_EVERY_MS) // while PostgreSQL is away the last answer counts
   closers.push(async () => clearInterval(syncing))
-  await untilThere(
+  await untilUsable(
     async () => {
       await ready(redis)
       await requireRights(redis, config.REDIS_PREFIX)

@@ -7,7 +7,7 @@ import { waitsForWorker } from '../queues/queue-state.ts'
 import { connectPatient, type RedisConnection } from '../redis/connection.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Probes } from './probes.ts'
-import { renewable } from './renewable.ts'
+import { restartable } from './restartable.ts'
 import type { Watched } from './watchdog.ts'
 
 /** Of the 15 s that a process has to end in: then the jobs are left to others. */
@@ -38,7 +38,7 @@ export function startJobs(deps: { config: Config; logger: Logger; probes: Probes
   const { config, probes } = deps
   const { queue, required } = options
   let places = options.concurrency
-  const worker = renewable(() => createWorker(deps, options, places))
+  const worker = restartable(() => createWorker(deps, options, places))
   worker.start()
 
   async function isOursToTake(): Promise<boolean> {
@@ -55,11 +55,11 @@ export function startJobs(deps: { config: Config; logger: Logger; probes: Probes
       async waiting() {
         const { begun, ended } = worker.current().done
         const [isOurs] = await Promise.all([isOursToTake(), worker.current().ping()])
-        return isOurs ? [{ what: 'jobs wait to be taken', mark: begun + ended }] : []
+        return isOurs ? [{ what: 'jobs wait for a worker', mark: begun + ended }] : []
       },
       succeeded: () => worker.current().done.succeeded,
       probe: () => Promise.all([probes.redis(), probes.postgres()]),
-      rebuild: worker.rebuild,
+      restart: worker.restart,
     },
     limit(most) {
       places = Math.min(most, options.concurrency)

@@ -10,7 +10,7 @@ import type { Relay } from '../kafka/relay.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Probes } from './probes.ts'
-import { type Renewable, renewable } from './renewable.ts'
+import { type Restartable, restartable } from './restartable.ts'
 import type { Watched } from './watchdog.ts'
 
 export interface RelaysDeps {
@@ -32,8 +32,8 @@ export interface Relays {
 
 export function createRelays({ config, pool, kafka, logger, metrics, probes }: RelaysDeps): Relays {
   const options = { pool, dsn: config.POSTGRES_DSN, kafka, logger }
-  const outbox = renewable(() => createOutboxRelay({ ...options, topic: config.TOPIC_ORDER_EVENTS, metrics }))
-  const deadLetters = renewable(() => createDeadLetterRelay({ ...options, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }))
+  const outbox = restartable(() => createOutboxRelay({ ...options, topic: config.TOPIC_ORDER_EVENTS, metrics }))
+  const deadLetters = restartable(() => createDeadLetterRelay({ ...options, topic: config.TOPIC_PAYMENT_EVENTS_DLQ }))
   const probe = () => Promise.all([probes.postgres(), kafka.reach()])
   return {
     here: { leads: () => outbox.current().leads(), wake: () => outbox.current().wake() },
@@ -48,7 +48,7 @@ export function createRelays({ config, pool, kafka, logger, metrics, probes }: R
   }
 }
 
-function watchedRelay(name: string, relay: Renewable<Relay>, probe: Watched['probe']): Watched {
+function watchedRelay(name: string, relay: Restartable<Relay>, probe: Watched['probe']): Watched {
   return {
     name,
     required: false, // customers are served without it
@@ -58,6 +58,6 @@ function watchedRelay(name: string, relay: Renewable<Relay>, probe: Watched['pro
     },
     succeeded: () => relay.current().progress().succeeded,
     probe,
-    rebuild: relay.rebuild,
+    restart: relay.restart,
   }
 }

@@ -72,15 +72,15 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     if (replies) customers = customerService(base, replies, roles.has('worker'))
     isStarted = true
     for (const component of base.watched) {
-      const dog = createWatchdog(component, {
+      const watchdog = createWatchdog(component, {
         limitMs: config.WATCHDOG_MS,
         now: () => performance.now(),
         logger,
         metrics,
         giveUp: stalled.resolve,
       })
-      checks.push(dog.check)
-      void watch(dog, stopping.signal)
+      checks.push(watchdog.check)
+      void watch(watchdog, stopping.signal)
     }
     logger.info({ roles: [...roles], port }, 'started')
   })()

@@ -64,7 +64,7 @@ async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<str
     async looks(name, count) {
       for (let look = 0; look < count; look++) {
         now += LIMIT_MS / 6
-        await dogs.get(name)!.look()
+        await dogs.get(name)!.poll()
       }
     },
     readiness: (name) =>
@@ -111,7 +111,7 @@ test('a worker whose connection to Redis came back without it is built anew, and
 
   t.deepEqual(await stateOf(watched, 'checkout-worker'), {
     rebuilds: 1,
-    ready: 'its own connections do not answer, and it has done nothing for 6 s',
+    ready: 'stalled for 6 s: its own connections do not answer',
   })
   t.is((await answer).status, 200)
   await works(watched, 'checkout-worker')
@@ -152,7 +152,7 @@ test.serial('a worker that fetches no more is built anew; while it has nothing t
   await queue.resume()
 
   await watched.looks('checkout-worker', 7)
-  t.deepEqual(await stateOf(watched, 'checkout-worker'), { rebuilds: 1, ready: 'jobs wait to be taken, and it has done nothing for 6 s' })
+  t.deepEqual(await stateOf(watched, 'checkout-worker'), { rebuilds: 1, ready: 'stalled for 6 s: jobs wait for a worker' })
   t.is((await answer).status, 200)
   await works(watched, 'checkout-worker')
 })
@@ -235,7 +235,7 @@ test.serial('a consumer that is a member of its group and delivers nothing is bu
   await watched.looks('bridge', 7)
   const state = await stateOf(watched, 'bridge')
   t.is(state.rebuilds, 1)
-  t.regex(state.ready, /^messages wait on partition [0-2], and it has done nothing for 6 s$/)
+  t.regex(state.ready, /^stalled for 6 s: messages wait on partition [0-2]$/)
   await allPaid(shop, orders)
   await works(watched, 'bridge')
 })
@@ -292,7 +292,7 @@ test('a relay that holds its lock and hangs in a send is built anew, and one tha
   )
   t.true(leads())
   await watched.looks('relay', 7)
-  t.deepEqual(await stateOf(watched, 'relay'), { rebuilds: 1, ready: 'messages wait to be sent, and it has done nothing for 6 s' })
+  t.deepEqual(await stateOf(watched, 'relay'), { rebuilds: 1, ready: 'stalled for 6 s: messages wait to be sent' })
   await until(unsent, (count) => count === 0)
   await works(watched, 'relay')
   t.deepEqual(watched.givenUp, [])
@@ -310,7 +310,7 @@ test('a relay that holds its lock and hangs in a send is built anew, and one tha
     (count) => count === 4,
   )
   await watched.looks('relay', 7)
-  t.deepEqual(watched.givenUp, ['relay: messages wait to be sent, and it has done nothing for 6 s, also after it was built anew'])
+  t.deepEqual(watched.givenUp, ['relay stalled for 6 s after its restart: messages wait to be sent'])
 })
 
 test('a Kafka that stands still is waited for, by the relay and by the bridge', async (t) => {

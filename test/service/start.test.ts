@@ -464,8 +464,8 @@ test('a worker that cannot be brought back ends its process with exit code 75, a
   // Whatever takes jobs hears no more of Redis, also when it connects again. Everybody else does.
   proxy.silence({ saying: ':checkout:stalled', later: true })
 
-  const { reason } = await service.logged('it stands still and is built anew')
-  t.regex(String(reason), /^its own connections do not answer, and it has done nothing for \d+ s$/)
+  const { reason } = await service.logged('component stalled; restarting it')
+  t.regex(String(reason), /^stalled for \d+ s: its own connections do not answer$/)
   const ready = await json(`${service.url}/order/ready`)
   t.is(ready.status, 503)
   const components = ready.body.components as Record<string, { state: string }>
@@ -475,9 +475,9 @@ test('a worker that cannot be brought back ends its process with exit code 75, a
   const fatal = service.log.filter(({ level }) => level === 60)
   t.deepEqual(
     fatal.map(({ msg }) => msg),
-    ['a component stands still and cannot be brought back'],
+    ['component stalled again after its restart; ending the process'],
   )
-  t.regex(String(fatal[0]!.reason), /^checkout-worker: .* also after it was built anew$/)
+  t.regex(String(fatal[0]!.reason), /^checkout-worker stalled for \d+ s after its restart: /)
 })
 
 test('a process whose Redis is silent for several times the limit waits, and serves when it is back', async (t) => {
@@ -499,6 +499,6 @@ test('a process whose Redis is silent for several times the limit waits, and ser
     ({ status }) => status === 200,
   )
   await serves(t, service)
-  t.false(service.log.some(({ msg }) => msg === 'it stands still and is built anew'))
+  t.false(service.log.some(({ msg }) => msg === 'component stalled; restarting it'))
   t.is(await service.stop(), 0)
 })

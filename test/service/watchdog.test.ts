@@ -36,7 +36,7 @@ function kennel() {
         component.probes += 1
         if (component.isAway) throw new Error('away')
       },
-      async rebuild() {
+      async restart() {
         component.rebuilt += 1
         await component.onRebuild()
       },
@@ -51,7 +51,7 @@ function kennel() {
       for (let look = 0; look < count; look++) {
         now += dog.everyMs
         meanwhile(look)
-        await dog.look()
+        await dog.poll()
       }
     },
     /** The process is stopped for so long. */
@@ -93,7 +93,7 @@ test('a component that does nothing while work waits is built anew after the lim
 
   await looks(1)
   t.is(component.rebuilt, 1)
-  t.is(await readiness(), 'messages wait, and it has done nothing for 6 s')
+  t.is(await readiness(), 'stalled for 6 s: messages wait')
   t.is(await stalled(), 1)
   t.is(await rebuilds(), 1)
 
@@ -101,7 +101,7 @@ test('a component that does nothing while work waits is built anew after the lim
   t.deepEqual(givenUp, [])
   await looks(20)
   t.is(component.rebuilt, 1)
-  t.deepEqual(givenUp, ['relay: messages wait, and it has done nothing for 6 s, also after it was built anew'])
+  t.deepEqual(givenUp, ['relay stalled for 6 s after its restart: messages wait'])
 })
 
 test('one that does something after it was built anew is ready again, though other work waits at each look', async (t) => {
@@ -190,7 +190,7 @@ test('a component whose own connections do not answer, while fresh ones do, stan
   t.is(component.rebuilt, 0)
   await looks(7)
   t.is(component.rebuilt, 1)
-  t.is(await readiness(), 'its own connections do not answer, and it has done nothing for 6 s')
+  t.is(await readiness(), 'stalled for 6 s: its own connections do not answer')
 })
 
 test('a process that was stopped is given all of the limit when it wakes, wherever it was stopped', async (t) => {

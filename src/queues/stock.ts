@@ -1,4 +1,4 @@
-/** One job reconciles one product, and stays for as long as there is something to do. It is a wake-up: what is to be done stands in PostgreSQL. */
+/** The queue `stock`: one job reconciles one product, and stays while there is something to do. What is to be done is in PostgreSQL. */
 import { type JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
 import type { RedisConnection } from '../redis/connection.ts'
@@ -9,7 +9,7 @@ export const stockPayload = z.object({ productId: z.int() })
 
 export const stockJobId = (productId: number) => `product-${productId}`
 
-/** It has no end but success; the pauses are the reconciler's own, up to this one. */
+/** It ends only with success. The pauses are the reconciler's own, except this one after an error. */
 const options: JobsOptions = {
   attempts: 1_000_000,
   backoff: { type: 'fixed', delay: 10_000 },
@@ -19,9 +19,9 @@ const options: JobsOptions = {
 }
 
 export interface StockQueue {
-  /** Sees to it that each has its job; one that waits for its next check goes on waiting. */
-  see(productIds: readonly number[]): Promise<void>
-  /** Has the products reconciled now, also those whose job waits for its next check. */
+  /** Adds a job for each product that has none; a job that waits for its next check goes on waiting. */
+  ensureJobs(productIds: readonly number[]): Promise<void>
+  /** Reconciles the products now, even if their jobs wait for the next check. */
   wake(productIds: readonly number[]): Promise<void>
   queue: Queue
   close(): Promise<void>
@@ -29,18 +29,18 @@ export interface StockQueue {
 
 export function createStockQueue(redis: RedisConnection, prefix: string): StockQueue {
   const queue = new Queue(STOCK_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
-  queue.on('error', () => {}) // its connection is watched where it is made
+  queue.on('error', () => {}) // redis/connection.ts logs the errors of its connection
   const add = (productIds: readonly number[]) =>
     queue.addBulk(
       productIds.map((productId) => ({ name: 'reconcile', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })),
     )
   return {
-    async see(productIds) {
+    async ensureJobs(productIds) {
       await add(productIds)
     },
     async wake(productIds) {
       const jobs = await add(productIds)
-      // A job that was there already may be waiting for its time; promote refuses any other.
+      // A job that existed before may be delayed; promote refuses any other.
       await Promise.all(jobs.map((job) => job.promote().catch(() => {})))
     },
     queue,

@@ -1,14 +1,15 @@
-/** BullMQ's workers with all that their jobs need, and the timers of reconciler, rescuer and reaper. */
+/** The role `worker`: the jobs of the three queues, and the timers of reconciler, rescuer and reaper. */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Check } from '../api/ops.ts'
 import { within } from '../within.ts'
 import type { BreakerState } from '../clients/breaker.ts'
+import type { Catalog } from '../clients/catalog.ts'
 import type { Attempt } from '../db/checkout-statements.ts'
-import { createPayments } from '../db/payments.ts'
+import { createPayments, type Payments } from '../db/payments.ts'
 import { createPaymentEvents } from '../db/payment-events.ts'
-import { createProducts } from '../db/products.ts'
+import { createProducts, type Products } from '../db/products.ts'
 import { createRescue } from '../db/rescue.ts'
 import { createCheckoutProcessor } from '../processors/checkout.ts'
 import { createReconcileProcessor } from '../processors/reconcile-product.ts'
@@ -18,29 +19,51 @@ import { createReplier, type Replies } from '../queues/replies.ts'
 import { createReaper } from '../processors/reaper.ts'
 import { createRescuer } from '../processors/rescuer.ts'
 import { leaseFor } from '../stock/lease.ts'
-import { createStock } from '../stock/stock.ts'
+import { createStock, type Stock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Base } from './connect.ts'
-import { openDownstream } from './downstream.ts'
+import { type Downstream, openDownstream } from './downstream.ts'
 import { JOBS_END_MS, type Jobs, startJobs } from './jobs.ts'
 
 const RECONCILE_EVERY_MS = 30_000
-/** Enough for what is kept for days; of a run that fails the next one has to do twice as much. */
+/** Often enough for rows that are kept for days; after a run that failed the next one has twice as much to do. */
 const REAP_EVERY_MS = 10 * 60_000
 const DAY_MS = 86_400_000
-/** More at a time are not much quicker (docs/decisions/0019), and keep customers waiting: they share the processor with the payments. */
+/** More at a time are hardly faster (docs/decisions/0019), and slow down customers: they share the processor with the payments. */
 const PAYMENTS_AT_ONCE = 16
 /** A customer whose job is lost has 8 s. */
 const RESCUE_EVERY_MS = 1000
-/** Payments and corrections wait for a Catalog that fails again and again, instead of trying one by one. One of them may show that it is over. */
+/** While Catalog fails, payments and reconciliations wait instead of trying one by one. In `half-open` one of them tests whether it works again. */
 const PATIENT_JOBS: Record<BreakerState, number> = { closed: Number.POSITIVE_INFINITY, 'half-open': 1, open: 0 }
 
 export async function startWorker(base: Base, replies: Replies | undefined, checks: Check[]): Promise<void> {
-  const { config, pool, clock, callIds, checkouts, redis, logger, metrics, wakeReconciler, closers } = base
   const patient: Jobs[] = []
-  const { catalog, shipping, unavailable } = openDownstream(base, checks, (state) => {
-    for (const one of patient) one.limit(PATIENT_JOBS[state])
+  const downstream = openDownstream(base, checks, (state) => {
+    for (const jobs of patient) jobs.limit(PATIENT_JOBS[state])
   })
+  const stores = createStores(base, downstream.catalog)
+  const underWay = new Map<Attempt, number>()
+  const checkouts = startCheckouts(base, { replies, downstream, stores, underWay })
+  patient.push(startPayments(base, stores), startReconciler(base, stores))
+  const jobs = [checkouts, ...patient]
+  base.watched.push(...jobs.map(({ watched }) => watched))
+  const ending = new AbortController()
+  const timers = startTimers(base, stores, underWay, ending.signal)
+  base.closers.push(async () => {
+    ending.abort()
+    // A second longer than the limit of each: what is closed next is still used by the jobs that are cut off.
+    await within(JOBS_END_MS + 1000, Promise.allSettled([timers, ...jobs.map(({ stop }) => stop())]))
+  })
+}
+
+interface Stores {
+  products: Products
+  payments: Payments
+  stock: Stock
+}
+
+function createStores(base: Base, catalog: Catalog): Stores {
+  const { config, pool, clock, callIds, checkouts, metrics, wakeReconciler } = base
   const products = createProducts(pool, {
     by: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
     leaseMs: leaseFor(config.CALL_TIMEOUT_MS),
@@ -58,15 +81,25 @@ export async function startWorker(base: Base, replies: Replies | undefined, chec
     recordPaid: payments.recordPaid,
     wakeReconciler,
   })
+  return { products, payments, stock }
+}
 
-  const underWay = new Map<Attempt, number>()
-  const checkout = createCheckoutProcessor({
+interface CheckoutsDeps {
+  replies: Replies | undefined
+  downstream: Downstream
+  stores: Stores
+  underWay: Map<Attempt, number>
+}
+
+function startCheckouts(base: Base, { replies, downstream, stores, underWay }: CheckoutsDeps): Jobs {
+  const { config, checkouts, clock, redis, logger, metrics, wakeReconciler } = base
+  const processor = createCheckoutProcessor({
     checkouts,
-    stock,
+    stock: stores.stock,
     clock,
     wakeReconciler,
-    shipping,
-    unavailable,
+    shipping: downstream.shipping,
+    unavailable: downstream.unavailable,
     reply: createReplier(redis, replies),
     addAgain: base.checkoutQueue.addAgain,
     logger,
@@ -75,12 +108,17 @@ export async function startWorker(base: Base, replies: Replies | undefined, chec
     mostWaiting: config.WORKER_CONCURRENCY / 2,
     budgetMs: config.CHECKOUT_BUDGET_MS,
   })
-  const payment = createPaymentProcessor({
+  return startJobs(base, { queue: base.checkoutQueue.queue, concurrency: config.WORKER_CONCURRENCY, processor, required: true })
+}
+
+function startPayments(base: Base, { payments, stock }: Stores): Jobs {
+  const { config, pool, clock, paymentQueue, logger, metrics } = base
+  const processor = createPaymentProcessor({
     events: createPaymentEvents(pool, clock),
     payments,
     stock,
     clock,
-    queue: base.paymentQueue,
+    queue: paymentQueue,
     logger,
     metrics,
     chance: Math.random,
@@ -89,43 +127,30 @@ export async function startWorker(base: Base, replies: Replies | undefined, chec
     amountCheck: config.PAYMENT_AMOUNT_CHECK,
     mostWaiting: config.WORKER_CONCURRENCY * 8,
   })
-  const checkoutJobs = startJobs(base, {
-    queue: base.checkoutQueue.queue,
+  return startJobs(base, {
+    queue: paymentQueue.queue,
     concurrency: config.WORKER_CONCURRENCY,
-    processor: checkout,
-    required: true,
+    processor,
+    settings: { backoffStrategy: (tries) => paymentBackoffMs(tries) },
+    required: false,
   })
-  patient.push(
-    startJobs(base, {
-      queue: base.paymentQueue.queue,
-      concurrency: config.WORKER_CONCURRENCY,
-      processor: payment,
-      settings: { backoffStrategy: (tries) => paymentBackoffMs(tries) },
-      required: false,
-    }),
-    startJobs(base, {
-      queue: base.stockQueue.queue,
-      // Few at a time: Catalog has customers to serve.
-      concurrency: 4,
-      processor: createReconcileProcessor(stock, logger),
-      required: false,
-    }),
-  )
-  const jobs = [checkoutJobs, ...patient]
-  base.watched.push(...jobs.map(({ watched }) => watched))
-  const seeProducts = async () => base.stockQueue.see(await products.productsToReconcile())
-  const ending = new AbortController()
-  const rescuer = createRescuer({
-    rescue: createRescue(pool, clock),
-    clock,
-    checkouts,
-    checkoutQueue: base.checkoutQueue,
-    paymentQueue: base.paymentQueue,
-    underWay,
-    wakeReconciler,
-    logger,
-    metrics,
+}
+
+function startReconciler(base: Base, { stock }: Stores): Jobs {
+  return startJobs(base, {
+    queue: base.stockQueue.queue,
+    // Few at a time: Catalog has customers to serve.
+    concurrency: 4,
+    processor: createReconcileProcessor(stock, base.logger),
+    required: false,
   })
+}
+
+/** @returns a promise that resolves when all timers have ended, after `signal` was aborted */
+function startTimers(base: Base, { products }: Stores, underWay: Map<Attempt, number>, signal: AbortSignal): Promise<unknown> {
+  const { config, pool, clock, checkouts, checkoutQueue, paymentQueue, stockQueue, wakeReconciler, logger, metrics } = base
+  const rescue = createRescue(pool, clock)
+  const rescuer = createRescuer({ rescue, clock, checkouts, checkoutQueue, paymentQueue, underWay, wakeReconciler, logger, metrics })
   const reaper = createReaper({
     pool,
     retention: {
@@ -137,28 +162,24 @@ export async function startWorker(base: Base, replies: Replies | undefined, chec
     logger,
     metrics,
   })
-  const timers = Promise.all([
-    every(RECONCILE_EVERY_MS, seeProducts, ending.signal, 'reconciler', logger),
-    ...[rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, ending.signal, 'rescuer', logger)),
-    every(REAP_EVERY_MS, () => reaper(ending.signal), ending.signal, 'reaper', logger),
+  const findProducts = async () => stockQueue.ensureJobs(await products.productsToReconcile())
+  return Promise.all([
+    every(RECONCILE_EVERY_MS, findProducts, signal, 'reconciler', logger),
+    ...[rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, signal, 'rescuer', logger)),
+    every(REAP_EVERY_MS, () => reaper(signal), signal, 'reaper', logger),
   ])
-  closers.push(async () => {
-    ending.abort()
-    // A second more than each of them grants its jobs: what is closed next is still used by those that are cut off.
-    await within(JOBS_END_MS + 1000, Promise.allSettled([timers, ...jobs.map(({ stop }) => stop())]))
-  })
 }
 
-/** Runs one after the other, never two at once. A run that fails is a run in vain; of a series of them the first is worth a line. */
+/** Runs never overlap. Of a series of failures the first one is logged. */
 async function every(ms: number, run: () => Promise<unknown>, signal: AbortSignal, name: string, logger: Logger): Promise<void> {
-  let inVain = 0
+  let failures = 0
   while (!signal.aborted) {
     try {
       await run()
-      inVain = 0
+      failures = 0
     } catch (error) {
-      inVain += 1
-      if (inVain === 1) logger.warn({ err: error }, `a run of the ${name} was in vain; it goes on trying`)
+      failures += 1
+      if (failures === 1) logger.warn({ err: error }, `${name} failed; trying again`)
     }
     await sleep(ms, undefined, { signal }).catch(() => {})
   }

@@ -13,9 +13,9 @@ test('a product that waits for its next check goes on waiting where its job is o
   const stateOf = (productId: number) => stock.queue.getJobState(stockJobId(productId))
   await stock.queue.add('reconcile', { productId: 1 }, { jobId: stockJobId(1), delay: 60_000 })
 
-  await stock.see([1, 2])
+  await stock.ensureJobs([1, 2])
   t.deepEqual([await stateOf(1), await stateOf(2)], ['delayed', 'waiting'])
   await stock.wake([1])
   t.is(await stateOf(1), 'waiting')
-  await stock.see([])
+  await stock.ensureJobs([])
 })

@@ -1,6 +1,6 @@
 /**
- * All that is used of kafkajs: messages out, topics made, and, beside it in consumer.ts, messages in. It has no maintainer any more;
- * another client would take its place here.
+ * Everything that uses kafkajs starts here: producers, topics and lag, and consumers (consumer.ts). kafkajs has no maintainer any more, so
+ * another client would be put in here.
  */
 import { type Admin, Kafka as Client, type logCreator, Partitioners, type SASLOptions } from 'kafkajs'
 import type { KafkaSecurity } from '../config/kafka-security.ts'
@@ -14,48 +14,48 @@ import type { ConsumeOptions, PartitionLag } from './membership.ts'
 export interface Message {
   key: string | Buffer | null
   value: string | Buffer | null
-  /** Several of one name keep their order. */
+  /** Values of one name keep their order. */
   headers?: Record<string, Buffer[]>
 }
 
-/** A connected, idempotent producer. One send at a time: of overlapping sends with one key, even idempotent ones, some came out inverted. */
+/** A connected, idempotent producer. One send at a time: overlapping sends with one key, even idempotent ones, sometimes swapped their order. */
 export interface Producer {
   /**
    * Resolves when all in-sync replicas have the messages; messages of one key keep their order.
    *
-   * After a rejection nothing else may be sent by this producer: kafkajs takes its sequence number back, and where the broker had written
-   * the batch after all, the next one of the same size is acknowledged as a duplicate and dropped. Close it, take a new one, send the same again.
-   * @throws whatever the broker or the connection said; {@link faultOfMessage} tells whose fault it is
+   * After a rejection do not use this producer again: close it, and send the same messages by a new one. kafkajs resets its sequence number,
+   * and if the broker had written the batch, the next one of the same size is acknowledged as a duplicate and dropped.
+   * @throws the error of the broker or the connection; {@link faultOfMessage} says whether the message is at fault
    */
   send(topic: string, messages: readonly Message[]): Promise<void>
-  /** Ends its connections within a second; a send that is under way is rejected. Never throws. */
+  /** Ends its connections within a second and rejects a send that is under way. Never throws. */
   close(): Promise<void>
 }
 
 export interface Kafka {
   /**
-   * Each call makes a new producer: one whose first connect failed never connects again.
-   * @param signal cuts its connections when it is aborted, also while it connects; what is under way is rejected
+   * Creates a new producer: one whose first connection failed never connects again.
+   * @param signal cuts its connections when it is aborted, even while it connects, and rejects what is under way
    * @throws where no broker answers
    */
   connectProducer(signal?: AbortSignal): Promise<Producer>
   /**
-   * Makes the topic, with the broker's defaults, where it is missing.
-   * @returns true where it was missing
-   * @throws where no broker answers, or where we may not make topics
+   * Creates the topic, with the broker's defaults, if it is missing.
+   * @returns whether it was missing
+   * @throws where no broker answers, or we may not create topics
    */
   ensureTopic(topic: string, signal?: AbortSignal): Promise<boolean>
   /**
-   * Asks a broker which versions it speaks: changes nothing, and takes 1.3 ms with its connection. A connection that is kept would
-   * cost 3 % of a core, since kafkajs never sleeps on one. Who asks meanwhile shares the answer.
-   * @throws where none has answered within a second; no connection is left then
+   * Asks a broker for its API versions over a connection of its own: changes nothing, and takes 1.3 ms in all. Overlapping calls share
+   * the answer. A connection that is kept would cost 3 % of a core, since kafkajs polls it.
+   * @throws where no broker has answered within a second; no connection is left then
    */
   reach(): Promise<void>
-  /** Reads a topic as a member of a group; connects when it is started. */
+  /** Reads a topic as a member of a group. Connects when it is started. */
   consumer(options: ConsumeOptions): Consumer
   /**
-   * How far the group is behind, by a connection of its own.
-   * @throws where no broker answers, or the topic is not there
+   * How far the group is behind, over a connection of its own.
+   * @throws where no broker answers, or the topic does not exist
    */
   lag(options: { topic: string; group: string }, signal?: AbortSignal): Promise<PartitionLag[]>
 }
@@ -64,57 +64,47 @@ export interface KafkaOptions {
   /** `host:port` of one broker or more. */
   brokers: readonly string[]
   clientId: string
-  /** Neither TLS nor a login where it is left out. */
+  /** Without it, neither TLS nor a login. */
   security?: KafkaSecurity
   logger: Logger
-  /** For an answer to one request. A send is rejected after three of them, 15 s as it is: the caller's patience, not Kafka's, is long. */
+  /** The time limit of one request. A send is rejected after three of them, 15 s by default. */
   requestTimeoutMs?: number
 }
 
 const REACH_MS = 1000
+const REQUEST_TIMEOUT_MS = 5000
+const retry = { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 }
 
-/** kafkajs always begins with the first one: were that one silent, no probe would ever come to the second in its time. */
-function beginningAnywhere(brokers: readonly string[]): string[] {
+/** kafkajs always begins with the first broker: if that one were silent, no probe would reach the second in time. */
+function rotateAtRandom(brokers: readonly string[]): string[] {
   const first = Math.floor(Math.random() * brokers.length)
   return [...brokers.slice(first), ...brokers.slice(0, first)]
 }
 
-/** What the broker says of a record that it will never take. Other rejections (its clock, its disk, its leader) concern every record. */
+/** Errors of the broker for a record that it will never accept. Other rejections (its clock, its disk, its leader) concern all records. */
 const faultsOfMessage = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD'])
 
 /**
- * @param error what a send was rejected with
- * @returns why what was sent can never be taken (with several messages: one of them, or all together), undefined where sending it again may help
+ * @param error the rejection of a send
+ * @returns why these messages (one of them, or all together) can never be sent; undefined where sending them again may help
  */
 export function faultOfMessage(error: unknown): string | undefined {
-  // A rejection is the broker's own answer, or wraps it. (The class of such answers cannot be imported from an ES module.)
+  // The rejection is the broker's error or has it as its cause. (The class of these errors cannot be imported from an ES module.)
   for (const fault of [error, (error as Error).cause] as { type?: string; message: string }[]) {
     if (fault?.type && faultsOfMessage.has(fault.type)) return `${fault.type}: ${fault.message}`
   }
   return undefined
 }
 
-/** Nothing connects before the first verb. */
-export function createKafka({ brokers, clientId, security = {}, logger, requestTimeoutMs = 5000 }: KafkaOptions): Kafka {
+/** Nothing connects before the first call. */
+export function createKafka(options: KafkaOptions): Kafka {
   quietIdleConnections()
   readCommitted()
   registerCodecs()
-  const retry = { retries: 2, initialRetryTime: 100, maxRetryTime: 1000 }
+  const { logger, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options
 
-  /** A client of its own for each use: what its connections are is then known, and they can be ended. */
-  function client(sockets: Connections): Client {
-    return new Client({
-      brokers: beginningAnywhere(brokers),
-      clientId,
-      connectionTimeout: 2000,
-      requestTimeout: requestTimeoutMs,
-      retry,
-      logCreator: toLogger(logger),
-      socketFactory: sockets.open,
-      ...(security.ssl ? { ssl: security.ssl } : {}),
-      ...(security.sasl ? { sasl: security.sasl as SASLOptions } : {}),
-    })
-  }
+  /** A client for each use, so that its connections are known and can be ended. */
+  const client = (sockets: Connections) => createClient({ ...options, requestTimeoutMs }, sockets)
 
   let reaching: Promise<void> | undefined
   async function reach(): Promise<void> {
@@ -127,80 +117,94 @@ export function createKafka({ brokers, clientId, security = {}, logger, requestT
     }
   }
 
+  async function withAdmin<Answer>(signal: AbortSignal | undefined, use: (admin: Admin) => Promise<Answer>): Promise<Answer> {
+    const sockets = connections(signal)
+    const admin = client(sockets).admin()
+    try {
+      await admin.connect()
+      return await use(admin)
+    } finally {
+      await sockets.close(() => admin.disconnect())
+    }
+  }
+
+  const ensureTopic: Kafka['ensureTopic'] = (topic, signal) =>
+    withAdmin(signal, (admin) => admin.createTopics({ topics: [{ topic }], timeout: requestTimeoutMs }))
+  const lag: Kafka['lag'] = ({ topic, group }, signal) => withAdmin(signal, (admin) => readLag(admin, topic, group))
+
   return {
-    async connectProducer(signal) {
-      const sockets = connections(signal)
-      const producer = client(sockets).producer({
-        idempotent: true,
-        maxInFlightRequests: 1,
-        allowAutoTopicCreation: false,
-        createPartitioner: Partitioners.DefaultPartitioner,
-        // A topic whose leader moved is seen by the failed send; this is for a topic that grew.
-        metadataMaxAge: 30_000,
-        retry,
-      })
-      const close = () => sockets.close(() => producer.disconnect())
-      try {
-        await producer.connect()
-      } catch (error) {
-        await close()
-        throw error
-      }
-      return {
-        async send(topic, messages) {
-          await producer.send({ topic, messages: [...messages], acks: -1, timeout: requestTimeoutMs })
-        },
-        close,
-      }
-    },
-
+    connectProducer: (signal) => connectProducer(client, requestTimeoutMs, signal),
     ensureTopic,
-
     reach() {
       reaching ??= reach().finally(() => {
         reaching = undefined
       })
       return reaching
     },
-
-    consumer: (options) => createConsumer({ client, retry, ensureTopic, lag, logger, ...options }),
-
+    consumer: (consume) => createConsumer({ client, retry, ensureTopic, lag, logger, ...consume }),
     lag,
-  }
-
-  function lag({ topic, group }: { topic: string; group: string }, signal?: AbortSignal): Promise<PartitionLag[]> {
-    return asked(signal, async (admin) => {
-      const [ends, [committed]] = await Promise.all([
-        admin.fetchTopicOffsets(topic),
-        admin.fetchOffsets({ groupId: group, topics: [topic] }),
-      ])
-      return ends.map(({ partition, high, low }) => {
-        const taken = Number(committed?.partitions.find((one) => one.partition === partition)?.offset ?? -1)
-        // -1: nothing was ever committed. What was deleted before it was taken is no lag any more.
-        return { partition, messages: Number(high) - Math.max(taken, Number(low)), start: BigInt(low), end: BigInt(high) }
-      })
-    })
-  }
-
-  async function asked<Answer>(signal: AbortSignal | undefined, ask: (admin: Admin) => Promise<Answer>): Promise<Answer> {
-    const sockets = connections(signal)
-    const admin = client(sockets).admin()
-    try {
-      await admin.connect()
-      return await ask(admin)
-    } finally {
-      await sockets.close(() => admin.disconnect())
-    }
-  }
-
-  function ensureTopic(topic: string, signal?: AbortSignal): Promise<boolean> {
-    return asked(signal, (admin) => admin.createTopics({ topics: [{ topic }], timeout: requestTimeoutMs }))
   }
 }
 
+function createClient(
+  { brokers, clientId, security = {}, logger, requestTimeoutMs }: KafkaOptions & { requestTimeoutMs: number },
+  sockets: Connections,
+): Client {
+  return new Client({
+    brokers: rotateAtRandom(brokers),
+    clientId,
+    connectionTimeout: 2000,
+    requestTimeout: requestTimeoutMs,
+    retry,
+    logCreator: toLogger(logger),
+    socketFactory: sockets.open,
+    ...(security.ssl ? { ssl: security.ssl } : {}),
+    ...(security.sasl ? { sasl: security.sasl as SASLOptions } : {}),
+  })
+}
+
+async function connectProducer(
+  client: (sockets: Connections) => Client,
+  requestTimeoutMs: number,
+  signal: AbortSignal | undefined,
+): Promise<Producer> {
+  const sockets = connections(signal)
+  const producer = client(sockets).producer({
+    idempotent: true,
+    maxInFlightRequests: 1,
+    allowAutoTopicCreation: false,
+    createPartitioner: Partitioners.DefaultPartitioner,
+    // To discover new partitions. A partition whose leader moved is noticed by the send that fails.
+    metadataMaxAge: 30_000,
+    retry,
+  })
+  const close = () => sockets.close(() => producer.disconnect())
+  try {
+    await producer.connect()
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return {
+    async send(topic, messages) {
+      await producer.send({ topic, messages: [...messages], acks: -1, timeout: requestTimeoutMs })
+    },
+    close,
+  }
+}
+
+async function readLag(admin: Admin, topic: string, group: string): Promise<PartitionLag[]> {
+  const [ends, [committed]] = await Promise.all([admin.fetchTopicOffsets(topic), admin.fetchOffsets({ groupId: group, topics: [topic] })])
+  return ends.map(({ partition, high, low }) => {
+    const next = Number(committed?.partitions.find((one) => one.partition === partition)?.offset ?? -1)
+    // -1: nothing was ever committed. Messages that were deleted before they were committed do not count.
+    return { partition, messages: Number(high) - Math.max(next, Number(low)), start: BigInt(low), end: BigInt(high) }
+  })
+}
+
 /**
- * Only the text of kafkajs' own lines, at `debug` whatever their level: a fault reaches its caller as a rejection and is logged there once,
- * while kafkajs says it about five times, with whole requests and addresses among the fields.
+ * Logs only the text of kafkajs' lines, always at `debug`. A fault reaches its caller as a rejection and is logged there once; kafkajs logs it
+ * about five times, with whole requests and addresses in the fields.
  */
 function toLogger(logger: Logger): logCreator {
   return () =>

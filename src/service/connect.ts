@@ -1,4 +1,4 @@
-/** What every process needs before it does its own work: Redis, PostgreSQL, the queues and the tables' verbs, in the order in which they come up. */
+/** What every process needs before its own work: Redis, PostgreSQL, Kafka, the queues and the tables, in the order in which they start. */
 import type { Check } from '../api/ops.ts'
 import type { Config } from '../config.ts'
 import { type CallIds, createCallIds } from '../db/call-ids.ts'
@@ -23,13 +23,13 @@ import { createRelays, type Relays } from './relays.ts'
 import { untilUsable } from './until-usable.ts'
 import type { Watched } from './watchdog.ts'
 
-/** The processes, as the Procfile and the command line name them. */
+/** The processes, by their names in the Procfile and on the command line. */
 export type Role = 'web' | 'worker' | 'bridge' | 'relay'
 
-/** Clocks run apart by some ms in that time. */
+/** Clocks drift apart by a few ms in that time. */
 const SYNC_CLOCK_EVERY_MS = 30_000
 
-/** What every role uses, and what is to be closed in the end, last made first. */
+/** What every role uses. `closers` run at the end, the last one first. */
 export interface Base {
   config: Config
   logger: Logger
@@ -43,17 +43,17 @@ export interface Base {
   checkoutQueue: CheckoutQueue
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
-  /** Tells the reconciler of products that somebody has to come to. It finds them by itself where it is not told. */
+  /** Asks the reconciler to read these products now. It finds them by itself, later, if this fails. */
   wakeReconciler(productIds: readonly number[]): void
   kafka: Kafka
   relays: Relays | undefined
   probes: Probes
-  /** The deps that have to be looked at for as long as this process runs. */
+  /** The components that a watchdog checks while this process runs. */
   watched: Watched[]
   closers: (() => Promise<unknown>)[]
 }
 
-export async function connect(deps: {
+export interface ConnectDeps {
   config: Config
   logger: Logger
   metrics: Metrics
@@ -61,7 +61,10 @@ export async function connect(deps: {
   checks: Check[]
   closers: (() => Promise<unknown>)[]
   signal: AbortSignal
-}): Promise<Base> {
+}
+
+/** @throws what waiting cannot fix, such as a refused login; AbortError once `signal` is aborted */
+export async function connect(deps: ConnectDeps): Promise<Base> {
   const { config, logger, metrics, roles, checks, closers, signal } = deps
   const redis = connectFailFast(config.REDIS_URL, logger)
   const subscriber = connectPatient(config.REDIS_URL, logger)
@@ -69,45 +72,8 @@ export async function connect(deps: {
     async () => redis.disconnect(),
     async () => subscriber.disconnect(),
   )
-
-  let pool: Pool | undefined
-  let poolMissing = 'not reached yet'
   const kafka = createKafka({ brokers: config.KAFKA_BOOTSTRAP, security: config.kafkaSecurity, clientId: 'order-service', logger })
-  checks.push(
-    { name: 'postgres', required: true, check: async () => requireWritable(await isReadOnly(present(pool, poolMissing))) },
-    { name: 'redis', required: true, check: () => redis.ping() },
-    {
-      name: 'intake',
-      required: false, // orders are read, and what is under way goes on
-      check: async () => {
-        const since = await readDrain(present(pool, poolMissing))
-        if (since) throw new Error(`drained since ${since.toISOString()}: no new orders, no new payments (order-admin drain --undo)`)
-      },
-    },
-  )
-  pool = await untilUsable(
-    async () => {
-      if (config.MIGRATE) await migrate(config.POSTGRES_DSN, logger)
-      else await requireMigrated(config.POSTGRES_DSN)
-      return connectPool(config.POSTGRES_DSN, {
-        size: config.POSTGRES_POOL,
-        connectionTimeoutMs: config.POSTGRES_CONNECTION_TIMEOUT_MS,
-        statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS,
-        logger,
-      })
-    },
-    {
-      component: 'PostgreSQL',
-      isFault: (error) => error instanceof DatabaseFault || isFaultOfPostgres(error),
-      onFailure: (reason) => (poolMissing = reason),
-      logger,
-      signal,
-    },
-  )
-  closers.push(() => pool!.end())
-  const clock = await untilUsable(() => createDatabaseClock(pool!), { component: 'PostgreSQL', isFault: isFaultOfPostgres, logger, signal })
-  const syncing = setInterval(() => void clock.sync().catch(() => {}), SYNC_CLOCK_EVERY_MS) // while PostgreSQL is away the last answer counts
-  closers.push(async () => clearInterval(syncing))
+  const { pool, clock } = await connectPostgres(deps, redis)
   await untilUsable(
     async () => {
       await ready(redis)
@@ -123,6 +89,90 @@ export async function connect(deps: {
     closers.push(relays.stop)
     checks.push({ name: 'kafka', required: false, check: () => kafka.reach() })
   }
+  const queues = openQueues(deps, redis, clock)
+  return {
+    config,
+    logger,
+    metrics,
+    pool,
+    clock,
+    callIds: createCallIds(pool),
+    checkouts: createCheckouts(pool, clock, relays?.here, config.DUPLICATE_ORDER_WINDOW_MS > 0),
+    redis,
+    subscriber,
+    ...queues,
+    wakeReconciler(productIds) {
+      queues.stockQueue
+        .wake(productIds)
+        .catch((error) => logger.warn({ err: error }, 'reconciler not woken; it finds its products by itself'))
+    },
+    kafka,
+    relays,
+    probes,
+    watched: relays ? [...relays.watched] : [],
+    closers,
+  }
+}
+
+/** Adds the checks of both servers first, so that readiness names what is missing while this waits. */
+async function connectPostgres(
+  { config, logger, checks, closers, signal }: ConnectDeps,
+  redis: RedisConnection,
+): Promise<{ pool: Pool; clock: DatabaseClock }> {
+  let connected: Pool | undefined
+  let missing = 'not reached yet'
+  const pool = () => {
+    if (!connected) throw new Error(missing)
+    return connected
+  }
+  checks.push(
+    { name: 'postgres', required: true, check: async () => requireWritable(await isReadOnly(pool())) },
+    { name: 'redis', required: true, check: () => redis.ping() },
+    {
+      name: 'intake',
+      required: false, // orders can be read, and what is under way continues
+      check: async () => {
+        const since = await readDrain(pool())
+        if (since) throw new Error(`drained since ${since.toISOString()}: no new orders, no new payments (order-admin drain --undo)`)
+      },
+    },
+  )
+  connected = await untilUsable(
+    async () => {
+      if (config.MIGRATE) await migrate(config.POSTGRES_DSN, logger)
+      else await requireMigrated(config.POSTGRES_DSN)
+      return connectPool(config.POSTGRES_DSN, {
+        size: config.POSTGRES_POOL,
+        connectionTimeoutMs: config.POSTGRES_CONNECTION_TIMEOUT_MS,
+        statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS,
+        logger,
+      })
+    },
+    {
+      component: 'PostgreSQL',
+      isFault: (error) => error instanceof DatabaseFault || isFaultOfPostgres(error),
+      onFailure: (reason) => (missing = reason),
+      logger,
+      signal,
+    },
+  )
+  closers.push(() => pool().end())
+  const clock = await untilUsable(() => createDatabaseClock(pool()), {
+    component: 'PostgreSQL',
+    isFault: isFaultOfPostgres,
+    logger,
+    signal,
+  })
+  const syncing = setInterval(() => void clock.sync().catch(() => {}), SYNC_CLOCK_EVERY_MS) // while PostgreSQL is away the last answer counts
+  closers.push(async () => clearInterval(syncing))
+  return { pool: connected, clock }
+}
+
+function openQueues(
+  { config, checks, closers }: ConnectDeps,
+  redis: RedisConnection,
+  clock: DatabaseClock,
+): Pick<Base, 'checkoutQueue' | 'stockQueue' | 'paymentQueue'> {
   const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX, clock)
   const stockQueue = createStockQueue(redis, config.REDIS_PREFIX)
   const paymentQueue = createPaymentQueue(redis, config.REDIS_PREFIX, clock)
@@ -134,36 +184,9 @@ export async function connect(deps: {
   checks.push(
     ...[checkoutQueue, paymentQueue, stockQueue].map(({ queue }) => ({
       name: `${queue.name}-queue`,
-      required: false, // all else goes on
+      required: false, // everything else continues
       check: () => requireRunning(queue),
     })),
   )
-  const checkouts = createCheckouts(pool, clock, relays?.here, config.DUPLICATE_ORDER_WINDOW_MS > 0)
-  return {
-    config,
-    logger,
-    metrics,
-    pool,
-    clock,
-    callIds: createCallIds(pool),
-    checkouts,
-    redis,
-    subscriber,
-    checkoutQueue,
-    stockQueue,
-    paymentQueue,
-    wakeReconciler(productIds) {
-      stockQueue.wake(productIds).catch((error) => logger.warn({ err: error }, 'reconciler not woken; it finds its products by itself'))
-    },
-    kafka,
-    relays,
-    probes,
-    watched: relays ? [...relays.watched] : [],
-    closers,
-  }
-}
-
-function present<T>(component: T | undefined, missing: string): T {
-  if (component === undefined) throw new Error(missing)
-  return component
+  return { checkoutQueue, stockQueue, paymentQueue }
 }

@@ -19,7 +19,7 @@ interface Replacement {
 }
 
 /** Not a protection: a relay that waits for its broker for a second only, so that a test need not wait for 15 s. */
-const impatientRelay: Replacement = { file: 'kafka/client.ts', code: 'requestTimeoutMs = 5000', instead: 'requestTimeoutMs = 300' }
+const impatientRelay: Replacement = { file: 'kafka/client.ts', code: 'REQUEST_TIMEOUT_MS = 5000', instead: 'REQUEST_TIMEOUT_MS = 300' }
 
 /** Nor this: on a busy machine the hold would be recorded by itself before its order is. */
 const patientRecord: Replacement = {

@@ -1,6 +1,6 @@
 /**
- * Compression of record batches. kafkajs brings gzip alone, and one batch of another kind kills its consumer for good, with all that
- * was fetched beside it; producers choose the kind, not we.
+ * Compression of record batches. Producers choose it, and kafkajs supports gzip alone: a batch with another compression ends its consumer
+ * for good, and loses everything fetched along with it.
  */
 import { promisify } from 'node:util'
 import { zstdCompress, zstdDecompress } from 'node:zlib'
@@ -22,7 +22,7 @@ const lz4: Codec = {
   decompress: decompressFrame,
 }
 
-/** For all clients of this process, to be called before one is built. May be called again. */
+/** For all clients of this process. Call it before a client is built; it may be called again. */
 export function registerCodecs(): void {
   const { CompressionCodecs, CompressionTypes } = kafkajs
   CompressionCodecs[CompressionTypes.Snappy] = snappy

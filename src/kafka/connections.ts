@@ -1,19 +1,19 @@
-/** The TCP connections of one kafkajs client, so that they can be ended: kafkajs itself waits for every answer that is still due. */
+/** The TCP connections of one kafkajs client, so that they can be cut: kafkajs itself waits for every pending answer. */
 import { connect, isIP, type Socket } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import type { ISocketFactory } from 'kafkajs'
+import { within } from '../within.ts'
 
 export interface Connections {
   open: ISocketFactory
   /**
-   * Lets the client disconnect; what is still open after `graceMs` is cut, and what waits for an answer there is rejected. Never throws.
-   * A broker that hangs would otherwise hold up the end of the process, and could still be fed what lies in our own buffers.
+   * Lets the client disconnect, then cuts what is still open after `graceMs` and rejects its pending requests. Never throws.
+   * Otherwise a broker that hangs would delay the end of the process, and could still receive what is in our own buffers.
    */
   close(disconnect: () => Promise<void>, graceMs?: number): Promise<void>
 }
 
-/** @param signal cuts every connection when it is aborted, and refuses new ones */
+/** @param signal when it is aborted, all connections are cut and new ones refused */
 export function connections(signal?: AbortSignal): Connections {
   const sockets = new Set<Socket>()
   let closed = false
@@ -27,7 +27,7 @@ export function connections(signal?: AbortSignal): Connections {
 
   return {
     open({ host, port, ssl, onConnect }) {
-      // kafkajs connects anew when a connection is lost; a client that is done with must not.
+      // kafkajs reconnects when a connection is lost; a closed client must not.
       if (closed) throw new Error('the client is closed')
       const socket = ssl
         ? connectTls({ host, port, ...(isIP(host) ? {} : { servername: host }), ...ssl }, onConnect)
@@ -40,10 +40,7 @@ export function connections(signal?: AbortSignal): Connections {
 
     async close(disconnect, graceMs = 500) {
       closed = true
-      const grace = new AbortController()
-      const gone = disconnect().catch(() => {})
-      await Promise.race([gone, sleep(graceMs, undefined, { signal: grace.signal }).catch(() => {})])
-      grace.abort()
+      await within(graceMs, disconnect()).catch(() => {})
       signal?.removeEventListener('abort', cut)
       cut()
     },

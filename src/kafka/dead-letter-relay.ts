@@ -1,13 +1,13 @@
 /**
- * Dead letters to the topic for them, where other tools look: bytes and headers as they came, and after them what is known of the fault.
- * The table stays the place where they are kept and worked on.
+ * Publishes dead letters to a topic for other tools: bytes and headers as they were received, then headers about the fault. The table remains
+ * the place where they are kept and resolved.
  */
 import { type DeadLetter, markPublished, refusePublishing, unpublishedLetters } from '../db/dead-letters.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Message } from './client.ts'
 import { createRelay, type Relay, type RelayDeps } from './relay.ts'
 
-/** Letters may have a megabyte each. */
+/** A letter may have a megabyte. */
 const BATCH_ROWS = 20
 
 export function createDeadLetterRelay({ pool, ...deps }: RelayDeps & { pool: Pool }): Relay {
@@ -27,8 +27,8 @@ export function createDeadLetterRelay({ pool, ...deps }: RelayDeps & { pool: Poo
 }
 
 /**
- * Headers are named and written as Spring Kafka's `DeadLetterPublishingRecoverer` does it (numbers in big-endian binary), which is what
- * most tools for such topics read; Kafka Connect has none for the time. A letter that died twice has them twice: the last ones count.
+ * Headers have the names and forms of Spring Kafka's `DeadLetterPublishingRecoverer` (numbers in big-endian binary), which most tools for
+ * such topics read; Kafka Connect has no header for the time. A letter that was dead before has them twice: the last ones count.
  */
 function messageOf({ key, value, headers, fault, reason, topic, partition, offset, sentAt }: DeadLetter): Message {
   const named: Record<string, Buffer[]> = Object.create(null) // a header may be called `constructor`

@@ -1,4 +1,4 @@
-/** The outbox to Kafka: the events of one order in their order. What comes twice carries the same `event_id`, and `sequence` rises. */
+/** Sends the outbox to Kafka, the events of one order in their order. A repeated event has the same `event_id`, and `sequence` rises. */
 import { createUnsentReader, markSent, setAside } from '../db/outbox.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -14,7 +14,7 @@ export function createOutboxRelay({ pool, metrics, ...deps }: OutboxRelayOptions
   return createRelay({
     ...deps,
     name: 'relay',
-    // Rung by the statement that makes events true, once a batch.
+    // Notified once a batch, by the statement that writes the events.
     channel: 'order_outbox',
     source: {
       async readUnsent(limit) {

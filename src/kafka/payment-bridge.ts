@@ -1,6 +1,6 @@
 /**
- * Payments on their way in: messages of the payment topic become rows of the inbox and jobs, and only then their offset is committed.
- * Stopped between any two of the three, it does them again, and each of them knows what it has done before.
+ * The bridge from the payment topic: messages become rows of the inbox, then jobs, and then their offset is committed. If it is stopped in
+ * between, it repeats all three, and each of them is idempotent.
  */
 import { Drained } from '../db/drain.ts'
 import { type Message, type ReadMessage, type Receipt, receive, recordLoss } from '../db/inbox.ts'
@@ -23,54 +23,51 @@ export interface PaymentBridgeOptions {
   group: string
   logger: Logger
   metrics: Pick<Metrics, 'paymentEvents'>
-  /** Makes the topic where it is missing at the start. */
+  /** Creates the topic where it is missing at the start. */
   createTopic?: boolean
-  /** Taken in one transaction, messages and bytes. */
+  /** Limits of one transaction, in messages and bytes. */
   chunkRows?: number
   chunkBytes?: number
 }
 
-/** A consumer whose batches become rows and jobs. */
-export type PaymentBridge = Consumer
+/** An event that was received before most likely has its job, and is done by then. */
+const KNOWN_EVENT_DELAY_MS = 2000
 
-/** An event that was received before most likely has its job, and is over by then. */
-const KNOWN_PAUSE_MS = 2000
-
-export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridge {
+export function createPaymentBridge(options: PaymentBridgeOptions): Consumer {
   const { pool, queue, kafka, topic, group, logger, metrics, createTopic, chunkRows = 500, chunkBytes = 1024 * 1024 } = options
 
-  async function takeBatch(batch: Batch): Promise<void> {
+  async function processBatch(batch: Batch): Promise<void> {
     for (const chunk of toChunks(batch.messages, { chunkRows, chunkBytes })) {
       if (!batch.isOurs()) return
-      await takeChunk(batch, chunk).catch(async (error) => {
+      await processChunk(batch, chunk).catch(async (error) => {
         if (!(error instanceof Drained)) throw error
-        // Those before the first new one were received already: whoever reads the topic next must not get them again.
-        for (const message of chunk) await takeChunk(batch, [message])
+        // Commit the messages before the first new one, which were received before: the next reader of the topic must not get them again.
+        for (const message of chunk) await processChunk(batch, [message])
       })
     }
   }
 
-  async function takeChunk(batch: Batch, chunk: readonly Message[]): Promise<void> {
+  async function processChunk(batch: Batch, chunk: readonly Message[]): Promise<void> {
     const waiting = await receiveChunk(batch, chunk.map(readPaymentMessage))
     await queue.addTogether(waiting.filter(({ attempt }) => attempt !== null))
     const known = waiting.filter(({ attempt }) => attempt === null)
     await queue.addAgain(
       known.map((event) => ({ ...event, mayBeDriven: true })),
-      KNOWN_PAUSE_MS,
+      KNOWN_EVENT_DELAY_MS,
     )
     await batch.done(chunk.at(-1)!.offset)
   }
 
-  /** A message that PostgreSQL refuses goes to the dead letters, where nothing of it but its bytes is written. */
+  /** A message that PostgreSQL refuses becomes a dead letter: of its content, only the bytes are written there. */
   async function receiveChunk(source: { topic: string; partition: number }, chunk: readonly ReadMessage[]): Promise<WaitingEvent[]> {
     const waiting: WaitingEvent[] = []
-    const take = async (some: ReadMessage[]): Promise<Receipt[]> => {
+    const write = async (some: ReadMessage[]): Promise<Receipt[]> => {
       const received = await receive(pool, source, some)
       waiting.push(...received.waiting)
       count(some, received.receipts)
       return received.receipts
     }
-    const results = await alone([...chunk], take).catch((error: Error) => {
+    const results = await alone([...chunk], write).catch((error: Error) => {
       if (chunk.length > 1) throw error
       return [error]
     })
@@ -78,8 +75,11 @@ export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridg
       if (!(result instanceof Error)) continue
       if (!isRefusal(result)) throw result
       const message = chunk[i]!
-      logger.error({ ...source, offset: String(message.offset), sqlState: sqlState(result) }, 'PostgreSQL refuses a payment message')
-      await take([unreadable(message, `PostgreSQL refuses it: ${sqlState(result)}`)])
+      logger.error(
+        { ...source, offset: String(message.offset), sqlState: sqlState(result) },
+        'payment message refused by PostgreSQL; it is now a dead letter',
+      )
+      await write([unreadable(message, `PostgreSQL refuses it: ${sqlState(result)}`)])
     }
     return waiting
   }
@@ -95,11 +95,11 @@ export function createPaymentBridge(options: PaymentBridgeOptions): PaymentBridg
     await recordLoss(pool, { topic, partition }, { from, upTo })
     logger.error(
       { topic, partition, from: String(from), upTo: String(upTo), lost: String(upTo - from) },
-      'payment messages were removed from the topic before they were taken; look for these payments at the payment provider',
+      'payment messages were removed from the topic before they were read; check these payments at the payment provider',
     )
   }
 
-  return kafka.consumer({ topic, group, createTopic, onBatch: takeBatch, onLost: recordLost })
+  return kafka.consumer({ topic, group, createTopic, onBatch: processBatch, onLost: recordLost })
 }
 
 function* toChunks(

@@ -1,4 +1,4 @@
-/** How unsent rows are put together into sends. */
+/** Groups unsent rows into sends. */
 import type { Message } from './client.ts'
 
 /** A row that Kafka has not acknowledged. */
@@ -9,7 +9,7 @@ export interface Unsent {
   message: Message
 }
 
-/** Brokers bound what one send brings to a partition, not only a message (`message.max.bytes`, 1 MiB unless set); half of it leaves room for framing. */
+/** `message.max.bytes` (1 MiB by default) limits what one send brings to a partition. Half of it leaves room for framing. */
 const SEND_BYTES = 512 * 1024
 
 function bytesOf({ key, value, headers = {} }: Message): number {
@@ -19,9 +19,9 @@ function bytesOf({ key, value, headers = {} }: Message): number {
 }
 
 /**
- * @param rows in the order they are to be sent in
- * @param aloneUpTo rows up to this id go alone
- * @returns the same rows in the same order; one that is larger than a send should be goes alone
+ * @param rows in the order in which they are to be sent
+ * @param aloneUpTo rows up to this id get a send of their own
+ * @returns the same rows in the same order; a row larger than a send should be gets a send of its own
  */
 export function toSends<Row extends Unsent>(rows: readonly Row[], aloneUpTo: number): Row[][] {
   const sends: Row[][] = []

@@ -107,7 +107,7 @@ test.serial('bytes that are no text are shown in base64, and nothing steers the 
 })
 
 test.serial('a message without a value is shown', async (t) => {
-  const id = await unread(null, 'there is no value')
+  const id = await unread(null, 'the value is missing')
   t.regex((await run('show', String(id))).out, /value +none\n/)
 })
 

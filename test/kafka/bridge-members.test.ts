@@ -4,7 +4,8 @@ import { Redis } from 'ioredis'
 import { connectPool } from '../../src/db/pool.ts'
 import { createKafka, type Kafka } from '../../src/kafka/client.ts'
 import type { Batch } from '../../src/kafka/membership.ts'
-import { createPaymentBridge, type PaymentBridge } from '../../src/kafka/payment-bridge.ts'
+import type { Consumer } from '../../src/kafka/consumer.ts'
+import { createPaymentBridge } from '../../src/kafka/payment-bridge.ts'
 import { createPaymentQueue, type PaymentQueue } from '../../src/queues/payment.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
@@ -31,12 +32,12 @@ const unitsCommitted = (id: number) =>
     .reduce((sum, { items }) => sum + items.reduce((qty, item) => qty + item.qty, 0), 0)
 const flat = (order: number) => paymentOf(order, { amount_cents: 1000, currency: 'USD' })
 
-async function deps(t: ExecutionContext): Promise<{ queue: PaymentQueue; kafka: Kafka; open: (deps?: Partial<Deps>) => PaymentBridge }> {
+async function deps(t: ExecutionContext): Promise<{ queue: PaymentQueue; kafka: Kafka; open: (deps?: Partial<Deps>) => Consumer }> {
   const pool = await connectPool(shop.dsn, { size: 4, logger })
   const redis = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
   const queue = createPaymentQueue(redis, shop.prefix, hostClock)
   const kafka = createKafka({ brokers: [process.env.KAFKA_BOOTSTRAP!], clientId: 'bridge-test', logger })
-  const bridges: PaymentBridge[] = []
+  const bridges: Consumer[] = []
   t.teardown(async () => {
     await Promise.all(bridges.map((bridge) => bridge.stop()))
     await queue.close()

@@ -1,15 +1,14 @@
-/** Calls that come together travel together: what pays for the queue on the hot path (docs/decisions/0002). */
+/** Gathers calls that come at the same time into batches, which makes the queue affordable on the hot path (docs/decisions/0002). */
 
-/** After a batch of more calls than this there is a crowd, and a little patience makes larger batches. */
+/** After a batch of more calls than this, waiting a little makes larger batches. */
 const CROWD = 2
-/** Where nothing came for so long, nothing more is on its way: those that wait would wait in vain. */
+/** If nothing came for this long, nothing more is expected, and waiting is in vain. */
 const QUIET_MS = 2
 
 /**
- * Collects calls into batches. A lone call leaves at the end of its tick. While there is a crowd, a batch leaves when nothing came for
- * 2 ms, `enough` wait, or the last one left `paceMs` ago: the price of a statement is shared by fifteen checkouts and not by four, and
- * nobody waits for others that do not come.
- * @param flush gets at most `max` items and answers as many results, in the same order. An element that is an `Error` rejects that item alone.
+ * Collects calls into batches. A lone call is flushed at the end of its tick. In a crowd, a batch is flushed when nothing came for 2 ms,
+ * `enough` calls wait, or the last flush was `paceMs` ago: then fifteen checkouts share a statement instead of four.
+ * @param flush gets at most `max` items and returns as many results, in the same order. A result that is an `Error` rejects its item alone.
  * @returns a function that resolves to its item's result, or rejects with what `flush` threw
  */
 export function batcher<In, Out>(
@@ -17,14 +16,14 @@ export function batcher<In, Out>(
   { max = 128, inflight = 2, paceMs = 14, enough = 32 } = {},
 ): (item: In) => Promise<Out> {
   let waiting: { item: In; resolve: (out: Out) => void; reject: (error: unknown) => void }[] = []
-  let flying = 0
-  let planned = false
+  let running = 0
+  let isPlanned = false
   let last = { size: 0, at: 0 }
   let arrivedAt = 0
 
   function plan(): void {
-    if (planned || waiting.length === 0 || flying >= inflight) return
-    planned = true
+    if (isPlanned || waiting.length === 0 || running >= inflight) return
+    isPlanned = true
     gather()
   }
 
@@ -32,20 +31,20 @@ export function batcher<In, Out>(
     const isCrowd = last.size > CROWD && waiting.length < enough
     const patience = isCrowd ? Math.min(last.at + paceMs, arrivedAt + QUIET_MS) - performance.now() : 0
     if (patience >= 1) setTimeout(gather, patience)
-    else setImmediate(depart)
+    else setImmediate(startFlush)
   }
 
-  function depart(): void {
-    planned = false
+  function startFlush(): void {
+    isPlanned = false
     const batch = waiting.slice(0, max)
     waiting = waiting.slice(max)
     last = { size: batch.length, at: performance.now() }
-    flying += 1
-    void fly(batch)
+    running += 1
+    void runFlush(batch)
     plan()
   }
 
-  async function fly(batch: typeof waiting): Promise<void> {
+  async function runFlush(batch: typeof waiting): Promise<void> {
     try {
       const results = await flush(batch.map((call) => call.item))
       batch.forEach((call, i) => {
@@ -56,7 +55,7 @@ export function batcher<In, Out>(
     } catch (error) {
       for (const call of batch) call.reject(error)
     } finally {
-      flying -= 1
+      running -= 1
       plan()
     }
   }

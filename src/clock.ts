@@ -1,13 +1,13 @@
-/** Time as steps and stock calls see it. It is passed in: a test moves its own. */
+/** The clock of steps and stock calls. It is passed in, so that tests can move their own. */
 export interface Clock {
-  /** ms, from any beginning, never backwards. */
+  /** Monotonic, in ms from an arbitrary start. */
   now(): number
   /**
-   * Epoch ms by PostgreSQL's clock, in which deadlines and leases are given; never earlier than PostgreSQL's own, so that nothing is
-   * believed to last for longer than it does.
+   * Epoch ms by PostgreSQL's clock, which deadlines and leases use. Never earlier than PostgreSQL's own time, so that nothing seems to last
+   * longer than it does.
    */
   wallTime(): number
   sleep(ms: number): Promise<void>
-  /** Resolves when what has arrived by now has been seen to. */
+  /** Resolves after everything that has arrived by now was processed. */
   turn(): Promise<void>
 }

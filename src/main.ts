@@ -1,8 +1,8 @@
 /**
- * Starts the processes that are named, or all of them in one:
+ * Starts the named roles, or all of them in one process:
  *
- *     node src/main.ts [web] [worker] [bridge] [relay]     until SIGTERM or SIGINT
- *     node src/main.ts release                             applies the migrations, and ends
+ *     node src/main.ts [web] [worker] [bridge] [relay]     runs until SIGTERM or SIGINT
+ *     node src/main.ts release                             applies the migrations and ends
  */
 import { ConfigError, readConfig } from './config.ts'
 import { migrate } from './db/migrate.ts'
@@ -13,7 +13,7 @@ import { createLogger } from './telemetry/logger.ts'
 const roles: readonly Role[] = ['web', 'worker', 'bridge', 'relay']
 /** `EX_USAGE`, `EX_SOFTWARE`, `EX_TEMPFAIL` and `EX_CONFIG` of sysexits.h. */
 const EXIT = { usage: 64, fault: 70, stalled: 75, config: 78 }
-/** What does not end by itself is cut off then. */
+/** After this the process exits, whatever still runs. */
 const END_MS = 15_000
 
 function fail(lines: readonly string[], code: number): never {
@@ -33,14 +33,21 @@ function configure() {
 const named = process.argv.slice(2)
 const unknown = named.filter((name) => name !== 'release' && !roles.includes(name as Role))
 if (unknown.length > 0 || (named.includes('release') && named.length > 1)) {
-  fail([`There is no process ${unknown.join(', ') || named.join(' ')}; name some of ${roles.join(', ')}, or release alone`], EXIT.usage)
+  fail(
+    [
+      unknown.length > 0
+        ? `Unknown process ${unknown.join(', ')}; name one or more of ${roles.join(', ')}, or release alone`
+        : `release cannot be combined with other processes; run release alone`,
+    ],
+    EXIT.usage,
+  )
 }
 const config = configure()
 const logger = createLogger(config.LOG_LEVEL)
 
-/** For a supervisor to start again: what can be waited for never gets here. */
+/** Only for errors that waiting cannot fix; a server that is away is waited for. */
 function endAtFault(error: unknown): never {
-  logger.fatal({ err: error }, 'could not start')
+  logger.fatal({ err: error }, 'process could not start')
   process.exit(EXIT.fault)
 }
 
@@ -53,16 +60,16 @@ if (named[0] === 'release') {
     ending = true
     setTimeout(() => process.exit(code), END_MS)
     await service.stop()
-    logger.info('ended')
+    logger.info('process ended')
     process.exit(code)
   }
-  const endAsAsked = (signal: string) => {
+  const endBySignal = (signal: string) => {
     if (ending) return
-    logger.info({ signal }, 'ending')
+    logger.info({ signal }, 'process ending')
     void end(0)
   }
-  process.on('SIGTERM', endAsAsked)
-  process.on('SIGINT', endAsAsked)
+  process.on('SIGTERM', endBySignal)
+  process.on('SIGINT', endBySignal)
   const endStalled = (reason: string) => {
     if (ending) return
     logger.fatal({ reason }, 'component stalled again after its restart; ending the process')

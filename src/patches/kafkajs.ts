@@ -34,7 +34,7 @@ export function quietIdleConnections(): void {
 // 2. Offsets out of range: kafkajs silently resets to `fromBeginning` and has no hook for it.
 
 /**
- * The group wants an offset that the partition does not have: retention removed it, or the topic was made anew and is shorter.
+ * The group wants an offset that the partition does not have: retention removed it, or the topic was created again and is shorter.
  * @returns the offset to continue at; the group commits it
  */
 export type OnOutOfRange = (wanted: { partition: number; offset: bigint }) => Promise<bigint>

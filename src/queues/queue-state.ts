@@ -1,9 +1,9 @@
-/** What a queue says of its jobs, and what is made of it. */
+/** The state of a queue and of its jobs. */
 import type { Queue } from 'bullmq'
 
 /**
- * Removes a job with this id that has ended; one that waits, or runs, stays. BullMQ keeps silent about an id that it still has, and a
- * rescued job needs its id free.
+ * Removes a job with this id if it has ended; one that waits or runs stays. BullMQ silently ignores a new job whose id still exists, and
+ * a rescued job needs its id.
  * @returns whether it is free
  */
 export async function freeJobId(queue: Queue, jobId: string): Promise<boolean> {
@@ -13,21 +13,21 @@ export async function freeJobId(queue: Queue, jobId: string): Promise<boolean> {
 }
 
 /**
- * For readiness: a queue that an operator has paused takes jobs, and nobody takes them from it.
- * @throws where it is paused, or Redis cannot say
+ * For readiness: a queue that an operator has paused accepts jobs, but no worker takes them.
+ * @throws where it is paused, or Redis does not answer
  */
 export async function requireRunning(queue: Queue): Promise<void> {
   if (await queue.isPaused()) throw new Error('paused by an operator')
 }
 
-/** How many of the oldest are read at first. One that never ran is mostly the very first; where it is not, each further read has ten times as many. */
+/** How many of the oldest jobs are read at first. Mostly the first never ran; if all of them did, each further read has ten times as many. */
 const READ_FIRST = 10
 const READ_AT_MOST = 1000
 
 /**
- * How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. Those that were added for later say nothing,
- * and neither do those that ran before: they are as old as their first run.
- * @param now epoch ms, by the clock that jobs are stamped with
+ * How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. Delayed jobs do not count, and neither do
+ * jobs that ran before, whose age is that of their first run.
+ * @param now epoch ms, by the clock of the jobs' timestamps
  */
 export async function oldestWaitingMs(queue: Queue, now: number): Promise<number> {
   for (let from = 0, count = READ_FIRST; ; from += count, count = Math.min(READ_AT_MOST, count * 10)) {
@@ -39,8 +39,8 @@ export async function oldestWaitingMs(queue: Queue, now: number): Promise<number
 }
 
 /**
- * Whether a job could be taken now: one that waits, or whose delay is over. Not so in a queue that its operators have paused.
- * @throws where Redis cannot say
+ * Whether a worker could take a job now: one waits, or its delay is over, and operators have not paused the queue.
+ * @throws where Redis does not answer
  */
 export async function waitsForWorker(queue: Queue): Promise<boolean> {
   const [isPaused, waiting, due] = await Promise.all([queue.isPaused(), queue.getWaitingCount(), queue.getDelayedCount(Date.now())])

@@ -1,4 +1,4 @@
-/** Connections to Redis, whichever form REDIS_URL has: those that fail at once, and those that wait. */
+/** Connections to Redis, for each form of REDIS_URL: those that fail fast, and those that wait. */
 import { once } from 'node:events'
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis'
 import { type Login, readRedisUrl } from '../config/redis-url.ts'
@@ -6,34 +6,34 @@ import { reasonOf } from '../telemetry/error-fields.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { SteadySentinelConnector } from '../patches/ioredis.ts'
 
-/** Commands on keys of one hash tag are the same on both. Whatever has no key is asked of any node of a cluster. */
+/** Commands on keys with one hash tag work the same on both. Commands without a key go to any node of a cluster. */
 export type RedisConnection = Redis | Cluster
 
-/** Seen again and again while Redis is away: each distinct message is worth one line in this time. */
+/** Errors repeat while Redis is away: each message is logged once in this time. */
 const QUIET_MS = 10_000
 
-function watch<Connection extends RedisConnection>(redis: Connection, logger: Logger): Connection {
+function logErrors<Connection extends RedisConnection>(redis: Connection, logger: Logger): Connection {
   let last = { message: '', at: 0 }
-  redis.on('error', (told: Error) => {
-    const message = reasonOf(nodeErrorOf(told))
+  redis.on('error', (error: Error) => {
+    const message = reasonOf(nodeErrorOf(error))
       .replace(/\S+:\d+$/, '')
       .trim()
     if (message === last.message && Date.now() - last.at < QUIET_MS) return
     last = { message, at: Date.now() }
-    logger.warn({ reason: message }, 'Redis connection lost, reconnecting')
+    logger.warn({ reason: message }, 'Redis connection lost; reconnecting')
   })
   return redis
 }
 
-/** A cluster says that none of its nodes could be asked, and beside it why not. */
+/** A cluster's error says that no node could be asked; `lastNodeError` says why. */
 const nodeErrorOf = (error: Error): Error => (error as { lastNodeError?: Error }).lastNodeError ?? error
 
-/** How often a cluster is asked which node has which keys. */
-const LOOK_MS = 1000
+/** How often a cluster's slot table is read. */
+const REFRESH_SLOTS_MS = 1000
 
 const retryStrategy = (times: number) => Math.min(50 * times, 500)
 
-/** A master that became a replica refuses to write, and keeps its connections: the next one is to its successor. */
+/** A master that became a replica refuses writes but keeps its connections: reconnecting finds its successor. */
 const reconnectOnError = (error: Error) => error.message.startsWith('READONLY')
 
 const loginOptions = ({ username, password }: Login) => ({
@@ -50,19 +50,19 @@ function open(url: string, options: Common, whole: Pick<ClusterOptions, 'enableO
       ...whole,
       clusterRetryStrategy: retryStrategy,
       slotsRefreshInterval: 0, // ours, below
-      // Where the check fails, or the node that it asks stands still, ioredis' promise of this connection never settles, and BullMQ, which
-      // awaits it for the one that it waits for jobs on, takes none again. A cluster that is down says so to each command anyway.
+      // If this check fails or its node hangs, ioredis' promise of the connection never settles. BullMQ awaits it for the connection on which
+      // it waits for jobs, and would never take one again. A cluster that is down refuses each command anyway.
       enableReadyCheck: false,
       redisOptions: { ...options, ...loginOptions(servers.login), ...(servers.tls ? { tls: {} } : {}) },
-      // A certificate is for a name, and ioredis would connect to what it resolves to.
+      // A certificate is for a name, but ioredis would connect to the resolved address.
       ...(servers.tls ? { dnsLookup: (name, found) => found(null, name) } : {}),
     })
-    // A node that stands still tells nobody of its successor. ioredis' own timer begins anew where the connection ends while it asks.
-    const looking = setInterval(() => {
-      // One without any node never gets from there to its end.
-      if (cluster.status === 'disconnecting' || cluster.status === 'end') clearInterval(looking)
+    // A node that hangs does not announce its successor. ioredis' own timer restarts if the connection ends during a refresh.
+    const refreshing = setInterval(() => {
+      // A cluster without any node stays at `disconnecting`.
+      if (cluster.status === 'disconnecting' || cluster.status === 'end') clearInterval(refreshing)
       else cluster.refreshSlotsCache()
-    }, LOOK_MS).unref()
+    }, REFRESH_SLOTS_MS).unref()
     return cluster
   }
   const { enableOfflineQueue = true } = whole
@@ -80,42 +80,42 @@ function open(url: string, options: Common, whole: Pick<ClusterOptions, 'enableO
     db,
     sentinelRetryStrategy: retryStrategy,
     sentinelCommandTimeout: 1000,
-    // Tells of a new master where the old one lives on, and keeps its connections.
+    // Notices a new master while the old one is alive and keeps its connections.
     failoverDetector: true,
     Connector: SteadySentinelConnector,
   })
 }
 
 /**
- * For whoever has to answer: a command fails within a second where Redis is away or stands still. A command that timed out may
- * still be carried out.
+ * For code that has to answer soon: a command fails within a second if Redis is away or hangs. A command that timed out may still be
+ * executed.
  */
 export function connectFailFast(url: string, logger: Logger): RedisConnection {
-  return watch(
+  return logErrors(
     open(
       url,
       {
         maxRetriesPerRequest: 1,
-        // A command that Redis carried out before the connection broke would be carried out twice: a job that has ended would begin anew.
+        // A command that Redis executed before the connection broke would be executed twice: a job that has ended would begin again.
         autoResendUnfulfilledCommands: false,
         commandTimeout: 1000,
         connectTimeout: 1000,
       },
-      // In a cluster it is this delay that sends again.
+      // In a cluster, this delay would send the command again.
       { enableOfflineQueue: false, retryDelayOnFailover: 0 },
     ),
     logger,
   )
 }
 
-/** For BullMQ's workers and for subscriptions: waits for as long as Redis is away, and goes on. */
+/** For BullMQ's workers and for subscriptions: waits while Redis is away, then continues. */
 export function connectPatient(url: string, logger: Logger): RedisConnection {
-  return watch(open(url, { maxRetriesPerRequest: null, connectTimeout: 2000 }, {}), logger)
+  return logErrors(open(url, { maxRetriesPerRequest: null, connectTimeout: 2000 }, {}), logger)
 }
 
 /**
- * Resolves when the connection can be used; a connection with no offline queue refuses commands before.
- * @throws what Redis or the network said, or after 2 s
+ * Resolves when the connection can be used; without an offline queue it refuses commands before.
+ * @throws the error of Redis or the network, or after 2 s
  */
 export async function ready(redis: RedisConnection): Promise<void> {
   if (redis.status !== 'ready') {
@@ -123,16 +123,16 @@ export async function ready(redis: RedisConnection): Promise<void> {
       throw nodeErrorOf(error)
     })
   }
-  // A cluster connects to each node when it is first needed, and refuses what comes meanwhile.
+  // A cluster connects to a node at its first command, and refuses other commands meanwhile.
   if (redis instanceof Cluster) await Promise.all(redis.nodes('master').map((node) => node.ping()))
 }
 
-/** Every server that holds keys of ours or of Cart's. */
+/** Every server that has keys of ours or of Cart's. */
 export const mastersOf = (redis: RedisConnection): Redis[] => (redis instanceof Cluster ? redis.nodes('master') : [redis])
 
-/** What Redis says, or a script in it (the second of them before Redis 7). */
+/** Errors of Redis, or of a script in it (the last one before Redis 7). */
 const REFUSED = /\b(WRONGPASS|NOAUTH|NOPERM)\b|ACL failure in script|The user executing the script can't/
 
-/** Whether Redis was reached and does not let us in, or not do what we need, which no waiting mends. */
+/** Whether Redis refuses our login or a right that we need, which waiting cannot fix. */
 export const isRefusedByRedis = (error: unknown): boolean =>
   error instanceof Error && (REFUSED.test(error.message) || isRefusedByRedis(error.cause))

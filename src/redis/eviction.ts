@@ -1,12 +1,12 @@
-/** Whether Redis may throw our jobs away when its memory is full. */
+/** Whether Redis may evict our jobs when its memory is full. */
 import type { Logger } from '../telemetry/logger.ts'
 import { mastersOf, type RedisConnection } from './connection.ts'
 
-/** What of `maxmemory-policy` keeps every key. With any other, Redis drops jobs without a word. */
+/** The only `maxmemory-policy` that keeps every key. With any other, Redis silently drops jobs. */
 export const KEEPS_ALL = 'noeviction'
 
 /**
- * How many servers have which `maxmemory-policy`; `unknown` where one does not say. INFO is asked, since managed Redis refuses CONFIG.
+ * How many servers have which `maxmemory-policy`; `unknown` if a server does not report it. From INFO, since managed Redis refuses CONFIG.
  * @throws where Redis is away
  */
 export async function evictionPolicies(redis: RedisConnection): Promise<Map<string, number>> {
@@ -18,14 +18,14 @@ export async function evictionPolicies(redis: RedisConnection): Promise<Map<stri
   return policies
 }
 
-/** A line in the log for each policy that is not {@link KEEPS_ALL}. Never throws: the queues work without it, for as long as there is memory. */
+/** Logs a warning for each policy other than {@link KEEPS_ALL}. Never throws: the queues work with any policy while there is memory. */
 export async function warnOfEviction(redis: RedisConnection, logger: Logger): Promise<void> {
   try {
     for (const policy of (await evictionPolicies(redis)).keys()) {
-      if (policy === 'unknown') logger.warn('Redis does not say its maxmemory-policy; make sure that it is noeviction')
+      if (policy === 'unknown') logger.warn('Redis does not report its maxmemory-policy; make sure that it is noeviction')
       else if (policy !== KEEPS_ALL) logger.warn({ policy }, 'Redis may evict jobs; set maxmemory-policy noeviction')
     }
   } catch (error) {
-    logger.warn({ err: error }, 'Redis does not say its maxmemory-policy; make sure that it is noeviction')
+    logger.warn({ err: error }, 'Redis does not report its maxmemory-policy; make sure that it is noeviction')
   }
 }

@@ -1,14 +1,14 @@
-/** What the Redis user has to be allowed (README, "Redis"), tried out: a right that is missing would show at the first customer only. */
+/** Tests the rights of the Redis user (README, "Redis") at start-up: otherwise a missing right would show at the first customer. */
 import { randomUUID } from 'node:crypto'
 import { isRefusedByRedis, type RedisConnection } from './connection.ts'
 
-/** One command for each type of data that BullMQ keeps, from within a script like its own. */
+/** One command for each data type that BullMQ uses, in a script like its own. */
 const useKey = ['SET k v', 'HSET k f v', 'LPUSH k v', 'SADD k v', 'ZADD k 1 v', 'XADD k * f v']
   .map((command) => command.split(' ').map((word) => (word === 'k' ? 'KEYS[1]' : `'${word}'`)))
   .map((words) => `redis.call(${words.join(', ')}) redis.call('DEL', KEYS[1])`)
   .join('\n')
 
-/** @throws where Redis cannot be asked, or refuses something that the service needs: the message says what */
+/** @throws where Redis does not answer, or refuses something that the service needs: the message says what */
 export async function requireRights(redis: RedisConnection, prefix: string): Promise<void> {
   const name = `${prefix}:probe:${randomUUID()}`
   const needs: Record<string, () => Promise<unknown>> = {
@@ -19,7 +19,9 @@ export async function requireRights(redis: RedisConnection, prefix: string): Pro
   }
   for (const [what, attempt] of Object.entries(needs)) {
     await attempt().catch((error: Error) => {
-      throw isRefusedByRedis(error) ? new Error(`Redis does not let this user ${what}`, { cause: error }) : error
+      throw isRefusedByRedis(error)
+        ? new Error(`the Redis user has no right to ${what}; grant it with ACL SETUSER`, { cause: error })
+        : error
     })
   }
 }

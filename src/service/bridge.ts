@@ -1,4 +1,4 @@
-/** The bridge from the payment topic to the payment jobs, with what is told of it. */
+/** The role `bridge`: payment messages to payment jobs, with its metrics, readiness and watchdog. */
 import { sql } from 'slonik'
 import type { Check } from '../api/ops.ts'
 import { unlessExhausted } from '../db/semaphore.ts'
@@ -6,26 +6,26 @@ import { createPaymentBridge } from '../kafka/payment-bridge.ts'
 import type { Base } from './connect.ts'
 import { restartable } from './restartable.ts'
 
-/** How long a scrape waits for Kafka; the gauge keeps its last value then. The watchdog's probe does not wait longer. */
+/** How long a scrape waits for Kafka before the gauge keeps its last value. The watchdog's probe waits as long. */
 const LAG_MS = 1000
-/** A Kafka that is too slow for a look has to be too slow for the probe, too, and count as away. */
-const LOOK_MS = 1800
+/** Longer than the probe's limit: a Kafka too slow for this must be too slow for the probe, so that it counts as an outage. */
+const BEHIND_MS = 1800
 
 export function startBridge(base: Base, checks: Check[]): void {
   const { config, pool, redis, kafka, paymentQueue, logger, metrics, probes, watched, closers } = base
   const options = { topic: config.TOPIC_PAYMENT_EVENTS, group: config.KAFKA_GROUP }
-  // Payment's topic, with its partitions: in development nobody else may make it, and later its owner is about to make it anew.
+  // The topic and its partitions belong to Payment. Only in development nobody else may create it, and then only once.
   let createTopic = config.CREATE_PAYMENT_TOPIC ?? config.NODE_ENV === 'development'
   const bridge = restartable(() => {
-    const made = createPaymentBridge({ ...options, createTopic, pool, queue: paymentQueue, kafka, logger, metrics })
+    const created = createPaymentBridge({ ...options, createTopic, pool, queue: paymentQueue, kafka, logger, metrics })
     createTopic = false
-    return made
+    return created
   })
   checks.push({
     name: 'bridge',
     required: false,
     check: async () => {
-      if (!bridge.current().joined()) throw new Error(`not a member of ${options.group} yet`)
+      if (!bridge.current().joined()) throw new Error(`not a member of the consumer group ${options.group} yet`)
     },
   })
   metrics.refreshed.push(async () => {
@@ -37,7 +37,7 @@ export function startBridge(base: Base, checks: Check[]): void {
     required: false, // customers are served without it
     async waiting() {
       const [behind] = await Promise.all([
-        bridge.current().behind(AbortSignal.timeout(LOOK_MS)),
+        bridge.current().behind(AbortSignal.timeout(BEHIND_MS)),
         pool.query(sql.unsafe`select 1`).catch(unlessExhausted),
         redis.ping(),
       ])

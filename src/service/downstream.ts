@@ -1,4 +1,4 @@
-/** The downstream services that a worker asks, each behind a breaker of its own, and what follows from the state of these. */
+/** The downstream services of a worker, each behind a circuit breaker, and what follows from a breaker's state. */
 import type { BreakerState } from '../clients/breaker.ts'
 import { type Catalog, createCatalog } from '../clients/catalog.ts'
 import { createDownstream, type GuardedDownstream } from '../clients/http.ts'
@@ -8,7 +8,7 @@ import type { Rejection } from '../model.ts'
 import { CATALOG_UNREACHABLE, SHIPPING_UNREACHABLE } from '../processors/checkout-run.ts'
 import type { Base } from './connect.ts'
 
-/** Any product and order will do: that there is none is an answer, too. */
+/** Any product and any order will do: a 404 is an answer, too. */
 const services = {
   catalog: { base: 'CATALOG_BASE', concurrency: 'CATALOG_CONCURRENCY', probePath: '/catalog/v1/products/1' },
   shipping: { base: 'SHIPPING_BASE', concurrency: 'SHIPPING_CONCURRENCY', probePath: '/shipping/v1/shipments?order_id=1' },
@@ -17,17 +17,17 @@ const services = {
 export interface Downstream {
   catalog: Catalog
   shipping: Shipping
-  /** What a customer is told at once while one of them is not asked. */
+  /** The rejection for customers while a breaker refuses calls; undefined while none does. */
   unavailable(): Rejection | undefined
 }
 
-/** @param onCatalog told of each state of Catalog's breaker after `closed` */
+/** @param onCatalog called with each new state of Catalog's breaker, which begins as `closed` */
 export function openDownstream(base: Base, checks: Check[], onCatalog: (state: BreakerState) => void): Downstream {
   const { config, metrics, logger, closers } = base
 
   function open(name: keyof typeof services, onChange: (state: BreakerState) => void = () => {}): GuardedDownstream {
     const { probePath, ...variables } = services[name]
-    let now: BreakerState = 'closed'
+    let breaker: BreakerState = 'closed'
     const downstream = createDownstream({
       name,
       base: config[variables.base],
@@ -38,9 +38,9 @@ export function openDownstream(base: Base, checks: Check[], onCatalog: (state: B
       breaker: {
         probePath,
         onChange(state) {
-          now = state
-          if (state === 'open') logger.warn({ downstream: name }, 'breaker open: a downstream service failed ten times in a row')
-          if (state === 'closed') logger.info({ downstream: name }, 'breaker closed: a downstream service works again')
+          breaker = state
+          if (state === 'open') logger.warn({ downstream: name }, 'breaker open: the downstream service failed ten times in a row')
+          if (state === 'closed') logger.info({ downstream: name }, 'breaker closed: the downstream service works again')
           onChange(state)
         },
       },
@@ -50,7 +50,7 @@ export function openDownstream(base: Base, checks: Check[], onCatalog: (state: B
       name,
       required: false,
       async check() {
-        if (now !== 'closed') throw new Error(`degraded: its breaker is ${now}`)
+        if (breaker !== 'closed') throw new Error(`degraded: its breaker is ${breaker}`)
       },
     })
     return downstream

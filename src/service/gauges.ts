@@ -1,6 +1,6 @@
 /**
- * The gauges whose truth lies in PostgreSQL and Redis: asked when somebody scrapes. PostgreSQL answers on a connection of its own, so
- * that no customer waits for one, and a scrape tells what is wrong where all of theirs are in use.
+ * Gauges that are read from PostgreSQL and Redis at each scrape. They use a PostgreSQL connection of their own: it takes none from
+ * customers, and a scrape works even while all of the pool are in use.
  */
 import { countLetters } from '../db/dead-letters.ts'
 import { readDrain } from '../db/drain.ts'
@@ -15,7 +15,7 @@ import type { Base } from './connect.ts'
 
 export function watchGauges({ config, logger, metrics, redis, clock, checkoutQueue, stockQueue, paymentQueue, closers }: Base): void {
   let connected: Promise<Pool> | undefined
-  /** Connects when somebody scrapes, and again after a failure; a connection that nobody uses ends after a minute. */
+  /** Connects at a scrape, and again after a failure; an idle connection ends after a minute. */
   const own = async () => {
     connected ??= connectPool(config.POSTGRES_DSN, { size: 1, statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS, logger })
     return connected.catch((error) => {

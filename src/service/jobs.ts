@@ -1,4 +1,4 @@
-/** BullMQ's workers, one a queue, and what is watched of them: one that has places free has to take what waits. */
+/** BullMQ's workers, one a queue, and what their watchdogs check: a worker with room for a job must take one that waits. */
 import type { Job, Queue, WorkerOptions } from 'bullmq'
 import { within } from '../within.ts'
 import type { Config } from '../config.ts'
@@ -10,41 +10,41 @@ import type { Probes } from './probes.ts'
 import { restartable } from './restartable.ts'
 import type { Watched } from './watchdog.ts'
 
-/** Of the 15 s that a process has to end in: then the jobs are left to others. */
+/** Part of the 15 s in which a process has to end. Jobs that run longer are left to other workers. */
 export const JOBS_END_MS = 3000
-/** A job's own time limits end each try of it sooner: 20 s for its products, a call, and the check after it. */
+/** Longer than any try of a job: its own limits are 20 s for its products, a call, and the check after it. */
 const longestJobMs = (callTimeoutMs: number) => 60_000 + 10 * callTimeoutMs
 
 export interface JobsOptions {
   queue: Queue
-  /** Jobs under way at a time. */
+  /** How many jobs run at a time. */
   concurrency: number
   processor: (job: Job, token?: string) => Promise<void>
   settings?: NonNullable<WorkerOptions['settings']>
-  /** Whether a process that takes none of these jobs is not ready. */
+  /** Whether the process is not ready while these jobs are stalled. */
   required: boolean
 }
 
 export interface Jobs {
   watched: Watched
-  /** At most so many jobs at a time from now on, and never more than `concurrency`; 0 takes none. Those under way go on. */
+  /** Runs at most so many jobs at a time from now on, and never more than `concurrency`; 0 takes none. Jobs that run continue. */
   limit(most: number): void
-  /** Lets the jobs under way end, for 3 s. */
+  /** Waits up to 3 s for the jobs that run. */
   stop(): Promise<void>
 }
 
-/** Starts to take jobs at once. */
+/** Begins to take jobs at once. */
 export function startJobs(deps: { config: Config; logger: Logger; probes: Probes }, options: JobsOptions): Jobs {
   const { config, probes } = deps
   const { queue, required } = options
-  let places = options.concurrency
-  const worker = restartable(() => createWorker(deps, options, places))
+  let concurrency = options.concurrency
+  const worker = restartable(() => createWorker(deps, options, concurrency))
   worker.start()
 
-  async function isOursToTake(): Promise<boolean> {
+  async function shouldTake(): Promise<boolean> {
     const { underWay, lastBegan } = worker.current().done
-    // Others may take what waits for as long as these jobs go on.
-    if (places === 0 || (underWay >= places && performance.now() - lastBegan < longestJobMs(config.CALL_TIMEOUT_MS))) return false
+    // While all of its jobs run, other workers take what waits.
+    if (concurrency === 0 || (underWay >= concurrency && performance.now() - lastBegan < longestJobMs(config.CALL_TIMEOUT_MS))) return false
     return waitsForWorker(queue)
   }
 
@@ -54,16 +54,16 @@ export function startJobs(deps: { config: Config; logger: Logger; probes: Probes
       required,
       async waiting() {
         const { begun, ended } = worker.current().done
-        const [isOurs] = await Promise.all([isOursToTake(), worker.current().ping()])
-        return isOurs ? [{ what: 'jobs wait for a worker', mark: begun + ended }] : []
+        const [jobsWait] = await Promise.all([shouldTake(), worker.current().ping()])
+        return jobsWait ? [{ what: 'jobs wait for a worker', mark: begun + ended }] : []
       },
       succeeded: () => worker.current().done.succeeded,
       probe: () => Promise.all([probes.redis(), probes.postgres()]),
       restart: worker.restart,
     },
     limit(most) {
-      places = Math.min(most, options.concurrency)
-      worker.current().limit(places)
+      concurrency = Math.min(most, options.concurrency)
+      worker.current().limit(concurrency)
     },
     stop: worker.stop,
   }
@@ -71,7 +71,7 @@ export function startJobs(deps: { config: Config; logger: Logger; probes: Probes
 
 interface Done {
   begun: number
-  /** With what failed, and without. */
+  /** Successful or not. */
   ended: number
   succeeded: number
   underWay: number
@@ -79,8 +79,12 @@ interface Done {
   lastBegan: number
 }
 
-/** A worker on a connection of its own, which counts what it does. @param places jobs at a time, to begin with; 0 takes none */
-function createWorker({ config, logger }: { config: Config; logger: Logger }, { queue, processor, settings }: JobsOptions, places: number) {
+/** A worker on a connection of its own, which counts its jobs. @param concurrency at the start; 0 takes none */
+function createWorker(
+  { config, logger }: { config: Config; logger: Logger },
+  { queue, processor, settings }: JobsOptions,
+  concurrency: number,
+) {
   const done: Done = { begun: 0, ended: 0, succeeded: 0, underWay: 0, lastBegan: 0 }
   let connection: RedisConnection | undefined
   let worker: PatchedWorker | undefined
@@ -100,7 +104,7 @@ function createWorker({ config, logger }: { config: Config; logger: Logger }, { 
 
   return {
     done,
-    /** By the connection that jobs are taken with. BullMQ itself looks after the one on which it waits for them. */
+    /** On the connection that fetches jobs. BullMQ itself watches the one on which it waits for them. */
     ping: async () => connection?.ping(),
     /** @param most 0 takes none */
     limit(most: number) {
@@ -113,22 +117,22 @@ function createWorker({ config, logger }: { config: Config; logger: Logger }, { 
       worker = new PatchedWorker(queue.name, counted, {
         connection,
         prefix: config.REDIS_PREFIX,
-        concurrency: Math.max(1, places),
-        autorun: places > 0,
+        concurrency: Math.max(1, concurrency),
+        autorun: concurrency > 0,
         settings: settings ?? {},
-        // A killed worker's jobs are taken up by another one within 2 x 1.5 s + 3 s, inside a customer's budget.
+        // Another worker takes over a killed worker's jobs within 2 x 1.5 s + 3 s, inside a customer's budget.
         lockDuration: 3000,
         stalledInterval: 1500,
-        // PostgreSQL's deadline ends a checkout, not BullMQ's count of how often its worker died.
+        // The deadline in PostgreSQL ends a checkout, not BullMQ's count of dead workers.
         maxStalledCount: 1000,
-        // A frozen process may hold the wake-up of a job: the others look themselves after so many seconds.
+        // A frozen process may hold the wake-up of a job: the others poll after so many seconds.
         drainDelay: 1,
-        // After a fetch that failed, as those to a cluster's node that died do, BullMQ waits for 15 s: twice as long as a customer.
+        // After a failed fetch, as from a dead node of a cluster, BullMQ would wait 15 s: twice as long as a customer.
         runRetryDelay: 500,
       }).beginAtOnce()
-      worker.on('error', (error) => logger.debug({ err: error, queue: queue.name }, 'worker'))
+      worker.on('error', (error) => logger.debug({ err: error, queue: queue.name }, 'worker error'))
       worker.on('failed', (job, error) => {
-        if (!job || job.finishedOn) logger.error({ err: error, queue: queue.name, job: job?.id }, 'a job failed for good')
+        if (!job || job.finishedOn) logger.error({ err: error, queue: queue.name, job: job?.id }, 'job failed for good')
       })
     },
     async stop() {

@@ -1,17 +1,14 @@
-/**
- * Whether PostgreSQL and Redis can be worked with, asked by connections that are made for the question: one at hand may be dead, while
- * what it leads to answers everybody else.
- */
+/** Whether PostgreSQL and Redis can be used, judged by fresh connections: an existing connection may be dead while its server is well. */
 import { Client } from 'pg'
 import type { Config } from '../config.ts'
 import { requireUsable, sessionOptions } from '../db/session.ts'
 import { connectFailFast, ready } from '../redis/connection.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
-/** Less than a look at a component has: what is slow for both is an outage. In ms. */
+/** In ms. Less than the watchdog's limit for a component's own connections: a server too slow for both is an outage. */
 const ANSWER_MS = 1500
 
-/** Each throws where there is no answer in time. */
+/** Each throws if the server does not answer in time. */
 export interface Probes {
   postgres(): Promise<void>
   redis(): Promise<void>
@@ -24,10 +21,10 @@ export function createProbes(
   return {
     async postgres() {
       const client = new Client({ ...sessionOptions(POSTGRES_DSN), connectionTimeoutMillis: ANSWER_MS, query_timeout: ANSWER_MS })
-      client.on('error', () => {}) // a query tells of it
+      client.on('error', () => {}) // the query rejects with it
       try {
         await client.connect()
-        // Asks for no row, and for the right to read: a table that somebody has locked is as good as away.
+        // Needs no row but the right to read: a table that is locked counts as away.
         await client.query(`select from order_service.checkouts, order_service.payment_events, order_service.outbox,
           order_service.dead_letters limit 0`)
         await requireUsable(client)
@@ -39,7 +36,7 @@ export function createProbes(
       const redis = connectFailFast(REDIS_URL, logger)
       try {
         await ready(redis)
-        // One that is full, or a replica, answers everything else.
+        // A full Redis, or a replica, refuses writes alone.
         await redis.set(`${REDIS_PREFIX}:probe`, '', 'PX', ANSWER_MS)
       } finally {
         redis.disconnect()

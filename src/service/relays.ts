@@ -1,4 +1,4 @@
-/** The relays of the outbox and of dead letters, and what is watched of them: one that leads has to go round. */
+/** The role `relay`: the relays of the outbox and of dead letters, and what their watchdogs check. */
 import type { Config } from '../config.ts'
 import type { RelayHere } from '../db/outbox.ts'
 import { unlessExhausted } from '../db/semaphore.ts'
@@ -23,7 +23,7 @@ export interface RelaysDeps {
 }
 
 export interface Relays {
-  /** The outbox's, to be woken. */
+  /** The outbox's relay, so that writers in this process can wake it. */
   here: RelayHere
   start(): void
   stop(): Promise<void>

@@ -1,4 +1,4 @@
-/** Starts what is named and ends it again: the one place that makes things. Any of the processes may live in one Node process, or each in its own. */
+/** Starts the named roles and stops them again. The roles may share one Node process, or run in one each. */
 import type { Server } from 'node:http'
 import { createApp, createOpsApp, type Service as CustomerService } from '../api/app.ts'
 import type { OperatorDeps } from '../api/operators/routes.ts'
@@ -16,20 +16,20 @@ import { createWatchdog, watch } from './watchdog.ts'
 import { startWorker } from './worker.ts'
 
 export interface RunningService {
-  /** Where it listens: customers' routes with `web`, health and metrics with the others. undefined where nothing listens. */
+  /** Serves customers with the role `web`, and health and metrics with the others. undefined where nothing listens. */
   port: number | undefined
-  /** Resolves when all components are there. Rejects where it was stopped before, or at a fault that no waiting mends. */
+  /** Resolves when all components run. Rejects if it was stopped before, or at an error that waiting cannot fix. */
   started: Promise<void>
-  /** Resolves, with what to tell, where a component stands still although it was built anew: only another process can help. */
+  /** Resolves, with the reason, when a component is stalled although it was restarted: only a new process can help. */
   stalled: Promise<string>
-  /** Takes no more work, finishes what runs, closes everything; within 15 s. */
+  /** Accepts no more work, finishes what runs and closes everything, within 15 s. */
   stop(): Promise<void>
 }
 
-/** Of the 15 s that a process has to end in: then the requests that still run are cut off. The truth is in PostgreSQL. */
+/** Part of the 15 s in which a process has to end. Requests that still run are cut off then; their outcome is in PostgreSQL. */
 const REQUESTS_END_MS = 9000
 
-/** Listens at once, so that liveness can be seen; everything else follows as PostgreSQL and Redis come up. */
+/** Listens at once, for liveness probes. Everything else starts when PostgreSQL and Redis can be used. */
 export async function startService(config: Config, roles: ReadonlySet<Role>, logger: Logger): Promise<RunningService> {
   const metrics = createMetrics()
   const stopping = new AbortController()
@@ -67,7 +67,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     if (replies) closers.push(async () => replies.close())
     if (roles.has('worker')) await startWorker(base, replies, checks)
     if (roles.has('web')) operators = operatorDeps(base)
-    // Last, and so the first to end: it brings work to the others.
+    // Started last, and so stopped first: it brings work to the others.
     if (roles.has('bridge')) startBridge(base, checks)
     if (replies) customers = customerService(base, replies, roles.has('worker'))
     isStarted = true
@@ -84,7 +84,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
     }
     logger.info({ roles: [...roles], port }, 'started')
   })()
-  starting.catch(() => {}) // whoever started it decides what follows
+  starting.catch(() => {}) // the caller handles `started`
 
   return {
     port,
@@ -94,7 +94,8 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
       stopping.abort()
       await Promise.all(servers.map((server) => close(server, { withinMs: REQUESTS_END_MS })))
       await starting.catch(() => {})
-      for (const closer of closers.toReversed()) await closer().catch((error) => logger.warn({ err: error }, 'a component did not close'))
+      for (const closer of closers.toReversed())
+        await closer().catch((error) => logger.warn({ err: error }, 'component could not be closed'))
     },
   }
 }

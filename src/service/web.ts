@@ -1,4 +1,4 @@
-/** What the customers' routes and the operators' pages need, put together. */
+/** The role `web`: what the customers' routes and the operators' pages need. */
 import type { Service as CustomerService } from '../api/app.ts'
 import { type OperatorDeps } from '../api/operators/routes.ts'
 import { createSignInTries } from '../api/operators/tries.ts'
@@ -13,7 +13,7 @@ import type { Replies } from '../queues/replies.ts'
 import { leaseFor } from '../stock/lease.ts'
 import type { Base } from './connect.ts'
 
-const LOOK_EVERY_MS = 250
+const POLL_QUEUE_EVERY_MS = 250
 
 export function customerService(base: Base, replies: Replies, workerIsHere: boolean): CustomerService {
   const { pool, checkouts, redis, clock, callIds, checkoutQueue, wakeReconciler, logger, metrics, config } = base
@@ -25,18 +25,18 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
   })
   let behindMs = 0
   let isPaused = false
-  async function look(): Promise<void> {
+  async function pollQueue(): Promise<void> {
     const [oldestMs, nowPaused] = await Promise.all([checkoutQueue.oldestWaitingMs(), checkoutQueue.queue.isPaused()])
     behindMs = oldestMs
     if (nowPaused && !isPaused) logger.warn('checkout queue paused: new checkouts get a 503 until an operator resumes it')
     if (isPaused && !nowPaused) logger.info('checkout queue resumed')
     isPaused = nowPaused
   }
-  // Where Redis cannot say, nobody gets as far as a job.
-  const looking = setInterval(() => void look().catch(() => {}), LOOK_EVERY_MS)
+  // Errors are ignored: while Redis is away no checkout gets as far as a job.
+  const polling = setInterval(() => void pollQueue().catch(() => {}), POLL_QUEUE_EVERY_MS)
   const numbers = watchNumbers(pool, logger)
   base.closers.push(
-    async () => clearInterval(looking),
+    async () => clearInterval(polling),
     async () => numbers.stop(),
   )
   return {
@@ -70,7 +70,7 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
   }
 }
 
-/** Signing in is rare: one person waits for another where many do it at once. */
+/** Sign-ins are rare; if many come at once, they wait for each other. */
 const AUTH_CONCURRENCY = 4
 
 export function operatorDeps({ config, redis, checkoutQueue, paymentQueue, stockQueue, metrics, closers }: Base): OperatorDeps {

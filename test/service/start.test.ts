@@ -192,10 +192,10 @@ test('with Redis away it ends in good order when it is asked to', async (t) => {
   const service = await startProcess(t, [], { ...environment(database.dsn), REDIS_URL: redis.url })
   await service.logged('started')
   await redis.kill()
-  await service.logged('Redis connection lost, reconnecting')
+  await service.logged('Redis connection lost; reconnecting')
 
   t.is(await service.stop(), 0)
-  await service.logged('ended')
+  await service.logged('process ended')
 })
 
 test.serial('a checkout under way when it is asked to end is answered, and then it ends', async (t) => {
@@ -243,7 +243,7 @@ async function faultOf(t: ExecutionContext, args: readonly string[], env: Record
   )
   t.deepEqual(
     fatal.map(({ msg }) => msg),
-    ['could not start'],
+    ['process could not start'],
   )
   return fatal[0]!.err as { name: string; message: string; code?: string }
 }

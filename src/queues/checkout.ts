@@ -4,13 +4,13 @@
  * Checkouts that begin at once share a job, since a job costs Redis and Node as much as all other work for a checkout. A checkout that has
  * to be tried again gets a job of its own, where operators can see it.
  */
-import { type JobsOptions, Queue } from 'bullmq'
+import type { JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
 import { exponentialBackoffMs } from '../backoff.ts'
 import { batcher } from '../batcher.ts'
 import type { Clock } from '../clock.ts'
 import type { ProductQty } from '../model.ts'
-import { freeJobId, oldestWaitingMs } from './queue-state.ts'
+import { freeJobId, oldestWaitingMs, openQueue } from './queue-state.ts'
 import type { RedisConnection } from '../redis/connection.ts'
 
 export const CHECKOUT_QUEUE = 'checkout'
@@ -74,14 +74,7 @@ export interface CheckoutQueue {
  * @param clock for the jobs' timestamps: the clocks of hosts may differ
  */
 export function createCheckoutQueue(redis: RedisConnection, prefix: string, clock: Pick<Clock, 'wallTime'>): CheckoutQueue {
-  const queue = new Queue(CHECKOUT_QUEUE, {
-    connection: redis,
-    prefix,
-    skipWaitingForReady: true,
-    // BullMQ's event stream is not used: replies have their own channel.
-    streams: { events: { maxLen: 100 } },
-  })
-  queue.on('error', () => {}) // redis/connection.ts logs the errors of its connection
+  const queue = openQueue(CHECKOUT_QUEUE, redis, prefix)
   const addJob = (checkouts: CheckoutTask[], more: JobsOptions = {}) =>
     queue.add('checkout', { checkouts } satisfies CheckoutPayload, { ...options, ...more, jobId: jobIdOf(checkouts) })
   const add = batcher(

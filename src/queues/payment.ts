@@ -2,12 +2,12 @@
  * The queue `payment`. Its jobs only wake a worker: the state of a payment event is in `order_service.payment_events`.
  * Events of one batch share jobs; an event that has to be tried again gets a job of its own.
  */
-import { type JobsOptions, Queue } from 'bullmq'
+import type { JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
 import { exponentialBackoffMs } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import type { RedisConnection } from '../redis/connection.ts'
-import { freeJobId, oldestWaitingMs } from './queue-state.ts'
+import { freeJobId, oldestWaitingMs, openQueue } from './queue-state.ts'
 
 export const PAYMENT_QUEUE = 'payment'
 
@@ -94,8 +94,7 @@ const jobOf = (payments: PaymentTask[], more: JobsOptions) => ({
  * @param clock for the jobs' timestamps: the clocks of hosts may differ
  */
 export function createPaymentQueue(redis: RedisConnection, prefix: string, clock: Pick<Clock, 'wallTime'>): PaymentQueue {
-  const queue = new Queue(PAYMENT_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
-  queue.on('error', () => {}) // redis/connection.ts logs the errors of its connection
+  const queue = openQueue(PAYMENT_QUEUE, redis, prefix)
   async function addJobs(jobs: ReturnType<typeof jobOf>[]): Promise<void> {
     if (jobs.length > 0) await queue.addBulk(jobs)
   }

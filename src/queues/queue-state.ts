@@ -1,5 +1,19 @@
-/** The state of a queue and of its jobs. */
-import type { Queue } from 'bullmq'
+/** Opens queues, and reads the state of a queue and of its jobs. */
+import { Queue } from 'bullmq'
+import type { RedisConnection } from '../redis/connection.ts'
+
+/** @param redis a connection that fails fast */
+export function openQueue(name: string, redis: RedisConnection, prefix: string): Queue {
+  const queue = new Queue(name, {
+    connection: redis,
+    prefix,
+    skipWaitingForReady: true,
+    // BullMQ's event stream is not used: replies have their own channel.
+    streams: { events: { maxLen: 100 } },
+  })
+  queue.on('error', () => {}) // redis/connection.ts logs the errors of its connection
+  return queue
+}
 
 /**
  * Removes a job with this id if it has ended; one that waits or runs stays. BullMQ silently ignores a new job whose id still exists, and

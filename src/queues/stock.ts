@@ -1,7 +1,8 @@
 /** The queue `stock`: one job reconciles one product, and stays while there is something to do. What is to be done is in PostgreSQL. */
-import { type JobsOptions, Queue } from 'bullmq'
+import type { JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
 import type { RedisConnection } from '../redis/connection.ts'
+import { openQueue } from './queue-state.ts'
 
 export const STOCK_QUEUE = 'stock'
 
@@ -28,8 +29,7 @@ export interface StockQueue {
 }
 
 export function createStockQueue(redis: RedisConnection, prefix: string): StockQueue {
-  const queue = new Queue(STOCK_QUEUE, { connection: redis, prefix, skipWaitingForReady: true, streams: { events: { maxLen: 100 } } })
-  queue.on('error', () => {}) // redis/connection.ts logs the errors of its connection
+  const queue = openQueue(STOCK_QUEUE, redis, prefix)
   const add = (productIds: readonly number[]) =>
     queue.addBulk(
       productIds.map((productId) => ({ name: 'reconcile', data: { productId }, opts: { ...options, jobId: stockJobId(productId) } })),

@@ -2,7 +2,7 @@
 
 /** After a batch of more calls than this, waiting a little makes larger batches. */
 const CROWD = 2
-/** If nothing came for this long, nothing more is expected, and waiting is in vain. */
+/** If nothing came for this long, nothing more is expected. */
 const QUIET_MS = 2
 
 /**

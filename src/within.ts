@@ -1,6 +1,6 @@
 /** A time limit for a promise. */
 
-/** @throws after `ms`, or what the promise rejects with. The promise itself goes on, and what becomes of it is ignored. */
+/** @throws after `ms`, or the rejection of the promise. The promise itself is not cancelled; its late result is ignored. */
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {

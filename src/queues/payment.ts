@@ -65,7 +65,7 @@ export interface PaymentQueue {
   rescue(event: PaymentTask): Promise<boolean>
   /** How long the oldest job has waited for a worker, in ms; 0 where none waits. */
   oldestWaitingMs(): Promise<number>
-  /** Adds shared jobs for events that never had one: an event in two jobs is processed twice, once in vain. @throws like `add` */
+  /** Adds shared jobs for events that never had one: an event in two jobs would be processed twice. @throws like `add` */
   addTogether(events: readonly PaymentTask[]): Promise<void>
   /** Adds a delayed job for each event. @throws like `add` */
   addAgain(events: readonly PaymentTask[], delayMs: number): Promise<void>

@@ -20,7 +20,7 @@ const options: JobsOptions = {
 }
 
 export interface StockQueue {
-  /** Adds a job for each product that has none; a job that waits for its next check goes on waiting. */
+  /** Adds a job for each product that has none; a job that waits for its next check keeps waiting. */
   ensureJobs(productIds: readonly number[]): Promise<void>
   /** Reconciles the products now, even if their jobs wait for the next check. */
   wake(productIds: readonly number[]): Promise<void>

@@ -14,7 +14,8 @@ const BEHIND_MS = 1800
 export function startBridge(base: Base, checks: Check[]): void {
   const { config, pool, redis, kafka, paymentQueue, logger, metrics, probes, watched, closers } = base
   const options = { topic: config.TOPIC_PAYMENT_EVENTS, group: config.KAFKA_GROUP }
-  // The topic and its partitions belong to Payment. Only in development nobody else may create it, and then only once.
+  // The topic and its partitions belong to Payment. In development nobody else may be there to create it. It is created only once: if it is
+  // missing later, its owner is about to create it again.
   let createTopic = config.CREATE_PAYMENT_TOPIC ?? config.NODE_ENV === 'development'
   const bridge = restartable(() => {
     const created = createPaymentBridge({ ...options, createTopic, pool, queue: paymentQueue, kafka, logger, metrics })

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { batcher } from '../src/batcher.ts'
 
-test('calls of one tick travel together, and each gets its own answer', async (t) => {
+test('the batcher sends calls of one tick together, and each gets its own answer', async (t) => {
   const batches: number[][] = []
   const double = batcher(async (batch: number[]) => {
     batches.push(batch)
@@ -11,7 +11,7 @@ test('calls of one tick travel together, and each gets its own answer', async (t
   t.deepEqual(batches, [[1, 2, 3]])
 })
 
-test('an error in the place of an answer rejects that call alone, a flush that fails rejects all of its batch', async (t) => {
+test('an error in place of one result rejects that call alone, and a flush that fails rejects its whole batch', async (t) => {
   const half = batcher(async (batch: number[]) => {
     if (batch.includes(0)) throw new Error('all of them')
     return batch.map((n) => (n % 2 ? new Error('odd') : n / 2))
@@ -25,7 +25,7 @@ test('an error in the place of an answer rejects that call alone, a flush that f
   t.is(await half(8), 4)
 })
 
-test('no batch is larger than it may be, and no call is forgotten in a crowd', async (t) => {
+test('no batch is larger than the limit, and no call of a crowd is forgotten', async (t) => {
   let largest = 0
   const same = batcher(
     async (batch: number[]) => {

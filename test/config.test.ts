@@ -3,7 +3,7 @@ import { ConfigError, readConfig } from '../src/config.ts'
 import { readPostgresDsn } from '../src/config/postgres-dsn.ts'
 import { readRedisUrl } from '../src/config/redis-url.ts'
 
-test('an empty environment is today’s', (t) => {
+test('an empty environment gives the documented defaults', (t) => {
   const config = readConfig({})
   t.is(config.POSTGRES_DSN, 'postgresql://postgres:postgres@postgres:5432/appdb')
   t.deepEqual(config.KAFKA_BOOTSTRAP, ['kafka:9092'])
@@ -11,11 +11,11 @@ test('an empty environment is today’s', (t) => {
   t.is(config.PORT, 8000)
 })
 
-test('a driver behind the scheme of the DSN is taken off', (t) => {
+test('a driver name behind the scheme of POSTGRES_DSN is removed', (t) => {
   t.is(readConfig({ POSTGRES_DSN: 'postgresql+psycopg://u:p%40@db/x' }).POSTGRES_DSN, 'postgresql://u:p%40@db/x')
 })
 
-test('all faults are told at once, each in a line that names its variable, none with a secret in it', (t) => {
+test('all configuration faults are reported at once, each in a line that names its variable, none with a secret', (t) => {
   const error = t.throws(
     () =>
       readConfig({
@@ -68,7 +68,7 @@ test('REDIS_URL names one server, Sentinels with their master, or a cluster', (t
   })
 })
 
-test('a REDIS_URL that is none of them is one line that says why, without a secret', (t) => {
+test('a REDIS_URL that is none of these is refused in one line that says why, without a secret', (t) => {
   const wrong = {
     'http://:hunter2@host': /is not understood/,
     'redis://': /is not understood/,

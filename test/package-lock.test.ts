@@ -11,13 +11,13 @@ const { packages } = JSON.parse(readFileSync(new URL('../package-lock.json', imp
   packages: Record<string, Locked>
 }
 
-test('packages of other platforms are in it: npm ci refuses a lock file that lacks one', (t) => {
+test('package-lock.json has the packages of other platforms: npm ci refuses a lock file that lacks one', (t) => {
   const named = Object.values(packages).flatMap(({ optionalDependencies = {} }) => Object.keys(optionalDependencies))
   const missing = named.filter((name) => !Object.keys(packages).some((path) => path.endsWith(`node_modules/${name}`)))
   t.deepEqual(missing, [])
 })
 
-test('it names no registry: each machine asks its own', (t) => {
+test('package-lock.json names no registry: each machine asks its own', (t) => {
   const bound = Object.entries(packages).filter(([, { resolved }]) => resolved !== undefined)
   t.deepEqual(
     bound.map(([path]) => path),

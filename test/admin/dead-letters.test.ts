@@ -62,12 +62,12 @@ async function order(): Promise<Bought & { productId: number }> {
   return { productId, ...(await harness.buys({ product_id: productId, qty: 2 })) }
 }
 
-test.serial('where there are none it says so', async (t) => {
+test.serial('`dead-letters list` says so where there are no dead letters', async (t) => {
   t.deepEqual(await run('list'), { code: 0, out: 'No dead letter waits for a person.\n', err: '' })
   t.deepEqual(await run('list', '--json'), { code: 0, out: '[]\n', err: '' })
 })
 
-test.serial('a list is cut, a letter is shown whole, with its order and what helps', async (t) => {
+test.serial('`dead-letters list` cuts long values, and `show` prints one letter whole, with its order and what to do', async (t) => {
   const bought = await order()
   const eventId = await harness.paid(paymentOf(bought, { amountCents: 1, provider: 'p'.repeat(200) }))
   await harness.ended(eventId)
@@ -87,7 +87,7 @@ test.serial('a list is cut, a letter is shown whole, with its order and what hel
   t.regex(show.out, /reason +1 USD was paid, order \d+ is 2000 USD/)
 })
 
-test.serial('bytes that are no text are shown in base64, and nothing steers the terminal', async (t) => {
+test.serial('a dead letter that is not text is shown in base64, and no control character reaches the terminal', async (t) => {
   const bytes = Buffer.from([0xff, 0x00, 0x1b, 0x5b])
   const binary = await unread(bytes)
   const evil = '\u001b[2J\u009b31m\u202egnp.exe\u2028\r\nnext\u{e0041}'
@@ -106,12 +106,12 @@ test.serial('bytes that are no text are shown in base64, and nothing steers the 
   t.deepEqual(listed.find(({ id }) => id === binary)!.value, { base64: bytes.toString('base64') })
 })
 
-test.serial('a message without a value is shown', async (t) => {
+test.serial('a dead letter without a value is shown', async (t) => {
   const id = await unread(null, 'the value is missing')
   t.regex((await run('show', String(id))).out, /value +none\n/)
 })
 
-test.serial('replayed once Catalog is put right, an order is PAID', async (t) => {
+test.serial('a dead letter that is replayed once Catalog works again makes its order PAID', async (t) => {
   const bought = await order()
   shop.catalog.setInventory(bought.productId, null)
   const eventId = await harness.paid(paymentOf(bought))
@@ -127,7 +127,7 @@ test.serial('replayed once Catalog is put right, an order is PAID', async (t) =>
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' }, 'said again')
 })
 
-test.serial('replayed in vain, a letter is dead again, and says why', async (t) => {
+test.serial('a dead letter whose replay fails is dead again, and says why', async (t) => {
   const bought = await order()
   const id = await died(paymentOf(bought, { amountCents: 5 }), 'wrong-amount')
   const said = await run('replay', String(id))
@@ -142,7 +142,7 @@ test.serial('a payment of an order that was paid meanwhile needs nothing any mor
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} was paid already\n`, err: '' })
 })
 
-test.serial('what is not done in the time that one waits goes on by itself', async (t) => {
+test.serial('a replay that takes longer than the command waits goes on without it', async (t) => {
   const id = await died(paymentOf({ orderId: 2_000_000_001, totalCents: 2000 }), 'unknown-order')
   const said = await run('replay', String(id), '--wait', '2')
   t.is(said.code, 1)
@@ -150,22 +150,25 @@ test.serial('what is not done in the time that one waits goes on by itself', asy
   t.is((await letter(id)).state, 'REPLAYED')
 })
 
-test.serial('a message that the reader can read by now pays its order, and its letter knows the order', async (t) => {
-  const bought = await order()
-  const id = await unread(JSON.stringify({ type: 'payment.succeeded', order_id: bought.orderId, amount_cents: 2000, currency: 'USD' }))
-  t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' })
-  t.like(await letter(id), { state: 'REPLAYED', orderId: bought.orderId })
-  await harness.totalsAre(bought.productId, { in_stock: 8, reserved: 0 })
-})
+test.serial(
+  'an unreadable message that a newer reader can read pays its order when replayed, and its letter names the order',
+  async (t) => {
+    const bought = await order()
+    const id = await unread(JSON.stringify({ type: 'payment.succeeded', order_id: bought.orderId, amount_cents: 2000, currency: 'USD' }))
+    t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' })
+    t.like(await letter(id), { state: 'REPLAYED', orderId: bought.orderId })
+    await harness.totalsAre(bought.productId, { in_stock: 8, reserved: 0 })
+  },
+)
 
-test.serial('a message that is read, and whose event then dies, lies in the same letter', async (t) => {
+test.serial('a replayed message that is read, and whose event then fails, stays in the same dead letter', async (t) => {
   const bought = await order()
   const id = await unread(JSON.stringify({ type: 'payment.succeeded', order_id: bought.orderId, amount_cents: 1, currency: 'USD' }))
   t.regex((await run('replay', String(id))).out, /dead again: 1 USD was paid/)
   t.like(await letter(id), { state: 'WAITING', fault: 'wrong-amount', orderId: bought.orderId, times: 2 })
 })
 
-test.serial('messages that mean nothing to an order, failed payments and repetitions are said to be so', async (t) => {
+test.serial('a replay says so of messages that concern no order, of failed payments and of repetitions', async (t) => {
   const bought = await order()
   await harness.ended(await harness.paid(paymentOf(bought)))
   const told = { order_id: bought.orderId, amount_cents: 2000, currency: 'USD' }
@@ -189,13 +192,13 @@ test.serial('messages that mean nothing to an order, failed payments and repetit
   )
 })
 
-test.serial('a message that still cannot be read stays, with its bytes', async (t) => {
+test.serial('a message that still cannot be read stays a dead letter, with its bytes', async (t) => {
   const id = await unread('{')
   t.deepEqual(await run('replay', String(id)), { code: 1, out: `${id}: dead again: the value is not JSON\n`, err: '' })
   t.like(await letter(id), { state: 'WAITING', times: 2, value: Buffer.from('{') })
 })
 
-test.serial('of several letters each is told what became of it; one that is missing does not stop the others', async (t) => {
+test.serial('a replay of several letters reports each of them, and a missing one does not stop the others', async (t) => {
   const bought = await order()
   const good = await died(paymentOf(bought), 'unknown-order')
   const bad = await unread('nonsense')
@@ -208,7 +211,7 @@ test.serial('of several letters each is told what became of it; one that is miss
   ])
 })
 
-test.serial('two people replay the same letters at once: each hears what became of them, and stock is taken once', async (t) => {
+test.serial('two people who replay the same letters at once both see the results, and stock is taken once', async (t) => {
   const [one, two] = [await order(), await order()]
   const ids = [
     String(await died(paymentOf(one), 'unknown-order')),
@@ -226,7 +229,7 @@ test.serial('two people replay the same letters at once: each hears what became 
   }
 })
 
-test.serial('a replay that is killed has lost nothing', async (t) => {
+test.serial('a replay that is killed loses nothing', async (t) => {
   const bought = await order()
   const id = await died(paymentOf(bought), 'unknown-order')
   const hanging = shop.catalog.fault({ call: 'commit', productId: bought.productId, fault: 'hang' })
@@ -239,7 +242,7 @@ test.serial('a replay that is killed has lost nothing', async (t) => {
   await harness.totalsAre(bought.productId, { in_stock: 8, reserved: 0 })
 })
 
-test.serial('a replay that was killed before there was a job is taken up by the next', async (t) => {
+test.serial('a replay that was killed before it added its job is continued by the next replay', async (t) => {
   const bought = await order()
   const id = await died(paymentOf(bought), 'unknown-order')
   // What stands in PostgreSQL when the first of its two writes is all there was.
@@ -280,7 +283,7 @@ const wrong: string[][] = [
   ['dead-letters', 'discard', '1'],
   ['dead-letters', 'discard', '1', '--reason', ' '],
 ]
-test.serial('a wrong command line is 64, with what there is, before anything is asked', async (t) => {
+test.serial('a wrong command line exits with 64 and lists the commands, before PostgreSQL or Redis is asked', async (t) => {
   const nowhere = { POSTGRES_DSN: 'postgresql://127.0.0.1:1/none', REDIS_URL: 'redis://127.0.0.1:1' }
   for (const args of wrong) {
     const { code, out, err } = await admin(args, nowhere)
@@ -290,25 +293,25 @@ test.serial('a wrong command line is 64, with what there is, before anything is 
   }
 })
 
-test.serial('help is no fault', async (t) => {
+test.serial('asking for help exits with 0', async (t) => {
   const { code, out } = await admin(['--help'], {})
   t.is(code, 0)
   t.regex(out, /order-admin dead-letters replay ID\.\.\. \[--wait SECONDS\]/)
 })
 
-test.serial('a wrong environment is 78, and names the variable and not its value', async (t) => {
+test.serial('a wrong environment exits with 78, and names the variable and not its value', async (t) => {
   const { code, err } = await admin(['dead-letters', 'list'], { POSTGRES_DSN: 'mysql://root:hunter2@db/app' })
   t.is(code, 78)
   t.regex(err, /^POSTGRES_DSN is not understood; write [^\n]+\n$/)
   t.false(err.includes('hunter2'))
 })
 
-test.serial('what else is wrong in the environment is not its business', async (t) => {
+test.serial('a wrong variable that the command does not need is ignored', async (t) => {
   const { code } = await admin(['dead-letters', 'list'], { ...env, NODE_ENV: 'production', PORT: 'eighty', CATALOG_BASE: 'nowhere' })
   t.is(code, 0)
 })
 
-test.serial('PostgreSQL away is one clear line, and not its address', async (t) => {
+test.serial('an unreachable PostgreSQL is reported in one line without its address', async (t) => {
   const port = await freePort()
   const { code, out, err } = await admin(['dead-letters', 'list'], {
     ...env,
@@ -317,12 +320,12 @@ test.serial('PostgreSQL away is one clear line, and not its address', async (t) 
   t.deepEqual({ code, out, err }, { code: 69, out: '', err: 'PostgreSQL cannot be used (ECONNREFUSED); is POSTGRES_DSN right?\n' })
 })
 
-test.serial('a database without our tables is one clear line', async (t) => {
+test.serial('a database without the service’s tables is reported in one line', async (t) => {
   const { code, err } = await admin(['dead-letters', 'list'], { ...env, POSTGRES_DSN: process.env.POSTGRES_DSN! })
   t.deepEqual({ code, err }, { code: 69, err: 'The tables are not there yet; node src/main.ts release makes them\n' })
 })
 
-test.serial('with Redis away nothing is replayed, and the rest goes on', async (t) => {
+test.serial('with Redis away nothing is replayed, and the other commands work', async (t) => {
   const id = await died(paymentOf(await order()), 'unknown-order')
   const noRedis = { ...env, REDIS_URL: `redis://127.0.0.1:${await freePort()}` }
   const said = await admin(['dead-letters', 'replay', String(id)], noRedis)

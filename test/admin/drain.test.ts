@@ -22,7 +22,7 @@ const buyer = () => shop.customer().wants({ product_id: shop.catalog.product({ s
 const drained = async () => (await shop.get('/order/metrics')).body.match(/^order_drained \d$/m)[0]
 const intake = async () => (await shop.get('/order/ready')).body.parts.intake
 
-test.serial('where nothing is under way it ends at once, and customers get a 503 until it is undone', async (t) => {
+test.serial('drain ends at once where nothing is under way, and customers get a 503 until the drain is undone', async (t) => {
   const known = await buyer()
   const before = await known.checkout({ key: 'k1' })
   t.is(before.status, 200)
@@ -55,7 +55,7 @@ test.serial('where nothing is under way it ends at once, and customers get a 503
   t.is((await run('--undo')).out, 'The service was not drained; nothing was changed.\n')
 })
 
-test.serial('it waits with progress for what is under way, which goes on', async (t) => {
+test.serial('drain prints its progress while checkouts under way go on', async (t) => {
   const customer = await buyer()
   const down = shop.shipping.fault({ call: 'create', fault: 'error' })
   const answer = customer.checkout()
@@ -78,7 +78,7 @@ test.serial('it waits with progress for what is under way, which goes on', async
   })
 })
 
-test.serial('it ends with exit code 1 where somebody undoes it meanwhile', async (t) => {
+test.serial('drain exits with 1 when somebody undoes it meanwhile', async (t) => {
   t.is((await (await buyer()).checkout()).status, 200)
   const command = startAdmin(['drain'], env)
   await until(() => command.err().includes('Under way: 1 event'))
@@ -89,7 +89,7 @@ test.serial('it ends with exit code 1 where somebody undoes it meanwhile', async
   t.regex(err, /^Somebody has undone the drain/m)
 })
 
-test.serial('with its time over it says what is left and what to do, and ends with exit code 75', async (t) => {
+test.serial('drain that times out prints what is left and what to do, and exits with 75', async (t) => {
   t.is((await (await buyer()).checkout()).status, 200)
   await shop.query(`
     with waiting as (
@@ -126,7 +126,7 @@ test.serial('with its time over it says what is left and what to do, and ends wi
   t.regex(done.out, /^Not waited for: oversold products, 1 /m)
 })
 
-test.serial('a command line that is wrong changes nothing', async (t) => {
+test.serial('drain with a wrong command line changes nothing', async (t) => {
   for (const args of [['now'], ['--undo', '--timeout', '5'], ['--timeout', 'soon'], ['--timeout', '3601'], ['--wait', '1']]) {
     t.is((await run(...args)).code, 64, args.join(' '))
   }

@@ -44,7 +44,7 @@ async function orderUncounted(productId: number, qty: number): Promise<void> {
     select id, ${productId}, ${qty}, 100, '' from made`)
 }
 
-test.serial('an inventory without products says so', async (t) => {
+test.serial('the inventory command says so where there are no products', async (t) => {
   t.deepEqual(await run(), { code: 0, out: 'There are no products yet.\n', err: '' })
   t.deepEqual(await run('--open'), {
     code: 0,
@@ -59,7 +59,7 @@ test.serial('an inventory without products says so', async (t) => {
   })
 })
 
-test.serial('every product has a line with its counters and its call; those that need attention come first', async (t) => {
+test.serial('the inventory command prints a line for each product, those that need attention first', async (t) => {
   for (const [id, stock, reserved] of [
     [1, 10, 3],
     [2, 15, 0],
@@ -100,29 +100,26 @@ test.serial('every product has a line with its counters and its call; those that
   )
 })
 
-test.serial(
-  'a product that is named is shown whole: its calls, what is ambiguous, its history, and who holds what is oversold',
-  async (t) => {
-    const unanswered = (await run('2')).out
-    t.regex(unanswered, /unanswered call +reserve 4 \(call 1001\), since 20.*, Catalog not read since\n/)
-    t.regex(unanswered, /ambiguous +20.* up to 2 too few: others took 2, or our commit of 2 acted late\n/)
-    t.regex(unanswered, /history +20.* follow 5 seen\n/)
-    t.regex(unanswered, /history +20.* release 1 done held-for-nobody\n/)
-    t.regex((await run('1')).out, /call under way +commit 1 \(call 1000\), its lease ends 20/)
-    const oversold = (await run('3')).out
-    t.regex(oversold, /state +oversold by 2, reconciling since 20/)
-    t.regex(oversold, /held for +order 1: 2, since 20/)
-    t.notRegex(oversold, /@/)
-  },
-)
+test.serial('the inventory command shows a named product whole: calls, ambiguities, history, and who holds oversold units', async (t) => {
+  const unanswered = (await run('2')).out
+  t.regex(unanswered, /unanswered call +reserve 4 \(call 1001\), since 20.*, Catalog not read since\n/)
+  t.regex(unanswered, /ambiguous +20.* up to 2 too few: others took 2, or our commit of 2 acted late\n/)
+  t.regex(unanswered, /history +20.* follow 5 seen\n/)
+  t.regex(unanswered, /history +20.* release 1 done held-for-nobody\n/)
+  t.regex((await run('1')).out, /call under way +commit 1 \(call 1000\), its lease ends 20/)
+  const oversold = (await run('3')).out
+  t.regex(oversold, /state +oversold by 2, reconciling since 20/)
+  t.regex(oversold, /held for +order 1: 2, since 20/)
+  t.notRegex(oversold, /@/)
+})
 
-test.serial('--open shows the products that need attention, each whole', async (t) => {
+test.serial('inventory --open shows the products that need attention, each whole', async (t) => {
   const { out } = await run('--open')
   t.regex(out, /product +2\n[^]*\n\nproduct +3\n/)
   t.notRegex(out, /product +[14]\n/)
 })
 
-test.serial('--json prints all of a product', async (t) => {
+test.serial('inventory --json prints all of a product', async (t) => {
   const [two, three] = JSON.parse((await run('2', '3', '--json')).out)
   t.like(two, {
     productId: 2,
@@ -140,7 +137,7 @@ test.serial('--json prints all of a product', async (t) => {
   t.like(three, { productId: 3, oversold: 2, holders: [{ orderId: 1, qty: 2 }] })
 })
 
-test.serial('--catalog shows what Catalog says and what differs, or that it did not answer', async (t) => {
+test.serial('inventory --catalog shows what Catalog says and what differs, or that it did not answer', async (t) => {
   shop.catalog.setInventory(2, { in_stock: 14, reserved: 4 })
   const { out, code } = await withCatalog()
   t.is(code, 0)
@@ -164,7 +161,7 @@ test.serial('an order that the predecessor makes is held at once, whether the pr
   t.is((await run('--check')).code, 0)
 })
 
-test.serial('--check lists the products whose counter is wrong, and --repair puts them right', async (t) => {
+test.serial('inventory --check lists the products whose counter is wrong, and --repair corrects them', async (t) => {
   await orderUncounted(1, 2)
   await orderUncounted(6, 3)
   const { out, code } = await run('--check')
@@ -191,29 +188,32 @@ test.serial('--check lists the products whose counter is wrong, and --repair put
   t.like(JSON.parse((await run('1', '--json')).out)[0], { held: 2, foreignHolds: 3, holdCorrection: -2 })
 })
 
-test.serial('--check --catalog lists the holds that Catalog lost, how many stay oversold, and the orders concerned', async (t) => {
-  const [five, six] = [await predecessorSells(5, 1), await predecessorSells(6, 1)] // 3 of product 5, 4 of product 6 in all
-  shop.catalog.product({ id: 5, stock: 3, reserved: 2 })
-  shop.catalog.product({ id: 6, stock: 3, reserved: 2 })
-  shop.catalog.setInventory(2, { in_stock: 14, reserved: 1 })
-  shop.catalog.setInventory(3, { in_stock: 2, reserved: 2 })
-  const { out, code } = await withCatalog('--check')
-  t.is(code, 1)
-  const [counters, holds] = out.trimEnd().split('\n\n')
-  t.regex(counters!, /^The counter of every product/)
-  t.deepEqual(holds!.split('\n').map(cells), [
-    ['PRODUCT', 'ORDERS_HOLD', 'CATALOG_HOLDS', 'MISSING', 'FREE', 'OVERSOLD', 'ORDERS'],
-    ['5', '3', '2', '1', '1', '0', `${five} (1), 3 (2)`],
-    ['6', '4', '2', '2', '1', '1', `${six} (1), 5 (3)`],
-    ['Catalog holds too few units of 2 of 5 products. The service reserves what is free by itself.'],
-    ['For units that are oversold, raise the stock at Catalog or cancel orders.'],
-  ])
-  const json = JSON.parse((await withCatalog('--check', '--json')).out)
-  t.like(json.holds.missing[1], { productId: 6, held: 4, reserved: 2, missing: 2, free: 1, oversold: 1 })
-  t.like(json.holds.missing[1].orders[0], { orderId: six, qty: 1 })
-})
+test.serial(
+  'inventory --check --catalog lists the holds that Catalog lost, how many stay oversold, and the orders concerned',
+  async (t) => {
+    const [five, six] = [await predecessorSells(5, 1), await predecessorSells(6, 1)] // 3 of product 5, 4 of product 6 in all
+    shop.catalog.product({ id: 5, stock: 3, reserved: 2 })
+    shop.catalog.product({ id: 6, stock: 3, reserved: 2 })
+    shop.catalog.setInventory(2, { in_stock: 14, reserved: 1 })
+    shop.catalog.setInventory(3, { in_stock: 2, reserved: 2 })
+    const { out, code } = await withCatalog('--check')
+    t.is(code, 1)
+    const [counters, holds] = out.trimEnd().split('\n\n')
+    t.regex(counters!, /^The counter of every product/)
+    t.deepEqual(holds!.split('\n').map(cells), [
+      ['PRODUCT', 'ORDERS_HOLD', 'CATALOG_HOLDS', 'MISSING', 'FREE', 'OVERSOLD', 'ORDERS'],
+      ['5', '3', '2', '1', '1', '0', `${five} (1), 3 (2)`],
+      ['6', '4', '2', '2', '1', '1', `${six} (1), 5 (3)`],
+      ['Catalog holds too few units of 2 of 5 products. The service reserves what is free by itself.'],
+      ['For units that are oversold, raise the stock at Catalog or cancel orders.'],
+    ])
+    const json = JSON.parse((await withCatalog('--check', '--json')).out)
+    t.like(json.holds.missing[1], { productId: 6, held: 4, reserved: 2, missing: 2, free: 1, oversold: 1 })
+    t.like(json.holds.missing[1].orders[0], { orderId: six, qty: 1 })
+  },
+)
 
-test.serial('units of a commit that is under way are not missing', async (t) => {
+test.serial('units of a commit that is under way do not count as missing', async (t) => {
   shop.catalog.setInventory(6, { in_stock: 4, reserved: 4 })
   shop.catalog.setInventory(5, { in_stock: 2, reserved: 2 })
   const commit = (set: string) => shop.query(`update order_service.products set ${set} where product_id = 5`)
@@ -226,13 +226,13 @@ test.serial('units of a commit that is under way are not missing', async (t) => 
   t.is((await withCatalog('--check')).code, 1)
 })
 
-test.serial('a check that Catalog does not answer fails, and says for how many products', async (t) => {
+test.serial('inventory --check --catalog fails where Catalog does not answer, and says for how many products', async (t) => {
   const away = await admin(['inventory', '--check', '--catalog'], { ...env, CATALOG_BASE: `http://127.0.0.1:${await freePort()}` })
   t.is(away.code, 1)
   t.is(away.err, 'Catalog did not answer for 5 of 5 products; is CATALOG_BASE right?\n')
 })
 
-test.serial('a command line or an environment that is wrong is refused, and an unknown product is named', async (t) => {
+test.serial('the inventory command refuses a wrong command line or environment, and names an unknown product', async (t) => {
   for (const args of [['shoes'], ['--all'], ['--repair'], ['--check', '1'], ['--check', '--open']])
     t.like(await run(...args), { code: 64, out: '' }, args.join(' '))
   const unknown = await run('1', '99')

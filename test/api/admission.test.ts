@@ -4,7 +4,7 @@ import { open, shoes, token } from './harness.ts'
 
 const as = (sub: string, more: Record<string, string> = {}) => ({ headers: { authorization: `Bearer ${token({ sub })}`, ...more } })
 
-test('beyond as many as can be served further customers get a 503 at once, nothing is begun for them, and room that is free again is used', async (t) => {
+test('checkouts beyond the limit get a 503 at once, nothing is begun for them, and freed room is used again', async (t) => {
   const api = await open(t)
   const held: (() => void)[] = []
   api.worker = (job) => void held.push(() => api.reply(api.tables.complete(job.orderId)))
@@ -25,7 +25,7 @@ test('beyond as many as can be served further customers get a 503 at once, nothi
   t.is((await again).status, 200)
 })
 
-test('one customer has a number of checkouts at a time, and gets a 429 for more, which is no other customer’s concern', async (t) => {
+test('a customer with too many checkouts at a time gets a 429, and other customers are not affected', async (t) => {
   const api = await open(t)
   const held: (() => void)[] = []
   api.worker = (job) => void held.push(() => api.reply(api.tables.complete(job.orderId)))
@@ -44,7 +44,7 @@ test('one customer has a number of checkouts at a time, and gets a 429 for more,
   t.true((await Promise.all(mine)).every(({ status }) => status === 200))
 })
 
-test('while the queue is further behind than half of the budget nobody is let in', async (t) => {
+test('no checkout is admitted while the queue is further behind than half of the budget', async (t) => {
   const api = await open(t, { budgetMs: 1000 })
   api.queueBehindMs = 501
   t.is((await api.checkout()).status, 503)
@@ -53,7 +53,7 @@ test('while the queue is further behind than half of the budget nobody is let in
   t.is((await api.checkout()).status, 200)
 })
 
-test('while orders are paused nobody is let in, and the refusal says why; a repeat is not told that there is no order', async (t) => {
+test('no checkout is admitted while orders are paused, and the refusal says why; a repeat is not told that there is no order', async (t) => {
   const api = await open(t)
   api.isPaused = true
   const refused = await api.checkout()
@@ -66,7 +66,7 @@ test('while orders are paused nobody is let in, and the refusal says why; a repe
   t.is((await api.checkout()).status, 200)
 })
 
-test('in a crowd nobody’s token is looked at: it would cost what the refusal is to save', async (t) => {
+test('a checkout refused for load does not have its token verified: that would cost what the refusal is to save', async (t) => {
   const api = await open(t)
   const withoutToken = { headers: { authorization: 'Bearer x' } }
   t.is((await api.checkout(withoutToken)).status, 401)
@@ -74,7 +74,7 @@ test('in a crowd nobody’s token is looked at: it would cost what the refusal i
   t.is((await api.checkout(withoutToken)).status, 503)
 })
 
-test('a repeat that is not let in hears that the outcome is unknown: an order may stand under its key', async (t) => {
+test('a repeat that is not admitted is told that the outcome is unknown: an order may exist under its key', async (t) => {
   const api = await open(t)
   const k1 = { 'idempotency-key': 'k1' }
   t.is((await api.checkout({ headers: k1 })).status, 200)

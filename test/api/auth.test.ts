@@ -53,7 +53,7 @@ function signed(header: object, more: object): string {
   return `${payload}.${createHmac('sha256', SECRET).update(payload).digest('base64url')}`
 }
 
-test('a token that demands an extension of whoever accepts it is a 401', async (t) => {
+test('a token with a critical extension is a 401', async (t) => {
   const api = await open(t)
   t.is((await api.checkout({ headers: { authorization: `Bearer ${signed({}, {})}` } })).status, 200)
   for (const header of [{ crit: ['exp'], exp: claims.exp }, { crit: ['b64'], b64: true }, { crit: [] }, { crit: null }]) {
@@ -81,13 +81,13 @@ test('a token issued at no time or in the future is a 401, one by a clock that i
 })
 
 for (const sub of [7, null, ['a@example.com'], { email: 'a@example.com' }]) {
-  test(`a sub of ${JSON.stringify(sub)} is a 401`, async (t) => {
+  test(`a token whose sub is ${JSON.stringify(sub)} is a 401`, async (t) => {
     const api = await open(t)
     t.is((await api.checkout({ headers: { authorization: `Bearer ${signed({}, { sub })}` } })).status, 401)
   })
 }
 
-test('bearer is understood in any letters', async (t) => {
+test('the scheme bearer is accepted in upper and lower case', async (t) => {
   const api = await open(t)
   for (const scheme of ['bearer', 'BEARER', 'Bearer']) {
     t.is((await api.checkout({ headers: { authorization: `${scheme} ${token()}` } })).status, 200)
@@ -102,7 +102,7 @@ test('the customer is sub exactly as the token has it, of any role', async (t) =
   }
 })
 
-test('a token in a cookie or a query is none', async (t) => {
+test('a token in a cookie or a query is not accepted', async (t) => {
   const api = await open(t)
   const answer = await api.get(`/order/v1/orders/checkout?token=${token()}`, { method: 'POST', headers: { cookie: `token=${token()}` } })
   t.is(answer.status, 401)

@@ -54,7 +54,7 @@ test('a customer without a cart has an empty one, and names differ by their lett
   t.deepEqual(await carts.read(email.toUpperCase()), { cart: 'empty' })
 })
 
-test('extremes that fit are taken: the largest ids, free things, totals beyond 32 bits', async (t) => {
+test('a cart may have the largest ids, free products and totals beyond 32 bits', async (t) => {
   const email = await customer(
     item({ product_id: 2_147_483_647, qty: 2_147_483_647, unit_price_cents: 4_000_000 }),
     item({ product_id: 5, unit_price_cents: 0, title: '' }),
@@ -63,7 +63,7 @@ test('extremes that fit are taken: the largest ids, free things, totals beyond 3
   t.like(cart, { cart: 'lines', totalCents: 2_147_483_647 * 4_000_000 })
 })
 
-test('a title is cut to 255 characters as PostgreSQL counts them, never refused, never cut through a character', async (t) => {
+test('a product title is cut to 255 characters as PostgreSQL counts them, never refused, never cut through a character', async (t) => {
   const email = await customer(item({ title: 'x'.repeat(400) }), item({ title: '👟'.repeat(300) }), item({ title: '👟'.repeat(255) }))
   const cart = await carts.read(email)
   if (cart.cart !== 'lines') return t.fail(cart.cart)
@@ -97,14 +97,14 @@ const malformed: [string, unknown][] = [
 ]
 
 for (const [what, value] of malformed) {
-  test(`a line with ${what} makes the cart malformed`, async (t) => {
+  test(`a cart line with ${what} makes the cart malformed`, async (t) => {
     const cart = await carts.read(await customer(item(), value))
     t.is(cart.cart, 'malformed')
     t.regex((cart as { detail: string }).detail, /^Cart is malformed: /)
   })
 }
 
-test('sums that cannot be counted or kept make the cart malformed', async (t) => {
+test('a cart whose total cannot be computed or stored is malformed', async (t) => {
   const many = item({ qty: 2_147_483_647, unit_price_cents: 1 })
   t.is((await carts.read(await customer(many, many))).cart, 'malformed')
   const dear = item({ qty: 2, unit_price_cents: Number.MAX_SAFE_INTEGER })
@@ -113,7 +113,7 @@ test('sums that cannot be counted or kept make the cart malformed', async (t) =>
   t.is((await carts.read(await customer(half, half))).cart, 'malformed')
 })
 
-test('a key that is no hash is malformed', async (t) => {
+test('a cart key that is not a Redis hash is malformed', async (t) => {
   const email = await customer()
   await redis.set(`cart:${email}`, 'text')
   t.is((await carts.read(email)).cart, 'malformed')
@@ -146,23 +146,23 @@ test('the event of the longest cart that can be allowed fits into a message', as
 })
 
 for (const currency of ['USD', 'usd', null]) {
-  test(`a line whose currency is ${currency} is sold`, async (t) => {
+  test(`a cart line whose currency is ${currency} is sold`, async (t) => {
     t.deepEqual(await carts.read(await customer(item({ currency }))), { cart: 'lines', lines: [line()], totalCents: 25_998 })
   })
 }
 
 for (const currency of ['EUR', 'US', '', 840, { code: 'USD' }]) {
-  test(`a line whose currency is ${JSON.stringify(currency)} is never sold as USD`, async (t) => {
+  test(`a cart line whose currency is ${JSON.stringify(currency)} is never sold as USD`, async (t) => {
     const cart = await carts.read(await customer(item(), item({ currency })))
     t.deepEqual(cart, { cart: 'malformed', detail: 'Cart is malformed: a line is not in USD' })
   })
 }
 
-test('a cart whose titles are without end is refused', async (t) => {
+test('a cart whose titles are too long altogether is refused', async (t) => {
   t.deepEqual(await carts.read(await customer(item({ title: 'x'.repeat(2_200_000) }))), { cart: 'malformed', detail: 'Cart is too large' })
 })
 
-test('a Redis that cannot be asked throws', async (t) => {
+test('reading a cart throws when Redis cannot be asked', async (t) => {
   const away = new Redis({ port: 1, host: '127.0.0.1', maxRetriesPerRequest: 1, enableOfflineQueue: false, retryStrategy: () => null })
   away.on('error', () => {})
   await t.throwsAsync(createCarts(away, MAX_LINES).read('cust@example.com'))

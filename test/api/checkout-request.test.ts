@@ -24,7 +24,7 @@ test('addresses of any script, up to what the columns hold, are taken as they st
   }
 })
 
-test('a second line may be missing or null, a country small, and fields that nobody knows are ignored', async (t) => {
+test('address_line2 may be missing or null, the country in small letters, and unknown fields are ignored', async (t) => {
   const api = await open(t)
   for (const body of [
     without('address_line2'),
@@ -97,7 +97,7 @@ for (const body of ['', '{', '{"city": }', 'null', '7', '"text"', '[]', '[{}]', 
   })
 }
 
-test('a body that is empty is said to be so', async (t) => {
+test('an empty body is a 422 that says so', async (t) => {
   const api = await open(t)
   t.deepEqual((await api.checkout({ body: '' })).body, { detail: 'The body is empty' })
 })
@@ -127,7 +127,7 @@ test('a byte order mark before a body is passed over', async (t) => {
   t.is(api.tables.intents.at(-1)!.address.city, 'Düsseldorf')
 })
 
-test('another content type is a 422, none at all and the relatives of JSON are read', async (t) => {
+test('a body of another content type is a 422; one without a content type, or of a +json type, is read', async (t) => {
   const api = await open(t)
   const body = JSON.stringify(demoAddress)
   for (const type of [
@@ -163,7 +163,7 @@ test('a body that is too large is a 413, and compressing it does not help', asyn
   t.is(typeof packed.body.detail, 'string')
 })
 
-test('a compressed body is read, its coding named in any case; one that is broken, or packed in a way nobody knows, is a 422', async (t) => {
+test('a compressed body is read, its coding named in any case; a broken one, or one of an unknown coding, is a 422', async (t) => {
   const api = await open(t)
   const body = JSON.stringify(demoAddress)
   t.is((await api.checkout({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } })).status, 200)

@@ -112,14 +112,14 @@ test('a job that seemed lost and was done all the same is a 200', async (t) => {
   t.is((await api.checkout()).status, 200)
 })
 
-test('a lost reply is found by looking', async (t) => {
+test('a checkout whose reply is lost is found by polling', async (t) => {
   const api = await open(t)
   api.worker = ({ orderId }) => void api.tables.complete(orderId)
   t.is((await api.checkout()).status, 200)
   t.is(api.tables.looks, 1)
 })
 
-test('a look in vain is followed by another one', async (t) => {
+test('a poll that fails is followed by another one', async (t) => {
   let looks = 0
   const api = await open(t, {
     service: (service) => ({
@@ -139,7 +139,7 @@ test('a look in vain is followed by another one', async (t) => {
   t.is(looks, 2)
 })
 
-test('at the deadline the checkout is cancelled: 503, and no order', async (t) => {
+test('a checkout is cancelled at its deadline: 503, and no order', async (t) => {
   const api = await open(t, { budgetMs: 50 })
   api.worker = () => {}
   const answer = await api.checkout()
@@ -180,14 +180,14 @@ test('a PostgreSQL that goes away while a checkout is under way leaves its outco
   t.is(repeat.body.order_id, 101)
 })
 
-test('a PostgreSQL that stands still at the end does not hold the customer', async (t) => {
+test('a PostgreSQL that hangs at the end does not hold the customer', async (t) => {
   const api = await open(t, { budgetMs: 50, service: (service) => ({ ...service, checkouts: { readOutcome: never, cancel: never } }) })
   api.worker = () => {}
   const answer = await api.checkout()
   t.is(answer.headers.get('checkout-outcome'), 'unknown')
 })
 
-test('a PostgreSQL that stands still at the intent does not hold the customer, and may have written it', async (t) => {
+test('a PostgreSQL that hangs at the intent does not hold the customer, and may have written it', async (t) => {
   const api = await open(t, {
     budgetMs: 50,
     service: (service) => ({ ...service, intents: { findClaim: never, intend: () => new Promise<Intended>(() => {}) } }),
@@ -219,7 +219,7 @@ test('a connection that breaks in the intent, or a server that goes down in it, 
   }
 })
 
-test('with a key, a PostgreSQL that is away says unknown: an order may stand under that key', async (t) => {
+test('a checkout with a key has an unknown outcome while PostgreSQL is away: an order may exist under that key', async (t) => {
   const api = await open(t)
   t.is((await api.checkout({ headers: { 'idempotency-key': 'k1' } })).status, 200)
   api.tables.down = refused()
@@ -228,7 +228,7 @@ test('with a key, a PostgreSQL that is away says unknown: an order may stand und
   t.is(answer.headers.get('checkout-outcome'), 'unknown')
 })
 
-test('with a key, also an intent that was certainly not written says unknown: another one may have been let in meanwhile', async (t) => {
+test('a checkout with a key has an unknown outcome even if its intent was certainly not written: another one may have been written', async (t) => {
   const api = await open(t, {
     service: (service) => ({ ...service, intents: { ...service.intents, intend: () => Promise.reject(refused()) } }),
   })

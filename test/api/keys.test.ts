@@ -4,7 +4,7 @@ import { demoAddress, open, token } from './harness.ts'
 
 const k1 = { 'idempotency-key': 'k1' }
 
-test('the same key and body get the same answer again, marked as replayed, also when the cart has been cleared', async (t) => {
+test('a repeat with the same key and body gets the same answer, marked as replayed, even after the cart is cleared', async (t) => {
   const api = await open(t)
   const first = await api.checkout({ headers: k1 })
   api.cart = { cart: 'empty' }
@@ -16,7 +16,7 @@ test('the same key and body get the same answer again, marked as replayed, also 
   t.is(api.jobs.length, 1)
 })
 
-test('the same address written another way is the same body', async (t) => {
+test('a repeat with the same address written another way is the same body', async (t) => {
   const api = await open(t)
   await api.checkout({ headers: k1 })
   const { address_line2: _, ...rest } = demoAddress
@@ -24,7 +24,7 @@ test('the same address written another way is the same body', async (t) => {
   t.is(again.headers.get('idempotency-replayed'), 'true')
 })
 
-test('the same key with another body is a 422', async (t) => {
+test('a repeat of a key with another body is a 422', async (t) => {
   const api = await open(t)
   await api.checkout({ headers: k1 })
   const other = await api.checkout({ headers: k1, body: { ...demoAddress, city: 'Cork' } })
@@ -33,7 +33,7 @@ test('the same key with another body is a 422', async (t) => {
   t.is(api.tables.rows.size, 1)
 })
 
-test('the same key with another body is a 422 while the first is still open, too', async (t) => {
+test('a repeat of a key with another body is a 422 while the first checkout is still open, too', async (t) => {
   const api = await open(t)
   api.worker = () => {}
   const first = api.checkout({ headers: k1 })
@@ -43,7 +43,7 @@ test('the same key with another body is a 422 while the first is still open, too
   t.is((await first).status, 200)
 })
 
-test('a key is its customer’s own', async (t) => {
+test('an idempotency key of one customer means nothing to another customer', async (t) => {
   const api = await open(t)
   const mine = await api.checkout({ headers: k1 })
   const hers = await api.checkout({ headers: { ...k1, authorization: `Bearer ${token({ sub: 'Other@example.com' })}` } })
@@ -104,7 +104,7 @@ test('a repeat that finds the intent before its own process has heard of it does
   t.is(api.jobs.length, 1)
 })
 
-test('a repeat joins the open checkout of another process by looking', async (t) => {
+test('a repeat joins the open checkout of another process by polling', async (t) => {
   const api = await open(t)
   await api.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
   const orderId = api.tables.begin('cust@example.com', 'k1', api.tables.intents[0]!.requestHash)
@@ -117,7 +117,7 @@ test('a repeat joins the open checkout of another process by looking', async (t)
   t.is(api.jobs.length, 1)
 })
 
-test('whoever joins a checkout hears its refusal', async (t) => {
+test('a repeat that joins a checkout gets its refusal', async (t) => {
   const api = await open(t)
   await api.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
   const orderId = api.tables.begin('cust@example.com', 'k1', api.tables.intents[0]!.requestHash)
@@ -129,7 +129,7 @@ test('whoever joins a checkout hears its refusal', async (t) => {
   t.deepEqual(answer.body, { detail: 'Insufficient stock for product_id 1' })
 })
 
-test('whoever joins a checkout that nobody drives any more ends it, soon after its deadline', async (t) => {
+test('a repeat that joins an abandoned checkout ends it soon after its deadline', async (t) => {
   const api = await open(t)
   await api.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
   const orderId = api.tables.begin('cust@example.com', 'k1', api.tables.intents[0]!.requestHash, new Date(Date.now() - 5000))
@@ -140,7 +140,7 @@ test('whoever joins a checkout that nobody drives any more ends it, soon after i
   t.not(afresh.body.order_id, orderId)
 })
 
-test('after a refusal the same key begins afresh, with a new order id', async (t) => {
+test('a key whose checkout was refused begins a new checkout, with a new order id', async (t) => {
   const api = await open(t)
   const completes = api.worker
   api.worker = ({ orderId }) => api.reply(api.tables.reject(orderId, { status: 503, detail: 'Catalog cannot be reached' }))
@@ -152,7 +152,7 @@ test('after a refusal the same key begins afresh, with a new order id', async (t
   t.is(again.headers.get('idempotency-replayed'), null)
 })
 
-test('without a key a double click joins the open checkout', async (t) => {
+test('a double click without a key joins the open checkout', async (t) => {
   const api = await open(t)
   api.worker = () => {}
   const both = [api.checkout(), api.checkout()]
@@ -174,7 +174,7 @@ test('a checkout without a key gets one that no customer can send, different for
   for (const key of keys) t.regex(key, /^cart [0-9a-f]{32}$/)
 })
 
-test('a key has 1 to 255 visible characters without spaces', async (t) => {
+test('an idempotency key has 1 to 255 visible characters without spaces', async (t) => {
   const api = await open(t)
   for (const key of ['', 'a b', 'cart 0123', 'ü', 'a\tb', 'x'.repeat(256)]) {
     const answer = await api.checkout({ headers: { 'idempotency-key': key } })

@@ -23,7 +23,7 @@ test('_info names the service and the version of package.json', async (t) => {
   for (const path of ['/v1/_info', '/order/v1/_info']) t.deepEqual((await api.get(path)).body, { service: 'order', version })
 })
 
-test('until everything is there it lives, is not ready, and customers are told to come back', async (t) => {
+test('a starting process is live and not ready, and customers are told to come back', async (t) => {
   const checks = [
     { name: 'postgres', required: true, check: away('not connected yet') },
     { name: 'redis', required: true, check: ok },
@@ -43,14 +43,14 @@ test('until everything is there it lives, is not ready, and customers are told t
   t.is((await api.get('/order/v1/orders/1')).status, 503)
 })
 
-test('a repeat that comes while it starts is not told that there is no order', async (t) => {
+test('a repeat that comes while the process starts is not told that there is no order', async (t) => {
   const api = await open(t, { service: () => undefined })
   const answer = await api.checkout({ headers: { 'idempotency-key': 'k1' } })
   t.like(answer.body, { detail: 'Starting', outcome: 'unknown' })
   t.is(answer.headers.get('checkout-outcome'), 'unknown')
 })
 
-test('it is ready without Kafka, which it tells about, and not without PostgreSQL', async (t) => {
+test('a process is ready without Kafka, which readiness reports, and not without PostgreSQL', async (t) => {
   const postgres = { name: 'postgres', required: true, check: ok as () => Promise<void> }
   const kafka = { name: 'kafka', required: false, check: away('no broker answers') }
   const api = await open(t, { app: { checks: [postgres, kafka] } })
@@ -92,7 +92,7 @@ test('metrics count requests by the pattern of their route, never by their path'
   t.notRegex(text, /such/)
 })
 
-test('a gauge that nobody can tell does not hold up the others', async (t) => {
+test('a gauge that cannot be read does not hold up the others', async (t) => {
   const metrics = createMetrics()
   metrics.refreshed.push(
     () => new Promise(() => {}), // PostgreSQL stands still
@@ -125,7 +125,7 @@ test('a process that serves no customers has health, readiness and metrics alone
   t.is((await fetch(`${url}/order/v1/orders/1`)).status, 404)
 })
 
-test('a path that nobody serves is a 404, a method that nobody serves a 405, both with a detail', async (t) => {
+test('an unknown path is a 404 and an unknown method a 405, both with a detail', async (t) => {
   const api = await open(t)
   const lost = await api.get('/order/nowhere')
   t.is(lost.status, 404)
@@ -137,7 +137,7 @@ test('a path that nobody serves is a 404, a method that nobody serves a 405, bot
   t.is((await api.get('/order/health', { method: 'POST' })).status, 405)
 })
 
-test('a method that nobody serves anywhere is a 405 too, with what is served there, and a 404 where nothing is', async (t) => {
+test('a method that no route has is a 405 with the allowed methods on a known path, and a 404 on an unknown one', async (t) => {
   const api = await open(t)
   for (const method of ['PROPFIND', 'SEARCH', 'TRACE']) {
     const there = await ask(`${api.url}/order/v1/orders/5`, { method })
@@ -148,7 +148,7 @@ test('a method that nobody serves anywhere is a 405 too, with what is served the
   }
 })
 
-test('a request id is taken over where it is sane, otherwise made, and sent back', async (t) => {
+test('a valid request id is kept, otherwise one is made, and it is sent back', async (t) => {
   const api = await open(t)
   const send = async (id: string) => (await api.get('/order/v1/orders/1', { headers: { 'x-request-id': id } })).headers.get('x-request-id')
   t.is(await send('gateway-7:a.b_c'), 'gateway-7:a.b_c')
@@ -156,7 +156,7 @@ test('a request id is taken over where it is sane, otherwise made, and sent back
   t.like(JSON.parse(api.logged[0]!), { requestId: 'gateway-7:a.b_c', route: '/order/v1/orders/:id', method: 'GET', status: 404 })
 })
 
-test('what nobody expected is a 500 that tells nothing, and a log line that tells all', async (t) => {
+test('an unexpected error is a 500 without details, and a log line with them', async (t) => {
   const api = await open(t, {
     service: (service) => ({
       ...service,

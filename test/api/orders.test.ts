@@ -43,7 +43,7 @@ test('an open checkout is PENDING, one that ended otherwise is CANCELLED and say
   t.like((await api.get('/order/v1/orders/2')).body, { status: 'CANCELLED', reason: 'Insufficient stock for product_id 1' })
 })
 
-test('an order that nobody made, or an id that cannot exist, is a 404', async (t) => {
+test('an unknown order, or an id that cannot exist, is a 404', async (t) => {
   const asked: number[] = []
   const api = await open(
     t,
@@ -57,7 +57,7 @@ test('an order that nobody made, or an id that cannot exist, is a 404', async (t
   t.deepEqual(asked, [5, 2_147_483_647])
 })
 
-test('an id that is no integer is a 422', async (t) => {
+test('an order id that is no integer is a 422', async (t) => {
   const api = await open(t)
   for (const id of ['abc', '1.5', '1e3', '0x10', '%00', '1%2F2', '%FF', 'NaN', '१', 'checkout']) {
     const answer = await api.get(`/order/v1/orders/${id}`)
@@ -66,7 +66,7 @@ test('an id that is no integer is a 422', async (t) => {
   }
 })
 
-test('a PostgreSQL that stands still is a 503 after two seconds', async (t) => {
+test('an order read from a hanging PostgreSQL is a 503 after two seconds', async (t) => {
   const api = await open(
     t,
     having(() => new Promise(() => {})),
@@ -78,7 +78,7 @@ test('a PostgreSQL that stands still is a 503 after two seconds', async (t) => {
   t.true(performance.now() - began < 4000)
 })
 
-test('a PostgreSQL that is away is a 503', async (t) => {
+test('an order read while PostgreSQL is away is a 503', async (t) => {
   const api = await open(t)
   api.tables.down = new Error('connect ECONNREFUSED')
   const answer = await api.get('/order/v1/orders/1')

@@ -46,7 +46,7 @@ async function gated(t: ExecutionContext) {
   return { server, get, gate, arrived: arrived.promise }
 }
 
-test('closing lets the request under way finish, drops idle connections and takes no new ones', async (t) => {
+test('closing the server lets the request under way finish, drops idle connections and takes no new ones', async (t) => {
   const { server, get, gate, arrived } = await gated(t)
   t.is(await get('/quick'), 200)
   const slow = get('/slow')
@@ -59,7 +59,7 @@ test('closing lets the request under way finish, drops idle connections and take
   t.false(server.listening)
 })
 
-test('a request that never ends does not hold the closing for ever', async (t) => {
+test('a request that never ends does not keep the server from closing', async (t) => {
   const { server, get, arrived } = await gated(t)
   const cut = t.throwsAsync(get('/slow'))
   await arrived
@@ -67,13 +67,13 @@ test('a request that never ends does not hold the closing for ever', async (t) =
   await cut
 })
 
-test('a port in use is reported', async (t) => {
+test('a port in use is reported at the start', async (t) => {
   const { server } = await gated(t)
   t.teardown(() => close(server, { withinMs: 1000 }))
   await t.throwsAsync(listen(new Koa(), { host: '127.0.0.1', port: portOf(server) }), { code: 'EADDRINUSE' })
 })
 
-test('what is no HTTP is a 400, headers beyond 16 kB are a 431, both with a detail', async (t) => {
+test('a request that is not HTTP is a 400, headers beyond 16 kB are a 431, both with a detail', async (t) => {
   const api = await open(t)
   const port = portOf(api.server)
   t.regex(

@@ -73,7 +73,7 @@ for (const [what, fault] of [
   )
 }
 
-test.serial('a checkout that a breaker refuses is cancelled at its first attempt, and lets go of the leases of its products', async (t) => {
+test.serial('a checkout that a breaker refuses is cancelled at its first attempt, and releases the leases of its products', async (t) => {
   const shop = await open(t)
   const known = shop.catalog.product({ stock: 100 })
   t.is((await buy(shop, known)).status, 200)

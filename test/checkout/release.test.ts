@@ -27,7 +27,7 @@ const asked = (shop: Shop, productId: number) =>
     .filter(({ call }) => call !== 'look')
     .map(({ call, applied }) => (applied ? call : `${call} in vain`))
 
-test('by a release, which has a key of its own', async (t) => {
+test('a hold is given back by a release, which has a key of its own', async (t) => {
   const shop = await open(t, { release: true })
   const product = await givesUp(t, shop)
   t.deepEqual(asked(shop, product), ['reserve', 'release'])
@@ -37,19 +37,19 @@ test('by a release, which has a key of its own', async (t) => {
   t.regex((await shop.get('/order/metrics')).body, /order_reconciled_units_total\{verb="release"\} 2/)
 })
 
-test('by a reserve of less than nothing, and a Catalog without a release is asked for one once', async (t) => {
+test('a hold is given back by a negative reserve, and a Catalog without a release is asked for one once', async (t) => {
   const shop = await open(t, { release: false, negativeReserve: 'takes' })
   t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'release in vain', 'reserve'])
   t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'reserve'])
 })
 
-test('by commit and restock where Catalog takes neither', async (t) => {
+test('a hold is given back by commit and restock where Catalog takes neither release nor negative reserve', async (t) => {
   const shop = await open(t, { release: false, negativeReserve: 'refuses' })
   t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'release in vain', 'reserve in vain', 'commit', 'restock'])
   t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'commit', 'restock'])
 })
 
-test('by commit and restock where Catalog answers a reserve of less than nothing with 200, and changes nothing', async (t) => {
+test('a hold is given back by commit and restock where Catalog answers a negative reserve with 200 and changes nothing', async (t) => {
   const shop = await open(t, { release: false, negativeReserve: 'ignores' })
   t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'release in vain', 'reserve in vain', 'commit', 'restock'])
   t.deepEqual(asked(shop, await givesUp(t, shop)), ['reserve', 'commit', 'restock'])

@@ -43,7 +43,7 @@ async function reserved({ isPatient = true } = {}) {
 const row = async (orderId: number) =>
   (await harness.ask('select state, recovery_point from order_service.checkouts where order_id = $1', [orderId]))[0]
 
-test('a completion that comes at once takes the record along, and the product is free with it', async (t) => {
+test('a completion that comes at once also records the reserve, and frees the product', async (t) => {
   const { run, record, log, orderId, productId } = await reserved()
   t.like(await harness.row(productId), { held: 0, call: 'reserve' })
   t.like(await record.complete(), { state: 'CREATED', orderId })
@@ -52,7 +52,7 @@ test('a completion that comes at once takes the record along, and the product is
   t.like(await harness.row(productId), { held: 1, hold: 0, call: null })
 })
 
-test('where somebody in this process wants the product the hold is recorded at once', async (t) => {
+test('a hold is recorded at once where somebody in this process waits for the product', async (t) => {
   const { worker, orderId, productId, record, log } = await reserved()
   const other = await harness.checkout({ productId, qty: 1 })
   t.is(await worker.reserve(other), 'done')
@@ -63,7 +63,7 @@ test('where somebody in this process wants the product the hold is recorded at o
   t.like(await harness.row(productId), { held: 2, hold: 0, call: null })
 })
 
-test('where the completion is long in coming the hold is recorded on its own', async (t) => {
+test('a hold is recorded on its own where the completion takes long', async (t) => {
   const { orderId, productId, record, log } = await reserved({ isPatient: false })
   await until(
     () => harness.row(productId),

@@ -42,7 +42,7 @@ const all200 = Array.from({ length: COUNT }, () => 200)
 const laterAttempts = (shop: Shop) =>
   shop.query<{ user_email: string; attempt: number }>('select user_email, attempt from order_service.checkouts where attempt > 1')
 
-test('of several checkouts in one job the one that fails goes on in a job of its own, and the others do not wait for it', async (t) => {
+test('a checkout that fails in a shared job goes on in a job of its own, and the others do not wait for it', async (t) => {
   const { shop, product, queue, customers, answers } = await together(t)
   shop.shipping.fault({ call: 'create', email: customers[5]!.email, fault: 'error', times: 1 })
 

@@ -60,7 +60,7 @@ for (const [what, fault] of [
   ['404s of a gateway', { fault: 'error', status: 404 }],
   ['timeouts of a gateway', { fault: 'refuse', status: 408 }],
 ] as const) {
-  test.serial(`ten ${what} in a row open the breaker: nothing is sent then, and nothing is left in doubt`, async (t) => {
+  test.serial(`ten ${what} in a row open the breaker: nothing is sent then, and no call is left unanswered`, async (t) => {
     downstreams.catalog.fault(fault)
     const { fail, reserve, read, reserves, states, http, isOpen } = open(t)
 
@@ -79,7 +79,7 @@ for (const [what, fault] of [
   })
 }
 
-test.serial('a Catalog that refuses connections, or hangs, opens it too', async (t) => {
+test.serial('a Catalog that refuses connections, or hangs, opens the breaker too', async (t) => {
   const { fail, states } = open(t)
   await downstreams.catalog.down()
   await fail(RUN)
@@ -92,7 +92,7 @@ test.serial('a Catalog that refuses connections, or hangs, opens it too', async 
   t.deepEqual(hanging.states, ['open'])
 })
 
-test.serial('refusals are answers: they open nothing, and end a run of failures', async (t) => {
+test.serial('refusals count as answers: they do not open the breaker, and end a run of failures', async (t) => {
   const { fail, reserve, states } = open(t)
   for (const status of [401, 409, 422, 429]) {
     const failing = downstreams.catalog.fault({ fault: 'error' })
@@ -107,7 +107,7 @@ test.serial('refusals are answers: they open nothing, and end a run of failures'
   t.deepEqual(states, [])
 })
 
-test.serial('reads that fail count, and reads that are answered do not excuse changes that fail', async (t) => {
+test.serial('failed reads open the breaker, and answered reads do not excuse failed changes', async (t) => {
   const { fail, read, states } = open(t)
   downstreams.catalog.fault({ fault: 'error', call: 'look', times: 4 })
   await fail(4, read)
@@ -120,7 +120,7 @@ test.serial('reads that fail count, and reads that are answered do not excuse ch
   t.deepEqual(states, ['open'])
 })
 
-test.serial('calls that wait for a place when the breaker opens are refused at once', async (t) => {
+test.serial('queued calls are refused at once when the breaker opens', async (t) => {
   const { reserve, outcome } = open(t, { concurrency: RUN, timeoutMs: 500 })
   downstreams.catalog.fault({ fault: 'hang' })
   const began = performance.now()
@@ -131,7 +131,7 @@ test.serial('calls that wait for a place when the breaker opens are refused at o
   t.is(count('refused'), 200 - count('failed'))
 })
 
-test.serial('a harmless read says when it answers again; then one change at a time decides', async (t) => {
+test.serial('a probe read finds the service back, and then one change at a time closes the breaker', async (t) => {
   const { fail, reserve, outcome, read, reserves, states, http, isOpen } = open(t)
   const failing = downstreams.catalog.fault({ fault: 'error' })
   await fail(RUN)

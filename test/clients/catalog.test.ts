@@ -22,7 +22,7 @@ const done: Answer = { status: 200, body: { status: 'released' }, settlesAt: 0 }
 const isRelease = ({ path }: Call) => path.endsWith('/release')
 
 for (const status of [404, 405]) {
-  test(`a Catalog that answers a release with ${status} is asked for a reserve of less than nothing in its place, for ten minutes`, async (t) => {
+  test(`a Catalog that answers a release with ${status} gets a negative reserve in its place, for ten minutes`, async (t) => {
     let released = says(status)
     const { catalog, release, asked, pass } = open((call) => (isRelease(call) ? released : done))
     t.deepEqual(await release(), { answer: 'done' })
@@ -39,7 +39,7 @@ for (const status of [404, 405]) {
 }
 
 for (const status of [400, 405, 422]) {
-  test(`a Catalog without a release that answers a reserve of less than nothing with ${status} is asked for neither for ten minutes`, async (t) => {
+  test(`a Catalog without a release that answers a negative reserve with ${status} is asked for neither for ten minutes`, async (t) => {
     const { catalog, release, asked, pass } = open((call) => says(isRelease(call) ? 404 : status))
     t.true(catalog.canRelease(), 'it has not said yet')
     t.like(await release(), { answer: 'refused', status })
@@ -52,7 +52,7 @@ for (const status of [400, 405, 422]) {
   })
 }
 
-test('a reserve of less than nothing that was answered with 200 and changed nothing is done without for ten minutes', async (t) => {
+test('a negative reserve that was answered with 200 and changed nothing is not used for ten minutes', async (t) => {
   const { catalog, release, pass } = open((call) => (isRelease(call) ? says(404) : done))
   await release()
   catalog.ignoredRelease()
@@ -65,7 +65,7 @@ test('a reserve of less than nothing that was answered with 200 and changed noth
   t.true(real.catalog.canRelease(), 'a release that Catalog has is not one')
 })
 
-test('a release that is refused for anything else, or gets no clear answer, says nothing of whether there is one', async (t) => {
+test('a release that fails for another reason says nothing about whether Catalog has releases', async (t) => {
   for (const status of [401, 409, 422, 500, 503]) {
     const { catalog, release, asked } = open(() => says(status))
     await release().catch(() => {})
@@ -74,7 +74,7 @@ test('a release that is refused for anything else, or gets no clear answer, says
   }
 })
 
-test('a 404 or 409 to a reserve of less than nothing is about the product: it is tried again with the next one', async (t) => {
+test('a 404 or 409 to a negative reserve is about the product: the next product tries it again', async (t) => {
   for (const status of [404, 409]) {
     const { catalog, release } = open((call) => says(isRelease(call) ? 404 : status))
     t.like(await release(), { answer: 'refused', status })
@@ -82,7 +82,7 @@ test('a 404 or 409 to a reserve of less than nothing is about the product: it is
   }
 })
 
-test('that another call is answered with 404 says nothing of the release', async (t) => {
+test('a 404 to another call says nothing about whether Catalog has releases', async (t) => {
   const { catalog, asked } = open(() => says(404, 'Inventory missing for product_id 1'))
   await catalog.change({ verb: 'commit', items: [{ productId: 1, qty: 2 }], idempotencyKey: 'k' })
   t.true(catalog.canRelease())

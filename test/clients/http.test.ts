@@ -71,7 +71,7 @@ test('a 404 of another service at the address of Catalog says nothing of a produ
   await t.throwsAsync(read, { instanceOf: NoAnswer })
 })
 
-test('a 404 in the words of Catalog is its word', async (t) => {
+test('a 404 in Catalog’s own words is an answer of Catalog', async (t) => {
   const { commit, read } = await says(t, message('404 Not Found', '{"detail":"Inventory missing for product_id 1"}'))
   t.like(await commit(), { answer: 'refused', status: 404, detail: 'Inventory missing for product_id 1' })
   t.deepEqual(await read(), { inStock: 0, reserved: 0 })
@@ -95,7 +95,7 @@ for (const [what, body] of [
   })
 }
 
-test('an answer of more than 1 MB is cut off, and none', async (t) => {
+test('an answer of more than 1 MB is cut off and does not count as an answer', async (t) => {
   const MB = 1_048_576
   const json = (bytes: number) => `{"a":"${'x'.repeat(bytes - 8)}"}`
   const much = await says(t, message('200 OK', json(MB)))
@@ -110,7 +110,7 @@ for (const [status, headers] of [
   ['102 Processing', []],
 ] as const) {
   const interim = [`HTTP/1.1 ${status}`, ...headers, '', ''].join('\r\n')
-  test(`an unasked ${status} before an answer is passed over, in one piece with it or by itself`, async (t) => {
+  test(`an unasked ${status} before an answer is ignored, whether it comes with the answer or by itself`, async (t) => {
     const together = await says(t, interim + reserved)
     t.deepEqual(await together.reserve(), { answer: 'done' })
     t.deepEqual(await together.reserve(), { answer: 'done' }, 'the connection goes on')
@@ -129,7 +129,7 @@ for (const [what, headers, ms] of [
   ['something else', ['retry-after: soon'], undefined],
 ] as const) {
   for (const status of ['429 Too Many Requests', '503 Service Unavailable']) {
-    test(`a ${status} with a Retry-After in ${what} says so`, async (t) => {
+    test(`a ${status} with a Retry-After in ${what} is reported with that time`, async (t) => {
       const { post } = await says(t, message(status, '{"detail":"later"}', headers))
       t.is((await post()).retryAfterMs, ms)
     })

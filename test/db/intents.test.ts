@@ -48,7 +48,7 @@ test('an address with a NUL in it fails alone among 60 good intents of one batch
   )
 })
 
-test('of two intents with one key in one batch one is new, the other is told of it', async (t) => {
+test('two intents with one key in one batch become one checkout, which the other one joins', async (t) => {
   const intents = openIntents(harness.pool)
   const first = intent()
   const [a, b] = await Promise.all([intents.intend(first), intents.intend({ ...first, requestHash: 'other' })])
@@ -97,7 +97,7 @@ test('an intent takes none of its products where one is taken, wanted by somebod
   t.truthy((await harness.intent(worker, { productId: wanted, qty: 1 })).lease, 'who wanted it has not come')
 })
 
-test('an intent whose key somebody has takes no product', async (t) => {
+test('an intent whose key is in use takes no lease', async (t) => {
   const intents = openIntents(harness.pool)
   const [first, second] = [await harness.product(), await harness.product()]
   const one = intent({ lines: [lineOf(first)] })
@@ -111,7 +111,7 @@ test('an intent whose key somebody has takes no product', async (t) => {
   t.like(await harness.row(second), { call: null })
 })
 
-test('of two intents of one batch that share a product the first has it, and the second takes none of its own', async (t) => {
+test('of two intents of one batch that share a product the first gets its lease, and the second gets none', async (t) => {
   const intents = openIntents(harness.pool)
   const [shared, own] = [await harness.product(), await harness.product()]
   const [first, second] = await Promise.all([
@@ -162,7 +162,7 @@ test('a hold goes on record along with its order, which needs the one or the oth
   )
 })
 
-test('of completing and cancelling exactly one wins, and a cancelled hold is the reconciler’s', async (t) => {
+test('exactly one of completion and cancellation wins, and a cancelled hold is left to the reconciler', async (t) => {
   const results = await Promise.all(
     Array.from({ length: 20 }, async () => {
       const { checkouts, reserved, attempt, productId } = await begun()
@@ -182,7 +182,7 @@ test('of completing and cancelling exactly one wins, and a cancelled hold is the
   }
 })
 
-test('one that is cancelled while its call is under way leaves its units to whoever records the call', async (t) => {
+test('a checkout that is cancelled while its call is under way leaves its units to the record of that call', async (t) => {
   const { checkouts, reserved, attempt, productId } = await begun()
   t.deepEqual((await checkouts.cancel(attempt.orderId, { status: 503, detail: 'too late' })).freed, [productId])
   t.like(await harness.row(productId), { held: 0, hold: 0, call: 'reserve' })

@@ -48,7 +48,7 @@ test('orders that others insert, pay, cancel, change and delete with SQL are cou
   t.true(await isRight())
 })
 
-test('what others free is given back at Catalog, and what they add is reserved there', async (t) => {
+test('units that other writers free are given back at Catalog, and units that they add are reserved there', async (t) => {
   const harness = harnessOf(t)
   const { stock } = harness.worker()
   const id = await harness.product()

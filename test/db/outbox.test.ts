@@ -39,7 +39,7 @@ test('unsent events are read in the order of their ids, so many at a time, with 
   t.deepEqual(JSON.parse(read[0]!.value), { type: 'order.created', sequence: ids[0] })
 })
 
-test('a payload goes out as it was written: amounts beyond 32 bits, any script, null', async (t) => {
+test('an event payload is sent as it was written: amounts beyond 32 bits, any script, null', async (t) => {
   const { write, readUnsent } = await open(t)
   const payload = { amount_cents: 9_007_199_254_740_991, user_email: 'žofie+🛒@example.com', nested: [{ a: null, b: '"\\' }] }
   const [id] = await write(1, JSON.stringify(payload))
@@ -47,7 +47,7 @@ test('a payload goes out as it was written: amounts beyond 32 bits, any script, 
   t.deepEqual(JSON.parse(event!.value), { ...payload, sequence: id })
 })
 
-test('what is marked sent is not read again, and a mark may be made twice', async (t) => {
+test('an event marked sent is not read again, and may be marked twice', async (t) => {
   const { pool, write, readUnsent, dsn } = await open(t)
   const ids = await write(3)
   await markSent(pool, ids.slice(0, 2))
@@ -61,7 +61,7 @@ test('what is marked sent is not read again, and a mark may be made twice', asyn
   )
 })
 
-test('a row that a person keeps locked holds up no other: it is told, and marked when it is free', async (t) => {
+test('an event whose row a person keeps locked holds up no other: it is reported, and marked when it is free', async (t) => {
   const { pool, write, readUnsent, dsn } = await open(t)
   const ids = await write(3)
   const person = new Client({ connectionString: dsn })
@@ -77,7 +77,7 @@ test('a row that a person keeps locked holds up no other: it is told, and marked
   t.deepEqual(await readUnsent(10), [])
 })
 
-test('what is set aside is not read, keeps its reason, and is neither sent nor unsent', async (t) => {
+test('an event that is set aside is not read, keeps its reason, and counts neither as sent nor as unsent', async (t) => {
   const { pool, write, readUnsent, dsn } = await open(t)
   const [first, second] = await write(2)
   await setAside(pool, first!, 'MESSAGE_TOO_LARGE')
@@ -91,7 +91,7 @@ test('what is set aside is not read, keeps its reason, and is neither sent nor u
   t.deepEqual(await readUnsent(10), [])
 })
 
-test('the lag counts what waits and tells the age of the oldest', async (t) => {
+test('the lag of the outbox has the number of unsent events and the age of the oldest', async (t) => {
   const { pool, write } = await open(t)
   t.deepEqual(await readLag(pool), { unsent: 0, oldestSeconds: 0, setAside: 0 })
   const [old] = await write(1, '{}', '90 s')

@@ -90,13 +90,13 @@ test.serial('a new event waits for its job, which is its first attempt', async (
   )
 })
 
-test.serial('a failed payment is kept, and nobody has to drive it', async (t) => {
+test.serial('a failed payment is recorded, and needs no job', async (t) => {
   const { receipts, waiting } = await receive(pool, source, [event({ type: 'payment.failed', details: { reason: 'card', code: '51' } })])
   t.deepEqual(receipts, ['recorded'])
   t.deepEqual(waiting, [])
 })
 
-test.serial('the same event again is a duplicate; one that still waits is given a job again, under a new attempt', async (t) => {
+test.serial('a repeated event is a duplicate; one that still waits gets a job again, under a new attempt', async (t) => {
   const one = event()
   const first = await receive(pool, source, [one])
   const second = await receive(pool, source, [one])
@@ -105,7 +105,7 @@ test.serial('the same event again is a duplicate; one that still waits is given 
   t.deepEqual(second.waiting, [{ ...first.waiting[0]!, attempt: null }])
 })
 
-test.serial('one that comes twice in a batch is received once', async (t) => {
+test.serial('an event that comes twice in a batch is received once', async (t) => {
   const one = event()
   const { receipts, waiting } = await receive(pool, source, [one, again(one), ignored(), again(one)])
   t.deepEqual(receipts, ['received', 'duplicate', 'ignored', 'duplicate'])
@@ -130,7 +130,7 @@ test.serial('an event with the identity of another one and other content is a de
   t.like(letter, { eventId: undefined, offset: other.offset, state: 'WAITING', times: 1 })
 })
 
-test.serial('what cannot be read lies among the dead letters with its bytes, once', async (t) => {
+test.serial('an unreadable message becomes a dead letter with its bytes, once', async (t) => {
   const bytes = Buffer.from([0x7b, 0x00, 0xff, 0xfe])
   const poison = unreadable(bytes)
   t.deepEqual((await receive(pool, source, [poison])).receipts, ['dead'])
@@ -141,14 +141,14 @@ test.serial('what cannot be read lies among the dead letters with its bytes, onc
   t.like(letter, { fault: 'unreadable', reason: 'no JSON', key: Buffer.from('7') })
 })
 
-test.serial('a topic that was made anew begins at 0 again: other bytes at a known offset are another letter', async (t) => {
+test.serial('a topic that was created again begins at 0: other bytes at a known offset are another dead letter', async (t) => {
   const poison = unreadable(Buffer.from('first'))
   const other = { ...unreadable(Buffer.from('second')), offset: poison.offset }
   t.deepEqual((await receive(pool, source, [poison])).receipts, ['dead'])
   t.deepEqual((await receive(pool, source, [other])).receipts, ['dead'])
 })
 
-test.serial('a message without a value, and one of no meaning to orders', async (t) => {
+test.serial('a message without a value, and one that concerns no order, are counted and leave no event', async (t) => {
   const empty: ReadMessage = { ...asOnTopic(null), key: null, read: 'unreadable', reason: 'no value', bytesHash: hash('') }
   t.deepEqual((await receive(pool, source, [empty, ignored()])).receipts, ['dead', 'ignored'])
 })
@@ -180,7 +180,7 @@ const letterOf = async (eventId: number) => {
   return letter
 }
 
-test.serial('an attempt that was taken over writes nothing any more', async (t) => {
+test.serial('a payment attempt that was taken over writes nothing any more', async (t) => {
   const old = await newEvent()
   const attempt = (await events.resume(old.eventId))!
   t.true(attempt > old.attempt)
@@ -192,7 +192,7 @@ test.serial('an attempt that was taken over writes nothing any more', async (t) 
   t.is(await events.resume(old.eventId), undefined, 'it waits no longer')
 })
 
-test.serial('of many that take an event over at once each has a number of its own, and one the last', async (t) => {
+test.serial('attempts that take over one event at once each get a number of their own, and only the last one counts', async (t) => {
   const { eventId } = await newEvent()
   const attempts = await Promise.all(Array.from({ length: 6 }, () => events.resume(eventId)))
   t.is(new Set(attempts).size, 6)
@@ -294,7 +294,7 @@ test.serial('a replay that PostgreSQL refuses changes nothing', async (t) => {
   t.like(await readLetter(pool, letter.id), { state: 'WAITING', times: 1 })
 })
 
-test.serial('each letter is published once, one that no broker takes never, and one that died again once more', async (t) => {
+test.serial('each dead letter is published once, one that no broker takes never, and one that died again once more', async (t) => {
   const first = await newEvent()
   await events.deadLetter(first, 'cancelled', 'no order')
   const [letter, large] = [await letterOf(first.eventId), await unreadLetter()]

@@ -31,7 +31,7 @@ const timed = async <T>(promise: Promise<T>) => {
   return { error, ms: performance.now() - began }
 }
 
-test.serial('the time-outs are set with the connection, and nothing is said of them again', async (t) => {
+test.serial('the time-outs of a session are set when it connects, and not again', async (t) => {
   const pool = await open(t, { statementTimeoutMs: 7000 })
   const settings = await pool.any(sql.type(z.object({ name: z.string(), setting: z.string(), source: z.string() }))`
     select name, setting, source from pg_settings where name ~ '^(statement|lock|idle_in_transaction_session)_timeout$' order by name`)
@@ -59,7 +59,7 @@ test.serial('a statement is planned once for a connection, whatever its paramete
   t.deepEqual({ generic, own }, { generic: 10, own: 0 })
 })
 
-test.serial('a backend that stands still loses its statement and its connection, and the pool goes on with another', async (t) => {
+test.serial('a PostgreSQL backend that hangs loses its statement and its connection, and the pool goes on with another', async (t) => {
   const pool = await open(t, { size: 1, statementTimeoutMs: 500 })
   const { pid } = await pool.one(sql.type(z.object({ pid: z.int() }))`select pg_backend_pid() as pid`)
   process.kill(pid, 'SIGSTOP')
@@ -73,7 +73,7 @@ test.serial('a backend that stands still loses its statement and its connection,
   t.not(next.pid, pid)
 })
 
-test.serial('a lock that another one keeps is waited for, but not for long', async (t) => {
+test.serial('a statement waits for a lock of another session, but not for long', async (t) => {
   const pool = await open(t, {})
   await pool.query(sql.unsafe`create table kept (id int)`)
   const keeper = new Client({ connectionString: postgres.dsn })
@@ -85,30 +85,33 @@ test.serial('a lock that another one keeps is waited for, but not for long', asy
   t.true(ms < 6000, `${ms} ms`)
 })
 
-test.serial('who gets no connection is told so in time, who comes when nothing moves at once, and then all is as before', async (t) => {
-  const pool = await open(t, { connectionTimeoutMs: 600 })
-  const asleep = () => query(postgres.dsn, `select from pg_stat_activity where wait_event = 'PgSleep'`)
-  const sleepers = [pool.query(sql.unsafe`select pg_sleep(2)`), pool.query(sql.unsafe`select pg_sleep(2)`)]
-  await until(asleep, (rows) => rows.length === 2)
+test.serial(
+  'a query that gets no connection fails in time, later ones fail at once while the pool is stuck, and then it recovers',
+  async (t) => {
+    const pool = await open(t, { connectionTimeoutMs: 600 })
+    const asleep = () => query(postgres.dsn, `select from pg_stat_activity where wait_event = 'PgSleep'`)
+    const sleepers = [pool.query(sql.unsafe`select pg_sleep(2)`), pool.query(sql.unsafe`select pg_sleep(2)`)]
+    await until(asleep, (rows) => rows.length === 2)
 
-  const waiters = await Promise.all([timed(pool.query(sql.unsafe`select 1`)), timed(pool.transaction(async () => {}))])
-  for (const { error, ms } of waiters) {
-    t.true(error instanceof PoolExhausted, String(error))
-    t.true(ms >= 590 && ms < 1900, `${ms} ms`)
-  }
-  const late = await timed(pool.query(sql.unsafe`select 1`))
-  t.true(late.error instanceof PoolExhausted)
-  t.true(late.ms < 300, `${late.ms} ms`)
+    const waiters = await Promise.all([timed(pool.query(sql.unsafe`select 1`)), timed(pool.transaction(async () => {}))])
+    for (const { error, ms } of waiters) {
+      t.true(error instanceof PoolExhausted, String(error))
+      t.true(ms >= 590 && ms < 1900, `${ms} ms`)
+    }
+    const late = await timed(pool.query(sql.unsafe`select 1`))
+    t.true(late.error instanceof PoolExhausted)
+    t.true(late.ms < 300, `${late.ms} ms`)
 
-  await Promise.all(sleepers)
-  const all = await Promise.all(Array.from({ length: 20 }, () => timed(pool.query(sql.unsafe`select 1`))))
-  t.deepEqual(
-    all.filter(({ error }) => error !== undefined),
-    [],
-  )
-})
+    await Promise.all(sleepers)
+    const all = await Promise.all(Array.from({ length: 20 }, () => timed(pool.query(sql.unsafe`select 1`))))
+    t.deepEqual(
+      all.filter(({ error }) => error !== undefined),
+      [],
+    )
+  },
+)
 
-test.serial('statements that fail give their places back', async (t) => {
+test.serial('a statement that fails gives its connection back', async (t) => {
   const pool = await open(t, { connectionTimeoutMs: 600 })
   for (let i = 0; i < 5; i++) t.is(sqlState((await timed(pool.query(sql.unsafe`select 1 / 0`))).error), '22012')
   await t.throwsAsync(

@@ -15,7 +15,7 @@ function message(type: string, body: Buffer): Buffer {
 const welcome = [message('R', Buffer.alloc(4)), message('Z', Buffer.from('I'))]
 const farewell = message('E', Buffer.from('SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0'))
 
-test('it is a rejection, and ends no process', async (t) => {
+test('a session that PostgreSQL ends rejects its query and does not end the process', async (t) => {
   let sessions = 0
   const server = createServer((socket) => {
     sessions += 1

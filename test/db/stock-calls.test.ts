@@ -59,7 +59,7 @@ test.serial('a call takes its product for all its members together, and each of 
 })
 
 test.serial(
-  'a cart gets all its products or none; who waits for the one that is taken comes next, before requests and other processes',
+  'a cart gets the leases of all its products or none, and a waiting cart comes next, before requests and other processes',
   async (t) => {
     const [free, busy] = [await harness.product(), await harness.product()]
     const first = await take(other, 'reserve', [await harness.checkout({ productId: busy, qty: 1 })])
@@ -76,7 +76,7 @@ test.serial(
   },
 )
 
-test.serial('whoever is marked as the next and does not come keeps nobody away once its second is over', async (t) => {
+test.serial('a waiter that is marked as the next and does not come keeps the product for one second only', async (t) => {
   const productId = await harness.product()
   await harness.ask(`update order_service.products set wanted_by = 'gone', wanted_until = now() - interval '1 ms' where product_id = $1`, [
     productId,
@@ -84,7 +84,7 @@ test.serial('whoever is marked as the next and does not come keeps nobody away o
   t.true((await take(one, 'reserve', [await harness.checkout({ productId, qty: 1 })])).isTaken)
 })
 
-test.serial('two calls of one batch are answered each for itself', async (t) => {
+test.serial('two calls of one batch each get their own result', async (t) => {
   const [free, busy] = [await harness.product(), await harness.product()]
   await take(other, 'check', [check(busy)])
   const members = [await harness.checkout({ productId: free, qty: 1 }), await harness.checkout({ productId: busy, qty: 1 })]
@@ -97,7 +97,7 @@ test.serial('two calls of one batch are answered each for itself', async (t) => 
 })
 
 test.serial(
-  'a lease that ran out is taken over: its call becomes an unanswered one in the same statement, and nobody is in a call before a check',
+  'a lease that expired is taken over: its call becomes unanswered in the same statement, and no call starts before a check',
   async (t) => {
     const productId = await harness.product()
     const [gone, next] = [await harness.checkout({ productId, qty: 2 }), await harness.checkout({ productId, qty: 1 })]
@@ -118,7 +118,7 @@ test.serial(
   },
 )
 
-test.serial('a check whose lease ran out leaves no unanswered call', async (t) => {
+test.serial('a check whose lease expired leaves no unanswered call', async (t) => {
   const productId = await harness.product()
   await take(other, 'check', [check(productId)])
   await harness.expire(productId)
@@ -126,7 +126,7 @@ test.serial('a check whose lease ran out leaves no unanswered call', async (t) =
   t.deepEqual(await harness.unanswered(productId), [])
 })
 
-test.serial('a product without a row is told as unknown, and one that nobody has read at Catalog is to be checked first', async (t) => {
+test.serial('a product without a row is reported as unknown, and one that was never read at Catalog is to be checked first', async (t) => {
   const productId = await harness.product({ isNew: true })
   const member = await harness.checkout({ productId, qty: 1 })
   t.like(await take(one, 'reserve', [member]), { isTaken: false, unknown: [productId] })
@@ -134,7 +134,7 @@ test.serial('a product without a row is told as unknown, and one that nobody has
   t.like(await take(one, 'reserve', [member]), { isTaken: true, checks: [productId] })
 })
 
-test.serial('a product whose row somebody has locked is told as such and not waited for, and a checkout likewise', async (t) => {
+test.serial('a locked product row is reported and not waited for, and a locked checkout likewise', async (t) => {
   const productId = await harness.product()
   const [member, free] = [await harness.checkout({ productId, qty: 1 }), await harness.checkout({ productId, qty: 1 })]
   const unlockProduct = await keepLocked(harness.dsn, 'select from order_service.products where product_id = $1 for update', [productId])
@@ -147,7 +147,7 @@ test.serial('a product whose row somebody has locked is told as such and not wai
   await unlockCheckout()
 })
 
-test.serial('nobody is in a call whose checkout has ended, is past its deadline, has its hold, or is another attempt’s', async (t) => {
+test.serial('no checkout is in a call that has ended, is past its deadline, has its hold, or is another attempt’s', async (t) => {
   const productId = await harness.product()
   const members: Checkout[] = []
   for (let i = 0; i < 4; i += 1) members.push(await harness.checkout({ productId, qty: 1 }))
@@ -176,7 +176,7 @@ test.serial('an attempt is in no second call while its first one has no answer',
   t.deepEqual(taken.checks, [productId], 'reading Catalog tells')
 })
 
-test.serial('of two payments of one order the first is in the call', async (t) => {
+test.serial('two payments of one order put only the first into the call', async (t) => {
   const productId = await harness.product()
   const orderId = await harness.order({ productId, qty: 2 })
   const events = [await harness.payment(orderId, 'a'), await harness.payment(orderId, 'b')]
@@ -186,7 +186,7 @@ test.serial('of two payments of one order the first is in the call', async (t) =
   t.like(await callRow(productId), { call_verb: 'commit', qty: 2 })
 })
 
-test.serial('a lease is renewed, or goes on with the next call, by whoever has it on all its products, and by nobody else', async (t) => {
+test.serial('a lease is renewed, or passed to the next call, only by its owner on all its products', async (t) => {
   const [a, b] = [await harness.product(), await harness.product()]
   const taken = await take(one, 'reserve', [await harness.checkout({ productId: a, qty: 1 }, { productId: b, qty: 1 })])
   await harness.ask(`update order_service.products set call_expires_at = now() + interval '1 ms' where product_id = any($1)`, [[a, b]])
@@ -202,7 +202,7 @@ test.serial('a lease is renewed, or goes on with the next call, by whoever has i
   t.is(await one.products.continueCall({ ...taken, callId: next.callId }), undefined, 'one of its products is lost')
 })
 
-test.serial('a product is let go by whoever has it, and by nobody else', async (t) => {
+test.serial('a lease is released only by its owner', async (t) => {
   const productId = await harness.product()
   const taken = await take(one, 'check', [check(productId)])
   await one.products.releaseCalls([{ ...taken, callId: taken.callId + 1 }])
@@ -211,7 +211,7 @@ test.serial('a product is let go by whoever has it, and by nobody else', async (
   t.like(await callRow(productId), { call_id: null, call_verb: null, qty: null, call_by: null })
 })
 
-test.serial('a product whose row somebody has for a moment is let go as soon as the row is free', async (t) => {
+test.serial('a lease whose product row is locked for a moment is released as soon as the row is free', async (t) => {
   const productId = await harness.product()
   const taken = await take(one, 'check', [check(productId)])
   const unlock = await keepLocked(harness.dsn, 'select from order_service.products where product_id = $1 for update', [productId])

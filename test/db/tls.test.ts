@@ -45,7 +45,7 @@ async function connected(dsn: string): Promise<{ ssl: boolean; client_dn: string
   }
 }
 
-test.serial('each sslmode asks for what libpq asks for', async (t) => {
+test.serial('each sslmode verifies what libpq verifies', async (t) => {
   const { ca, otherCa } = certificates
   const byTls = { ssl: true, client_dn: null }
   const numbers = { host: '127.0.0.1' }
@@ -70,7 +70,7 @@ test.serial('each sslmode asks for what libpq asks for', async (t) => {
   }
 })
 
-test.serial('a certificate of ours is shown', async (t) => {
+test.serial('the client certificate is presented to PostgreSQL', async (t) => {
   const { ca, clientCertificate, clientKey } = certificates
   const said = await connected(dsnOf(`sslmode=verify-full&sslrootcert=${ca}&sslcert=${clientCertificate}&sslkey=${clientKey}`))
   t.deepEqual(said, { ssl: true, client_dn: '/CN=shop' })

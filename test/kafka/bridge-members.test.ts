@@ -82,7 +82,7 @@ for (const [where, dying] of [
     }),
   ],
 ] as [string, (deps: { queue: PaymentQueue; kafka: Kafka }, reached: () => Promise<never>) => Deps][]) {
-  test.serial(`a bridge that stands still ${where} is followed by one that does the rest`, async (t) => {
+  test.serial(`a bridge that hangs ${where} is replaced by one that does the rest`, async (t) => {
     const { open, ...real } = await deps(t)
     const id = shop.catalog.product({ stock: 100 })
     const orders = await placeOrders(shop, 40, id)

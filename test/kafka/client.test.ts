@@ -22,7 +22,7 @@ test('readiness tells of Kafka, and makes no topic by asking', async (t) => {
   t.false((await admin.listTopics().finally(() => admin.disconnect())).includes(shop.topic))
 })
 
-test('where the first broker is silent and another one is well, one look in a few finds Kafka', async (t) => {
+test('a silent first broker delays readiness by a few checks at most where another broker answers', async (t) => {
   const mute = createServer((socket) => void socket.on('error', () => {}).resume()).listen(0, '127.0.0.1')
   t.teardown(() => mute.close())
   await once(mute, 'listening')
@@ -36,7 +36,7 @@ test('where the first broker is silent and another one is well, one look in a fe
   t.pass()
 })
 
-test('a broker that is away, or stands still, is reported within a second or so, over one connection that is then cut', async (t) => {
+test('a broker that is away or hangs is reported within about a second, over one connection that is then cut', async (t) => {
   await t.throwsAsync(kafkaAt(`127.0.0.1:${await freePort()}`).reach())
 
   const sockets: Socket[] = []

@@ -24,7 +24,7 @@ const otherAssigner: PartitionAssigner = () => ({
   }),
 })
 
-test('one that its group refuses is seen to try again and again: it fails, and is not dead', async (t) => {
+test('a consumer that its group refuses reports each failed try, and does not count as stalled', async (t) => {
   const topic = newTopic()
   const group = randomUUID()
   const brokers = [process.env.KAFKA_BOOTSTRAP!]
@@ -111,7 +111,7 @@ async function send(topic: string, ...messages: { key: string; value: string | n
 }
 const numbered = (count: number) => Array.from({ length: count }, (_, i) => ({ key: String(i), value: String(i) }))
 
-test('a batch that compaction has emptied is passed over, and nobody waits for it', async (t) => {
+test('a batch that compaction has emptied is skipped', async (t) => {
   const topic = newTopic()
   await makeTopic(bootstrap, topic, { config: { 'cleanup.policy': 'compact', 'segment.ms': '1', 'min.cleanable.dirty.ratio': '0' } })
   await send(topic, { key: 'k', value: 'payment' }) // stays as a batch without records, since it is the last one of its producer
@@ -130,7 +130,7 @@ test('a batch that compaction has emptied is passed over, and nobody waits for i
   t.pass()
 })
 
-test('messages that were removed before they were taken are told as lost, once, and the others are taken', async (t) => {
+test('messages that were removed before they were consumed are reported as lost, once, and the others are consumed', async (t) => {
   const topic = newTopic()
   const group = randomUUID()
   await makeTopic(bootstrap, topic)
@@ -158,7 +158,7 @@ test('messages that were removed before they were taken are told as lost, once, 
   t.is(after.losses.length, 1)
 })
 
-test('messages that are removed while the consumer waits for PostgreSQL are told as lost', async (t) => {
+test('messages that are removed while the consumer waits for PostgreSQL are reported as lost', async (t) => {
   const topic = newTopic()
   await makeTopic(bootstrap, topic)
   await send(topic, ...numbered(5))
@@ -181,7 +181,7 @@ test('messages that are removed while the consumer waits for PostgreSQL are told
   t.deepEqual(losses, taken.length === 5 ? [] : [{ partition: 0, from: 0n, upTo: 3n }])
 })
 
-test('a partition that ends before what the group has taken is read from its start, with a line', async (t) => {
+test('a partition that ends before the group’s offset is read from its start, with a log line', async (t) => {
   const topic = newTopic()
   const group = randomUUID()
   await makeTopic(bootstrap, topic)
@@ -194,7 +194,7 @@ test('a partition that ends before what the group has taken is read from its sta
   t.true(lines.some(({ level, msg }) => level === 50 && /partition ends before the committed offset/.test(msg)))
 })
 
-test('a topic is made at the start where that is wanted; one that is deleted later is left to its owner', async (t) => {
+test('a topic is created at the start where configured; one that is deleted later is left to its owner', async (t) => {
   const topic = newTopic()
   const topics = () => asAdmin((admin) => admin.listTopics())
   const { consumer, offsets, lines, stop } = reading(topic, { createTopic: true })
@@ -215,7 +215,7 @@ test('a topic is made at the start where that is wanted; one that is deleted lat
   t.deepEqual(offsets, ['0:0', '0:1'])
 })
 
-test('a topic that nobody wants to be made is waited for', async (t) => {
+test('a topic that is not to be created is waited for', async (t) => {
   const topic = newTopic()
   const { consumer, lines, stop } = reading(topic)
   t.teardown(stop)

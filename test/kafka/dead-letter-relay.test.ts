@@ -31,7 +31,7 @@ async function landed(count: number): Promise<KafkaMessage[]> {
   return messages
 }
 
-test('bytes, keys and headers come through as they were, nothing stays nothing, and what is too large stays in the table', async (t) => {
+test('dead letters are published with their bytes, keys and headers unchanged, and one that is too large stays in the table', async (t) => {
   const [order] = await placeOrders(shop, 1, shop.catalog.product({ stock: 10 }))
   const sentAt = Date.now() - 5000
   // The last one is called like what every object inherits.

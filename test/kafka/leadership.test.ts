@@ -34,7 +34,7 @@ test('a process that was frozen knows when it wakes that it may lead no longer, 
   t.deepEqual(changes, [true, false, true])
 })
 
-test('whoever takes the lock is set up on its session first; where that fails the lock is given up and taken again', async (t) => {
+test('a relay that takes the lock listens on its session first; where that fails the lock is released and taken again', async (t) => {
   const { dsn, drop } = await createDatabase()
   let tries = 0
   const leadership = createLeadership({

@@ -42,7 +42,7 @@ function watched(kafka: Kafka, afterAck: () => Promise<void> = async () => {}): 
   })
 }
 
-test.serial('what is written while Kafka is down goes out after its return, each event once and in order', async (t) => {
+test.serial('events written while Kafka is down are sent after its return, each once and in order', async (t) => {
   const shop = await open(t, { bootstrap: broker.bootstrap, requestTimeoutMs: 1000 })
   const relay = shop.relay()
   relay.start()
@@ -133,7 +133,7 @@ test.serial('PostgreSQL going away between the acknowledgement and its mark make
   t.is((await shop.landed()).length, 40)
 })
 
-test('what comes while a send is under way is gathered, not sent at once: a turn a checkout would cost as much as the checkout', async (t) => {
+test('events that come while a send is under way are gathered: a send for each checkout would cost as much as the checkout', async (t) => {
   const shop = await open(t)
   const acks: number[] = []
   const kafka = watched(shop.kafka, async () => {
@@ -205,7 +205,7 @@ test('a notification wakes the relay without waiting for its poll', async (t) =>
   t.is((await shop.landed()).length, 2)
 })
 
-test('a call wakes the relay without a notification', async (t) => {
+test('a signal of the same process wakes the relay without a notification', async (t) => {
   const shop = await open(t)
   const relay = shop.relay({ pollMs: 3_600_000 })
   relay.start()
@@ -218,7 +218,7 @@ test('a call wakes the relay without a notification', async (t) => {
   t.is((await shop.landed()).length, 4)
 })
 
-test('the poll finds what nobody rang for', async (t) => {
+test('the poll finds events without a notification', async (t) => {
   const shop = await open(t)
   const relay = shop.relay({ pollMs: 50 })
   relay.start()

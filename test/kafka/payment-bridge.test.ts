@@ -70,7 +70,7 @@ test.serial('payments that come while the ids of the inbox have run out wait, an
   t.deepEqual(await letters(shop), [])
 })
 
-test.serial('poison of every kind stops nothing and loses no byte: what lies around it is paid', async (t) => {
+test.serial('unreadable messages of every kind stop nothing and lose no byte: payments around them are applied', async (t) => {
   const id = product()
   const orders = await placeOrders(shop, 40, id)
   const good = orders.map((order) => ({ ...flat(order), partition: 0 }))
@@ -147,7 +147,7 @@ test.serial('a payment without a key, with a strange date or in a compressed bat
   t.like(await bridgeTotals(shop, { consumed: sent }), { applied: 4, dead: 4, ignored: 1 })
 })
 
-test.serial('repetitions before, during and after the commit are counted and change nothing', async (t) => {
+test.serial('repeated payments before, during and after the commit are counted and change nothing', async (t) => {
   const id = product()
   const [order] = await placeOrders(shop, 1, id)
   const slow = shop.catalog.fault({ call: 'commit', fault: 'slow', ms: 300 })
@@ -180,7 +180,7 @@ test.serial('the whole topic read again from its beginning changes no order and 
   t.deepEqual(shop.catalog.journal(), [])
 })
 
-test.serial('the same identity with other content is a dead letter, and the first one counts', async (t) => {
+test.serial('a payment with the identity of another one and other content is a dead letter, and the first one counts', async (t) => {
   const [order, other] = await placeOrders(shop, 2, product())
   const named = { provider: 'stripe', payment_id: 'pi_1' }
   await publish({ ...flat(order!, named), partition: 0 }, { ...flat(other!, named), partition: 0 })

@@ -12,7 +12,7 @@ const identity = (value: unknown) => {
 }
 const flat = { type: 'payment.succeeded', order_id: 7, amount_cents: 25_998, currency: 'USD' }
 
-test('the flat form of today, as Payment sends it', (t) => {
+test('the flat payment message that Payment sends today is read', (t) => {
   t.like(reading(flat), {
     read: 'event',
     event: {
@@ -27,7 +27,7 @@ test('the flat form of today, as Payment sends it', (t) => {
   })
 })
 
-test('the envelope says the same as the flat form', (t) => {
+test('the enveloped payment message is read like the flat one', (t) => {
   const { type, order_id: orderId, ...data } = flat
   const envelope = { type, order_id: orderId, user_email: 'ada@example.com', timestamp: '2026-01-01T00:00:00Z', version: 1, data }
   t.deepEqual(reading(envelope), { ...reading(flat), value: bytes(envelope) })
@@ -39,7 +39,7 @@ test('the envelope says the same as the flat form', (t) => {
   t.like(reading({ ...flat, data: { type: 'payment.failed' } }), { event: { type: 'payment.succeeded' } })
 })
 
-test('amounts may be missing, ids may be numbers, empty ids are none', (t) => {
+test('a payment message may lack an amount, may have ids as numbers, and its empty ids count as missing', (t) => {
   t.like(reading({ type: 'payment.succeeded', order_id: 1 }), { event: { amountCents: null, currency: null } })
   t.like(reading({ ...flat, amount_cents: 0 }), { event: { amountCents: 0 } })
   t.like(reading({ ...flat, payment_id: 42 }), { event: { paymentId: '42' } })
@@ -47,7 +47,7 @@ test('amounts may be missing, ids may be numbers, empty ids are none', (t) => {
   t.like(reading(`\uFEFF${JSON.stringify(flat)}`), { event: { orderId: 7 } })
 })
 
-test('one payment has one identity, and another payment another', (t) => {
+test('repeated messages of one payment have one identity, and another payment has another', (t) => {
   const named = { ...flat, provider: 'stripe', payment_id: 'pi_1' }
   t.is(identity(named), identity({ ...named, amount_cents: 1, order_id: 9, extra: true }))
   t.is(identity(flat), identity({ ...flat, extra: true }))
@@ -75,7 +75,7 @@ test('a failed payment is read with its reason and code, cut to what is kept', (
   t.is(long.read === 'event' ? long.event.details.reason!.length : 0, 500)
 })
 
-test('other types are passed by, whatever else they say', (t) => {
+test('payment messages of other types are ignored, whatever else they contain', (t) => {
   for (const type of ['payment.refunded', 'payment.succeeded.v2', '', 'PAYMENT.SUCCEEDED']) {
     t.is(reading({ type, order_id: 'none of our business' }).read, 'ignored')
     t.is(reading({ type, data: 'neither is this' }).read, 'ignored')
@@ -117,7 +117,7 @@ const poison: [string, Buffer | null][] = [
   ['deep nesting', bytes('['.repeat(500_000))],
 ]
 for (const [what, value] of poison) {
-  test(`${what} cannot be read, and the reason quotes nothing of it`, (t) => {
+  test(`${what} is an unreadable payment message, and the reason quotes nothing of it`, (t) => {
     const message = read(value)
     if (message.read !== 'unreadable') return t.fail(JSON.stringify(message.read))
     t.true(message.reason.length > 5 && message.reason.length < 100)
@@ -128,7 +128,7 @@ for (const [what, value] of poison) {
   })
 }
 
-test('deep nesting inside a readable message disturbs nobody', (t) => {
+test('deep nesting inside a readable payment message does no harm', (t) => {
   const nested = `{"type":"payment.succeeded","order_id":7,"more":${'['.repeat(100_000)}${']'.repeat(100_000)}}`
   t.true(['event', 'unreadable'].includes(reading(nested).read))
 })
@@ -168,7 +168,7 @@ for (const [what, value] of unambiguous) {
   })
 }
 
-test('two order ids in a message of another type, or of a megabyte of escapes, disturb nobody', (t) => {
+test('two order ids in a message of another type, or in a megabyte of escapes, do no harm', (t) => {
   t.is(reading('{"type":"payment.refunded","order_id":7,"data":{"order_id":8}}').read, 'ignored')
   const long = JSON.stringify({ ...flat, note: '"\\\n\u0001'.repeat(150_000), more: { order_id: 8 } })
   t.like(reading(long), { read: 'event', event: { orderId: 7 } })
@@ -179,7 +179,7 @@ test('a currency in small letters is the same as in capitals', (t) => {
   t.is(identity({ ...flat, currency: 'usd' }), identity(flat))
 })
 
-test('the hash of the bytes tells key from value, and nothing from empty', (t) => {
+test('the hash of a message tells its key from its value, and a missing value from an empty one', (t) => {
   const none = Buffer.alloc(0)
   const some = bytes('x')
   const hashes = [read(null, null), read(none, null), read(null, none), read(none, none), read(some, none), read(none, some)].map(

@@ -89,7 +89,7 @@ test('transactions that are aborted in another order than they began are shown t
   t.deepEqual(await readByUs(topic), new Map([[0, [4n]]]))
 })
 
-test('a message whose key looks like the mark of an abort is aborted with its transaction', async (t) => {
+test('a message whose key resembles an abort marker is aborted with its transaction', async (t) => {
   const topic = newTopic()
   await makeTopic(bootstrap, topic)
   await withProducers(1, async ([producer]) => {

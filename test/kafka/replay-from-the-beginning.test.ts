@@ -11,7 +11,7 @@ import { everything, openShop } from '../support/shop.ts'
 
 const DAY_MS = 86_400_000
 
-test('the whole topic told once more after everything was pruned changes nothing', async (t) => {
+test('the whole topic read again after everything was pruned changes nothing', async (t) => {
   const shop = await openShop({ roles: everything, env: patient })
   t.teardown(shop.close)
   const logger = createLogger('silent')

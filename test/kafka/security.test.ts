@@ -84,7 +84,7 @@ const ways: [string, Protocol, () => Record<string, string>][] = [
   ],
 ]
 for (const [name, protocol, env] of ways) {
-  test.serial(`messages go out and come in by ${name}`, async (t) => {
+  test.serial(`messages are sent and received over ${name}`, async (t) => {
     t.deepEqual(await roundTrip(kafkaBy(protocol, env())), ['a message'])
   })
 }

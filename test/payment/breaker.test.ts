@@ -64,7 +64,7 @@ test.serial('payments wait while Catalog is away, none is given up, and each is 
   for (const id of ids) t.is(harness.commits(id, 1).net, 1)
 })
 
-test.serial('of payments that wait one at a time is tried where Catalog reads well and fails at changes', async (t) => {
+test.serial('waiting payments are tried one at a time where Catalog answers reads and fails changes', async (t) => {
   const { ids, orders } = await ordered(3 * RUN)
   shop.catalog.forget()
   const failing = shop.catalog.fault({ fault: 'error', call: 'commit' })
@@ -79,7 +79,7 @@ test.serial('of payments that wait one at a time is tried where Catalog reads we
   for (const id of ids) await harness.totalsAre(id, { in_stock: 9, reserved: 0 })
 })
 
-test.serial('a 404 of a gateway is not the word of Catalog: the payments wait, and none becomes a dead letter', async (t) => {
+test.serial('a 404 of a gateway is no answer of Catalog: the payments wait, and none becomes a dead letter', async (t) => {
   const { ids, orders } = await ordered(3)
   const gone = shop.catalog.fault({ fault: 'error', status: 404 })
   const events = await paid(orders)

@@ -37,7 +37,7 @@ test('a payment commits the stock of its order at Catalog, and the order is PAID
   )
 })
 
-test('holds of others stay where they are', async (t) => {
+test('a payment leaves the holds of other orders alone', async (t) => {
   const id = product()
   await harness.buys({ product_id: id, qty: 4 })
   const order = await harness.buys({ product_id: id, qty: 2 })
@@ -126,7 +126,7 @@ test('an order that the predecessor made is paid, with the product met first', a
   await harness.totalsAre(id, { in_stock: 8, reserved: 3 })
 })
 
-test('an order of the predecessor whose hold has leaked is paid, and Catalog has no piece too many', async (t) => {
+test('an order of the predecessor whose hold has leaked is paid, and Catalog has no unit too many', async (t) => {
   const id = product()
   const order = await harness.olderOrder([{ productId: id, qty: 2 }])
   t.like(await harness.ended(await harness.paid(paymentOf(order))), { state: 'APPLIED', result: 'paid' })

@@ -14,7 +14,7 @@ test.after.always(async () => {
   await shop?.close()
 })
 
-test('with the check off an order is paid by a message without an amount', async (t) => {
+test('a payment without an amount pays its order where amounts are not checked', async (t) => {
   const order = await harness.buys({ product_id: shop.catalog.product({ stock: 10 }), qty: 2 })
   const eventId = await harness.paid(paymentOf(order, { amountCents: null, currency: null }))
   t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })

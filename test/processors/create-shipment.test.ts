@@ -25,17 +25,17 @@ async function shipped(stillOpen: () => Promise<boolean>) {
   return { ended, sent, shipmentCall: run.shipmentCall }
 }
 
-test('a draft is sent of a checkout that is open when its turn comes', async (t) => {
+test('a shipment is created for a checkout that is open when its turn comes', async (t) => {
   t.deepEqual(await shipped(async () => true), { ended: undefined, sent: ['create'], shipmentCall: 'unknown' })
 })
 
-test('no draft is sent of one that is not, and the checkout knows that there is none', async (t) => {
+test('no shipment is created for a checkout that is not open, and the checkout knows that there is none', async (t) => {
   const { ended, ...rest } = await shipped(async () => false)
   t.true(ended instanceof Overtaken)
   t.deepEqual(rest, { sent: [], shipmentCall: 'unsent' })
 })
 
-test('no draft is sent where nobody can say, and the checkout knows that there is none', async (t) => {
+test('no shipment is created where PostgreSQL cannot say whether the checkout is open, and the checkout knows that there is none', async (t) => {
   const silent = new Error('PostgreSQL is away')
   const found = await shipped(async () => {
     throw silent

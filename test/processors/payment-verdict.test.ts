@@ -21,7 +21,7 @@ test('an order that is CREATED, and paid to the cent, is to be paid', (t) => {
   t.deepEqual(judge(payable(), options), { verdict: 'pay', order })
 })
 
-test('so is one of the predecessor, of which there is no checkout', (t) => {
+test('an order of the predecessor, which has no checkout, is to be paid', (t) => {
   t.is(judge(payable({ checkout: undefined }), options).verdict, 'pay')
 })
 
@@ -56,7 +56,7 @@ const wrong: [string, Partial<Payable>, string][] = [
   ['a cent too little, of an order that is PAID', { amountCents: 1999, order: paid }, '1999 USD was paid, order 7 is 2000 USD'],
 ]
 for (const [what, changes, reason] of wrong) {
-  test(`${what} is a person's to look at, unless amounts are not checked`, (t) => {
+  test(`a payment with ${what} is left to a person, unless amounts are not checked`, (t) => {
     t.deepEqual(judge(payable(changes), options), { verdict: 'dead', fault: 'wrong-amount', reason })
     t.not(judge(payable(changes), { ...options, amountCheck: 'off' }).verdict, 'dead')
   })

@@ -43,7 +43,7 @@ async function open(t: ExecutionContext) {
   return { dsn: database.dsn, pool, ask: (text: string, values?: unknown[]) => query(database.dsn, text, values) }
 }
 
-test('events that Kafka acknowledged go after a week, batch by batch; what waits, or no broker takes, stays however old', async (t) => {
+test('acknowledged events are pruned after a week, batch by batch; unsent and refused ones stay however old', async (t) => {
   const { pool, ask } = await open(t)
   const insert = (count: number, sent: string, rest = '') =>
     ask(`insert into order_service.outbox (event_id, order_id, type, payload, created_at, sent_at${rest && ', set_aside_at, set_aside_reason'})
@@ -66,7 +66,7 @@ test('events that Kafka acknowledged go after a week, batch by batch; what waits
   t.deepEqual(next, { id: 1207 }, 'the numbers of events rise on')
 })
 
-test('rows that somebody has locked are not waited for; the next run has them', async (t) => {
+test('the reaper skips locked rows, and its next run prunes them', async (t) => {
   const { dsn, pool, ask } = await open(t)
   await ask(`insert into order_service.outbox (event_id, order_id, type, payload, sent_at)
     select gen_random_uuid(), n, 'order.created', '{}', now() - interval '8 days' from generate_series(1, 10) n`)
@@ -81,7 +81,7 @@ test('rows that somebody has locked are not waited for; the next run has them', 
   t.like(await reap(), { outbox: 3 })
 })
 
-test('a run that is called off ends after the statement that it is in', async (t) => {
+test('a run of the reaper that is aborted ends after its current statement', async (t) => {
   const { pool, ask } = await open(t)
   await ask(`insert into order_service.outbox (event_id, order_id, type, payload, sent_at)
     select gen_random_uuid(), n, 'order.created', '{}', now() - interval '8 days' from generate_series(1, 10) n`)
@@ -91,7 +91,7 @@ test('a run that is called off ends after the statement that it is in', async (t
   t.deepEqual(await running, { outbox: 5 })
 })
 
-test('what was reconciled, what is ambiguous, and calls that were without an answer, are kept for ninety days', async (t) => {
+test('reconciliations, ambiguities and unanswered calls are kept for ninety days', async (t) => {
   const { pool, ask } = await open(t)
   await ask(`insert into order_service.reconciliations (product_id, verb, qty, result, at)
     select 1, 'commit', 1, 'done', now() - n * interval '1 day' from generate_series(120, 1, -1) n`)
@@ -143,7 +143,7 @@ test('a finished checkout loses address and cart after a month; its key still ge
   t.false(rows[1]!.row.includes(looker.email))
 })
 
-test('an open checkout is left alone, however old', async (t) => {
+test('the reaper leaves an open checkout alone, however old', async (t) => {
   const { pool, ask } = await open(t)
   const insert = (id: number, state: string, outcome: string | null) =>
     ask(

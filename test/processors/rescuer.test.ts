@@ -103,7 +103,7 @@ test('a job of the same id that failed for good does not keep a checkout from be
   t.is((await stateOf(shop, orderId)).state, 'CREATED')
 })
 
-test('only what had lost its job counts as rescued, not what waits for the end of a pause', async (t) => {
+test('only checkouts that had lost their job count as rescued, not those that wait for the end of a pause', async (t) => {
   const { shop, queue, product, orderId, answer } = await jobLost(t)
   await everythingAsked(shop, product, orderId)
   const paused = await begun(shop, await shop.customer().wants({ product_id: product, qty: 1 }))

@@ -26,17 +26,17 @@ async function askedAt(times: readonly number[], { isOpen = true, answersAfterMs
   return { answers, looks }
 }
 
-test('in the first second after it was seen open PostgreSQL is not asked, and then once for a second', async (t) => {
+test('PostgreSQL is not asked in the first second after a checkout was seen open, and then once a second', async (t) => {
   t.deepEqual(await askedAt([0, 999]), { answers: [true, true], looks: 0 })
   t.deepEqual(await askedAt([1000, 1999]), { answers: [true, true], looks: 1 })
   t.deepEqual(await askedAt([1000, 2000]), { answers: [true, true], looks: 2 })
 })
 
-test('one that has ended, or is another attempt’s, is not open', async (t) => {
+test('a checkout that has ended, or is another attempt’s, is not open', async (t) => {
   t.deepEqual(await askedAt([1000, 1001], { isOpen: false }), { answers: [false, false], looks: 2 })
 })
 
-test('past its deadline it is not open, whoever may say so', async (t) => {
+test('a checkout past its deadline is not open, whatever PostgreSQL says', async (t) => {
   t.deepEqual(await askedAt([DEADLINE]), { answers: [false], looks: 0 })
   t.deepEqual(await askedAt([DEADLINE - 1], { answersAfterMs: 1 }), { answers: [false], looks: 1 })
 })

@@ -33,7 +33,7 @@ test('an event that waits in a job with others is known to be there, by any job 
   )
 })
 
-test('behind more jobs than can be looked into an event counts as being in one of them', async (t) => {
+test('an event behind more jobs than can be read counts as being in one of them', async (t) => {
   const payment = openQueue(t, 'long')
   await payment.add(Array.from({ length: 2000 }, (_, i) => task(i + 1)))
   t.false(await payment.isInAnotherJob(5000, paymentJobId(5000)))

@@ -5,7 +5,7 @@ import { createReplier, type Replies } from '../../src/queues/replies.ts'
 
 const created: Outcome = { state: 'CREATED', orderId: 7, totalCents: 2598, currency: 'USD' }
 
-test('a customer of this process is answered before whoever replied goes on, without Redis', async (t) => {
+test('a customer of this process is answered at once and without Redis', async (t) => {
   const order: string[] = []
   const { promise: outcome, resolve } = Promise.withResolvers<Outcome>()
   const here = { channel: 'here', deliver: (reply: Outcome) => (resolve(reply), true) } as Replies

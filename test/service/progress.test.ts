@@ -97,7 +97,7 @@ async function works(watched: Watched, name: string): Promise<void> {
   )
 }
 
-test('a worker whose connection to Redis came back without it is built anew, and takes what waits', async (t) => {
+test('a worker whose connection to Redis came back without it is restarted, and takes the waiting jobs', async (t) => {
   const shop = await shopOf(t)
   const proxy = await openProxy(t, process.env.REDIS_URL!)
   const watched = await open(t, shop, 'worker', { REDIS_URL: proxy.url })
@@ -121,7 +121,7 @@ test('a worker whose connection to Redis came back without it is built anew, and
   }
 })
 
-test.serial('a worker that fetches no more is built anew; while it has nothing to do, nobody minds', async (t) => {
+test.serial('a worker that fetches no jobs is restarted only while jobs wait', async (t) => {
   const shop = await shopOf(t)
   const fetching = Worker.prototype as unknown as { _getNextJob(...of: unknown[]): Promise<unknown> }
   const { _getNextJob: fetchJob } = fetching
@@ -157,7 +157,7 @@ test.serial('a worker that fetches no more is built anew; while it has nothing t
   await works(watched, 'checkout-worker')
 })
 
-test('jobs that wait for their time, or for a worker whose places are all taken, are no standstill', async (t) => {
+test('delayed jobs, and jobs that wait for a busy worker, do not make the worker stalled', async (t) => {
   const shop = await shopOf(t)
   const watched = await open(t, shop, 'worker', { WORKER_CONCURRENCY: '1' })
   await shop.start(['web']) // its jobs are the shop's
@@ -208,7 +208,7 @@ for (const [away, variable, components] of [
   })
 }
 
-test.serial('a consumer that is a member of its group and delivers nothing is built anew, and what waited is paid', async (t) => {
+test.serial('a consumer that is a member of its group and delivers nothing is restarted, and waiting payments are applied', async (t) => {
   const shop = await shopOf(t)
   const require = createRequire(import.meta.url)
   const group = (require('kafkajs/src/consumer/consumerGroup') as { prototype: { fetch(nodeId: number): Promise<unknown[]> } }).prototype
@@ -240,7 +240,7 @@ test.serial('a consumer that is a member of its group and delivers nothing is bu
   await works(watched, 'bridge')
 })
 
-test('a transaction that was taken back is no lag: nothing of it is ever delivered', async (t) => {
+test('an aborted transaction is no lag: nothing of it is ever delivered', async (t) => {
   const shop = await shopOf(t)
   const watched = await open(t, shop, 'bridge')
   const payments = openPayments(process.env.KAFKA_BOOTSTRAP!, shop.paymentTopic)
@@ -259,7 +259,7 @@ test('a transaction that was taken back is no lag: nothing of it is ever deliver
   t.deepEqual(await stateOf(watched, 'bridge'), nothingElse)
 })
 
-test('a relay that holds its lock and hangs in a send is built anew, and one that hangs again is given up', async (t) => {
+test('a relay that holds its lock and hangs in a send is restarted, and given up when it hangs again', async (t) => {
   const shop = await shopOf(t)
   const kafkaOf = (base: Base) => base.kafka as { connectProducer: Base['kafka']['connectProducer'] }
   const watched = await open(t, shop, 'relay')
@@ -313,7 +313,7 @@ test('a relay that holds its lock and hangs in a send is built anew, and one tha
   t.deepEqual(watched.givenUp, ['relay stalled for 6 s after its restart: messages wait to be sent'])
 })
 
-test('a Kafka that stands still is waited for, by the relay and by the bridge', async (t) => {
+test('the relay and the bridge wait for a Kafka that hangs', async (t) => {
   const shop = await shopOf(t)
   const broker = await startKafka({ name: 'test-progress' })
   t.teardown(broker.stop)

@@ -29,7 +29,7 @@ const bought = (answers: readonly Answer[]) => answers.filter(({ status }) => st
 
 const roleOf = async (server: SentinelGroup['master']) => String(await group.ask(server, 'ROLE').catch(String)).split(',')[0]
 
-test.serial('a master that is killed under a crowd: its replica takes over, and every answer is true', async (t) => {
+test.serial('customers are served when a Redis master is killed, and every answer is true', async (t) => {
   const id = shop.catalog.product({ stock: 1000 })
   const [before, ...crowd] = await customers(13, id)
   const answers = [await before!.checkout()]
@@ -108,7 +108,7 @@ test.serial('a connection that is being opened when the Sentinels name another m
   t.is(await masterPort(), String(next.port))
 })
 
-test.serial('a Redis behind Sentinels that does not let it in ends the start, and no password is in the log', async (t) => {
+test.serial('a Redis behind Sentinels that refuses the login ends the start, and no password is in the log', async (t) => {
   const url = group.url.replace(/:[^:@]*@/, ':wrong-password@')
   t.not(url, group.url)
   const service = await startProcess(t, [], { ...shop.env, REDIS_URL: url })

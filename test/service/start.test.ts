@@ -44,7 +44,7 @@ function checkout(url: string, email: string) {
   return json(`${url}/order/v1/orders/checkout`, { method: 'POST', headers, body: JSON.stringify(demoAddress) })
 }
 
-test.serial('old orders read back right beside it, stay as they are, and ids go on after them', async (t) => {
+test.serial('orders of the predecessor read back, stay as they are, and new ids go on after them', async (t) => {
   const dsn = await predecessorTables(t)
   const rows = () =>
     query(
@@ -145,7 +145,7 @@ test.serial('what others change of orders between the triggers and the count of 
   t.deepEqual(await query(dsn, 'select from order_service.product_changes'), [])
 })
 
-test.serial('each of its processes runs on its own, and together they serve', async (t) => {
+test.serial('web, worker, relay and bridge run as processes of their own, and together they serve', async (t) => {
   const database = await createDatabase()
   t.teardown(database.drop)
   const env = { ...environment(database.dsn), MIGRATE: 'false' }
@@ -169,7 +169,7 @@ test.serial('each of its processes runs on its own, and together they serve', as
 
 type Components = Record<string, { state: string }>
 
-test('with PostgreSQL away it lives, says what is missing, and still ends when it is asked to', async (t) => {
+test('a process that starts without PostgreSQL lives, says what is missing, and still stops on SIGTERM', async (t) => {
   const nowhere = `postgresql://postgres@127.0.0.1:${await freePort()}/nothing`
   const service = await startProcess(t, [], environment(nowhere))
   await service.logged('PostgreSQL cannot be used yet')
@@ -184,7 +184,7 @@ test('with PostgreSQL away it lives, says what is missing, and still ends when i
   t.is(await service.stop(), 0)
 })
 
-test('with Redis away it ends in good order when it is asked to', async (t) => {
+test('a process whose Redis is away stops in order on SIGTERM', async (t) => {
   const redis = await startRedis({ name: 'test-start' })
   t.teardown(redis.stop)
   const database = await createDatabase()
@@ -198,7 +198,7 @@ test('with Redis away it ends in good order when it is asked to', async (t) => {
   await service.logged('process ended')
 })
 
-test.serial('a checkout under way when it is asked to end is answered, and then it ends', async (t) => {
+test.serial('a checkout under way at SIGTERM is answered before the process ends', async (t) => {
   const database = await createDatabase()
   t.teardown(database.drop)
   const service = await startProcess(t, [], environment(database.dsn))
@@ -216,7 +216,7 @@ test.serial('a checkout under way when it is asked to end is answered, and then 
   t.is(await ended, 0)
 })
 
-test.serial('wrong configuration is one line a fault, all at once, without any secret, and exit code 78', async (t) => {
+test.serial('a wrong configuration is one line for each fault, all at once, without any secret, and exit code 78', async (t) => {
   const service = await startProcess(t, [], {
     ...environment('mysql://root:hunter2@db/x'),
     NODE_ENV: 'production',
@@ -226,7 +226,7 @@ test.serial('wrong configuration is one line a fault, all at once, without any s
   t.is(await service.exited, 78)
 })
 
-test.serial('a process that nobody knows, or release beside others, ends with exit code 64', async (t) => {
+test.serial('an unknown process name, or release beside others, ends with exit code 64', async (t) => {
   const env = environment('postgresql://postgres@127.0.0.1:1/nothing')
   for (const args of [['shop'], ['web', 'clerk'], ['release', 'web']]) {
     t.is(await (await startProcess(t, args, env)).exited, 64, args.join(' '))
@@ -248,7 +248,7 @@ async function faultOf(t: ExecutionContext, args: readonly string[], env: Record
   return fatal[0]!.err as { name: string; message: string; code?: string }
 }
 
-test.serial('what no waiting mends ends it with exit code 70, and one line says what it is', async (t) => {
+test.serial('an error that waiting cannot fix ends the start with exit code 70 and one line that names it', async (t) => {
   const database = await createDatabase()
   t.teardown(database.drop)
   const stranger = new URL(database.dsn)
@@ -266,7 +266,7 @@ test.serial('what no waiting mends ends it with exit code 70, and one line says 
   t.regex((await faultOf(t, ['release'], environment(database.dsn))).message, /checksum/)
 })
 
-test.serial('a Redis that does not let it in ends it with exit code 70', async (t) => {
+test.serial('a Redis that refuses the login ends the start with exit code 70', async (t) => {
   const redis = await startRedis({ name: 'test-start' })
   t.teardown(redis.stop)
   const owner = new Redis(redis.url)
@@ -364,7 +364,7 @@ async function serves(t: ExecutionContext, { url }: { url: string }): Promise<vo
   t.is((await json(`${url}/order/ready`)).status, 200)
 }
 
-test('where PostgreSQL comes up later the same process takes orders', async (t) => {
+test('a process takes orders once PostgreSQL comes up later', async (t) => {
   const port = await freePort()
   const service = await startProcess(t, [], environment(`postgresql://postgres@127.0.0.1:${port}/shop`))
   await service.logged('PostgreSQL cannot be used yet')
@@ -378,7 +378,7 @@ test('where PostgreSQL comes up later the same process takes orders', async (t) 
   t.is(await service.stop(), 0)
 })
 
-test.serial('a database whose encoding is not UTF8 ends it with exit code 70, before anything is made in it', async (t) => {
+test.serial('a database whose encoding is not UTF8 ends the start with exit code 70, before anything is created in it', async (t) => {
   const name = `latin1_${process.pid}`
   await query(process.env.POSTGRES_DSN!, `create database ${name} encoding 'LATIN1' locale 'C' template template0`)
   const dsn = withDatabase(process.env.POSTGRES_DSN!, name)
@@ -396,7 +396,7 @@ async function postgresIs(service: { url: string }, state: RegExp): Promise<void
   )
 }
 
-test('a standby is waited for until it is promoted, and a database that turns read-only is named and gone on with', async (t) => {
+test('a standby is waited for until it is promoted, and a database that turns read-only is reported and used again later', async (t) => {
   const postgres = await startPostgres({ name: 'test-standby' })
   t.teardown(postgres.stop)
   const env = environment(postgres.dsn)
@@ -436,7 +436,7 @@ test('a standby is waited for until it is promoted, and a database that turns re
   t.deepEqual(await Promise.all(standing.map((one) => one.stop())), [0, 0])
 })
 
-test.serial('with MIGRATE=false it waits for release, and says so', async (t) => {
+test.serial('a process with MIGRATE=false waits for release, and says so', async (t) => {
   const database = await createDatabase({ migrated: false })
   t.teardown(database.drop)
   const env = environment(database.dsn)

@@ -74,7 +74,7 @@ function kennel() {
 
 const waits = (mark: number, what = 'messages wait'): WaitingWork[] => [{ what, mark }]
 
-test('a component with nothing to do is left alone, and nobody is asked whether anything is away', async (t) => {
+test('a component with nothing to do is left alone, and its dependencies are not checked', async (t) => {
   const { component, looks, readiness, givenUp } = kennel()
   await looks(100)
   t.is(component.rebuilt, 0)
@@ -83,7 +83,7 @@ test('a component with nothing to do is left alone, and nobody is asked whether 
   t.deepEqual(givenUp, [])
 })
 
-test('a component that does nothing while work waits is built anew after the limit, then given up, once', async (t) => {
+test('a component that makes no progress while work waits is restarted after the limit, then given up, once', async (t) => {
   const { component, looks, readiness, stalled, rebuilds, givenUp } = kennel()
   component.waiting = waits(7)
   await looks(6)
@@ -104,7 +104,7 @@ test('a component that does nothing while work waits is built anew after the lim
   t.deepEqual(givenUp, ['relay stalled for 6 s after its restart: messages wait'])
 })
 
-test('one that does something after it was built anew is ready again, though other work waits at each look', async (t) => {
+test('a component that makes progress after its restart is ready again, though other work waits at each check', async (t) => {
   const { component, looks, stalled, givenUp } = kennel()
   component.waiting = waits(1)
   await looks(7)
@@ -122,7 +122,7 @@ test('one that does something after it was built anew is ready again, though oth
   t.deepEqual(givenUp, [])
 })
 
-test('one that works again after it was built anew is ready again, and the next standstill begins from the start', async (t) => {
+test('a component that works again after its restart is ready again, and its next stall gets the whole limit', async (t) => {
   const { component, looks, readiness, stalled, givenUp } = kennel()
   component.waiting = waits(1)
   await looks(7)
@@ -143,13 +143,13 @@ test('one that works again after it was built anew is ready again, and the next 
   t.is(await readiness(), 'ok')
 })
 
-test('work that goes on slowly is no standstill: a try counts, also one that failed', async (t) => {
+test('a component that works slowly is not stalled: a failed try counts as progress', async (t) => {
   const { component, looks } = kennel()
   await looks(100, (look) => (component.waiting = waits(Math.floor(look / 5))))
   t.is(component.rebuilt, 0)
 })
 
-test('one kind of work that stands still is seen beside another that goes on', async (t) => {
+test('one kind of work that is stalled is found beside another that goes on', async (t) => {
   const { component, looks } = kennel()
   await looks(7, (look) => (component.waiting = [...waits(look, 'partition 1'), ...waits(3, 'partition 2')]))
   t.is(component.rebuilt, 1)
@@ -172,7 +172,7 @@ test('an outage is waited for however long it lasts, and its end gives the compo
   t.deepEqual(givenUp, [], 'after it was built anew, too')
 })
 
-test('a short outage within the limit is seen', async (t) => {
+test('a short outage within the limit gives the component the whole limit again', async (t) => {
   const { component, looks } = kennel()
   component.waiting = waits(1)
   await looks(5)
@@ -183,7 +183,7 @@ test('a short outage within the limit is seen', async (t) => {
   t.is(component.rebuilt, 0)
 })
 
-test('a component whose own connections do not answer, while fresh ones do, stands still; not where it succeeds in anything', async (t) => {
+test('a component whose own connections do not answer while fresh ones do is stalled, unless it makes progress', async (t) => {
   const { component, looks, readiness } = kennel()
   component.waiting = new Error('Command timed out')
   await looks(50, (look) => (component.done = Math.floor(look / 3)))
@@ -193,7 +193,7 @@ test('a component whose own connections do not answer, while fresh ones do, stan
   t.is(await readiness(), 'stalled for 6 s: its own connections do not answer')
 })
 
-test('a process that was stopped is given all of the limit when it wakes, wherever it was stopped', async (t) => {
+test('a process that was stopped gets the whole limit when it wakes, wherever it was stopped', async (t) => {
   const { component, looks, frozen } = kennel()
   component.waiting = waits(1)
   await looks(5)
@@ -210,7 +210,7 @@ test('a process that was stopped is given all of the limit when it wakes, wherev
   t.is(component.rebuilt, 1)
 })
 
-test('one that cannot be built anew is given up', async (t) => {
+test('a component that cannot be restarted is given up', async (t) => {
   const { component, looks, givenUp } = kennel()
   component.waiting = waits(1)
   component.onRebuild = () => Promise.reject(new Error('no room'))

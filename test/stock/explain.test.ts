@@ -90,7 +90,7 @@ test('a product that nobody has read yet is taken as Catalog says', (t) => {
   })
 })
 
-test('of a call that ran out just now and of one that was checked before, which both fit, the new one happened', (t) => {
+test('an explanation prefers a call that expired just now to one that was checked before', (t) => {
   t.deepEqual(meaning(row(), ['reserve 2?', 'reserve 2'], 6, 10).happened, ['reserve 2'])
   const [old, latest] = [call('reserve 2?'), call('reserve 2')]
   const explanation = explain(row(), [old, latest], { reserved: 6, inStock: 10 })
@@ -116,7 +116,7 @@ test('a commit of units of which Catalog lost the holds lowers what is held to 0
   t.deepEqual(meaning(lost, ['commit 1'], 0, 10), none, 'nothing has changed: it did not happen')
 })
 
-test('the next correction: what is missing in stock, then what is held too much, then what is held too little', (t) => {
+test('corrections come in order: missing stock, then units held too much, then units held too little', (t) => {
   const next = (counters: Partial<ProductCounters>, { free = 5, canRelease = true } = {}) =>
     nextCorrection(row(counters), { free, canRelease })
   t.is(next({}), undefined)
@@ -178,7 +178,7 @@ test('with one call without an answer, whatever others bring or take, the explan
   t.pass()
 })
 
-test('whatever is explained how, our rows say what Catalog says afterwards', (t) => {
+test('after any explanation the service’s rows agree with Catalog', (t) => {
   const between = numbers(2)
   const verbs = ['reserve', 'commit', 'release', 'restock'] as const
   for (let i = 0; i < 20_000; i += 1) {

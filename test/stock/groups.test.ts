@@ -88,7 +88,7 @@ async function whileCrowded(hot: readonly number[], cart: readonly number[]): Pr
   return { told, ms: performance.now() - began }
 }
 
-test('a cart of a product that everybody wants and of one that nobody wants is not starved', async (t) => {
+test('a cart of a busy product and an idle one is not starved', async (t) => {
   const [hot, cold] = [await harness.product({ inStock: 100_000 }), await harness.product()]
   const { told, ms } = await whileCrowded([hot], [hot, cold])
   t.is(told, 'done')
@@ -96,7 +96,7 @@ test('a cart of a product that everybody wants and of one that nobody wants is n
   t.like(await free(cold), { held: 1 })
 })
 
-test('a cart of two products that everybody wants, and that are hardly ever free at once, is not starved', async (t) => {
+test('a cart of two busy products, hardly ever free at once, is not starved', async (t) => {
   const hot = [await harness.product({ inStock: 100_000 }), await harness.product({ inStock: 100_000 })]
   const { told, ms } = await whileCrowded(hot, hot)
   t.is(told, 'done')
@@ -113,7 +113,7 @@ test('carts that share a product with others are no group with them: a refusal t
   t.deepEqual(told, [`409 Insufficient stock for product_id ${b}`, 'done'])
 })
 
-test('of a group that is too many, as many as fit get their units in the order in which they came; the others are told so by Catalog', async (t) => {
+test('a group larger than the stock is served in order of arrival, and the rest get Catalog’s refusal', async (t) => {
   const id = await harness.product({ inStock: 5 })
   const quantities = [2, 1, 4, 1, 2, 1]
   const all: Checkout[] = []
@@ -126,7 +126,7 @@ test('of a group that is too many, as many as fit get their units in the order i
   t.like(await free(id), { held: 5, hold: 0, call: null })
 })
 
-test('those that wait behind one who is refused and want as many or more get the same words, without a call of their own', async (t) => {
+test('requests behind a refused one that want as many or more get the same refusal without a call of their own', async (t) => {
   const id = await harness.product({ inStock: 0 })
   const told = await reserveAll(harness.worker(), await checkouts(50, id, 2))
   t.is(count(told, `409 Insufficient stock for product_id ${id}`), 50)
@@ -134,7 +134,7 @@ test('those that wait behind one who is refused and want as many or more get the
   t.like(await free(id), { held: 0, call: null })
 })
 
-test('units that are held for nobody are given back before anybody is told that there are none', async (t) => {
+test('units held for nobody are given back before anyone is refused for want of stock', async (t) => {
   const id = await harness.product({ inStock: 5 })
   const worker = harness.worker()
   const cancelled = await harness.checkout({ productId: id, qty: 5 })
@@ -169,7 +169,7 @@ test('a refusal that is not about stock is told to all at once', async (t) => {
   t.like(await free(id), { held: 0, call: null })
 })
 
-test('nobody waits beyond the deadline', async (t) => {
+test('a reserve that waits for a product ends at its deadline', async (t) => {
   const id = await harness.product()
   const worker = harness.worker()
   await harness
@@ -181,7 +181,7 @@ test('nobody waits beyond the deadline', async (t) => {
 })
 
 for (const what of ['checkout', 'check'] as const) {
-  test(`a ${what} whose time ends while its product is asked for keeps the product from nobody`, async (t) => {
+  test(`a ${what} whose time ends while it takes its product keeps the product from nobody`, async (t) => {
     const id = await harness.product()
     const worker = harness.worker()
     const { takeCalls } = worker.products

@@ -24,7 +24,7 @@ async function renewed({ standstillMs }: { standstillMs: number }): Promise<{ ma
   return { mayGo, lastsMs: call.expiresAt - now }
 }
 
-test('a call may go under a lease that was renewed for it', async (t) => {
+test('a call is sent under a lease that was renewed for it', async (t) => {
   const { mayGo, lastsMs } = await renewed({ standstillMs: 3 })
   t.true(mayGo)
   t.true(lastsMs >= enoughFor(CALL_TIMEOUT_MS))

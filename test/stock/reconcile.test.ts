@@ -28,7 +28,7 @@ test.serial('a product whose inventory agrees is read, and nothing is asked of C
 })
 
 test.serial(
-  'a hold for nobody is given back by a release where Catalog has one, else by a reserve of less than nothing, else by commit and restock',
+  'a hold for nobody is given back by a release where Catalog has one, else by a negative reserve, else by commit and restock',
   async (t) => {
     for (const [release, asked] of [
       [{ isThere: true, negatives: 'refuses' }, ['release 2']],
@@ -69,7 +69,7 @@ test.serial('a hold that no call of ours explains is listed, and given back', as
   t.deepEqual(await harness.reconciliations(id), ['unexplained 2 seen', 'release 2 done held-for-nobody'])
 })
 
-test.serial('what is missing in stock is restocked', async (t) => {
+test.serial('units missing in stock are restocked', async (t) => {
   const id = await harness.product()
   inventory(id).inStock = 8
   await corrections(id, { stock: -2 })
@@ -129,7 +129,7 @@ test.serial('a correction that acts after it was made anew is found by the next 
   t.like(await harness.row(id), { foreign: 5, hold: 0, stock: 0 })
 })
 
-test.serial('a product is come back to until no call without an answer can act any more, which is after ten minutes', async (t) => {
+test.serial('a product is checked again until no unanswered call can act any more, which is after ten minutes', async (t) => {
   const id = await harness.product()
   const worker = harness.worker()
   harness.catalog.script(id, 'lost')
@@ -141,7 +141,7 @@ test.serial('a product is come back to until no call without an answer can act a
   t.false((await worker.products.productsToReconcile()).includes(id))
 })
 
-test.serial('an old call that nobody has been able to find out about is not forgotten', async (t) => {
+test.serial('an old call that could not be explained is not forgotten', async (t) => {
   const id = await harness.product()
   const worker = harness.worker()
   harness.catalog.script(id, 'silent')
@@ -157,7 +157,7 @@ test.serial('an old call that nobody has been able to find out about is not forg
   harness.catalog.always(id, undefined)
 })
 
-test.serial('a correction that Catalog refuses is told, and tried again by whoever comes next', async (t) => {
+test.serial('a correction that Catalog refuses is reported, and tried again by the next reconciliation', async (t) => {
   const id = await harness.product()
   inventory(id).reserved = 1
   await corrections(id, { hold: 1 })

@@ -31,7 +31,7 @@ const dying = (by = 'dying'): TestWorker =>
   }))
 const commits = (productId: number) => harness.catalog.asked(productId).filter((call) => call.startsWith('commit'))
 
-test('a reserve that happened without an answer is found by its maker, whose customer has his hold', async (t) => {
+test('a reserve that happened without an answer is found by its own worker, and the customer has the hold', async (t) => {
   const id = await harness.product()
   harness.catalog.script(id, 'silent')
   const checkout = await harness.checkout({ productId: id, qty: 2 })
@@ -176,7 +176,7 @@ test('a checkout that was cancelled while its worker was dead has its units give
   t.like(await harness.row(id), { held: 0, hold: 0 })
 })
 
-test('a giving-back that acts late beside a commit without an answer: each is told by the stock', async (t) => {
+test('a late release and an unanswered commit are told apart by the stock', async (t) => {
   const id = await harness.product()
   const worker = harness.worker()
   const [payment] = await payments(id, 1)

@@ -68,7 +68,7 @@ test('a server ends when the process that started it is killed', async (t) => {
   t.pass()
 })
 
-test('what outlived its supervisor is ended by the next run', async (t) => {
+test('a server that outlived its supervisor is ended by the next run', async (t) => {
   const name = nameFor(t, 'leftover')
   const first = await startRedis({ name })
   const supervisor = Number(spawnSync('ps', ['-o', 'ppid=', '-p', String(first.pid)], { encoding: 'utf8' }).stdout)
@@ -113,7 +113,7 @@ test('two runs at a time have a state directory each', async (t) => {
   await Promise.all([second.release(), third.release()])
 })
 
-test('nobody is handed a port of another’s block, also where both begin at the same one', async (t) => {
+test('two processes never get ports of one block, even where both begin at the same one', async (t) => {
   const ports = new URL('services/ports.ts', import.meta.url)
   const code = `import { parentPort } from 'node:worker_threads'
     import { freePort } from '${ports}'
@@ -134,7 +134,7 @@ test('a port is handed out again only after hundreds of others: who got it may n
   t.is(new Set(ports).size, 300)
 })
 
-test('what failed is what the reporter says below its list of tests', (t) => {
+test('the tally takes its failures from the end of the reporter’s output', (t) => {
   t.is(whatFailed('  ✔ a › fine\n  ✘ [fail]: a › bad\n  ─\n\n  a › bad\n  why\n'), '  ─\n\n  a › bad\n  why\n')
 })
 

@@ -78,9 +78,9 @@ const withOrder = (evidence: Evidence, i: number, changes: object) =>
 const withTold = (evidence: Evidence, i: number, answers: Answer[]) =>
   evidence.told.map((one, n) => (n === i ? { ...one, answers, last: answers.at(-1) } : one))
 
-test('evidence that are right have no violations', (t) => finds(t, () => ({})))
+test('a run without faults has no violations', (t) => finds(t, () => ({})))
 
-test('a customer who was told of an order that does not stand', (t) =>
+test('a customer whose 200 has no order is a violation', (t) =>
   finds(
     t,
     (evidence) => ({ told: withTold(evidence, 2, [answer(200, { orderId: 13, totalCents: 5000 })]) }),
@@ -88,7 +88,7 @@ test('a customer who was told of an order that does not stand', (t) =>
     'answers: eve@example.com key: a 200 named order 13, which does not stand',
   ))
 
-test('an order that nobody was told of, and one of other things', (t) => {
+test('an order that no customer was told of, or of other products, is a violation', (t) => {
   finds(
     t,
     (evidence) => ({ told: withTold(evidence, 1, [answer(409)]) }),
@@ -103,7 +103,7 @@ test('an order that nobody was told of, and one of other things', (t) => {
   )
 })
 
-test('two customers with one order, and one who never heard', (t) => {
+test('two customers with one order, or one without an answer, are violations', (t) => {
   finds(
     t,
     (evidence) => ({ told: withTold(evidence, 2, [answer(200, { orderId: 12, totalCents: 1000 })]) }),
@@ -113,7 +113,7 @@ test('two customers with one order, and one who never heard', (t) => {
   finds(t, (evidence) => ({ told: withTold(evidence, 2, []) }), 'customers: eve@example.com key: never heard anything for certain')
 })
 
-test('an answer, long ago, that the end does not bear out', (t) => {
+test('an early answer that the final state contradicts is a violation', (t) => {
   const answers = (...all: Answer[]) => [...all, answer(200, { orderId: 12, totalCents: 1000 })]
   finds(
     t,
@@ -132,7 +132,7 @@ test('an answer, long ago, that the end does not bear out', (t) => {
   )
 })
 
-test('holds at Catalog that are not our orders’, or not what our row says', (t) =>
+test('holds at Catalog that differ from the orders, or from the product row, are a violation', (t) =>
   finds(
     t,
     (evidence) => ({ shelf: [{ ...evidence.shelf[0]!, reserved: 5 }] }),
@@ -140,7 +140,7 @@ test('holds at Catalog that are not our orders’, or not what our row says', (t
     'stock: product 1: Catalog holds 5, our row 4',
   ))
 
-test('stock that is not what was paid, unless it is listed', (t) => {
+test('stock that differs from the paid orders is a violation, unless it is listed', (t) => {
   const shelf = (evidence: Evidence) => [{ ...evidence.shelf[0]!, inStock: 7 }]
   finds(
     t,
@@ -165,7 +165,7 @@ test('stock that is not what was paid, unless it is listed', (t) => {
   t.deepEqual(unitsOff({ orders: aSeed().orders, shelf: shelf(aSeed()) }), [{ productId: 1, units: -1 }])
 })
 
-test('stock that others took away is theirs, where our row followed it', (t) => {
+test('stock that others took away is no violation where the product row followed it', (t) => {
   const shelf = (evidence: Evidence) => [{ ...evidence.shelf[0]!, others: -1, inStock: 7 }]
   const rows = [{ productId: 1, inStock: 7, reserved: 4 }]
   finds(t, (evidence) => ({ shelf: shelf(evidence), rows, follows: [{ productId: 1, followed: -1, tooMany: 0, tooFew: 0 }] }))
@@ -176,31 +176,31 @@ test('stock that others took away is theirs, where our row followed it', (t) => 
   )
 })
 
-test('a counter that is not the sum of its orders', (t) =>
+test('a counter that is not the sum of its orders is a violation', (t) =>
   finds(
     t,
     () => ({ miscounts: [{ productId: 1, counted: 3, held: 4 }] }),
     'counters: product 1: counted 3, orders and open checkouts add up to 4',
   ))
 
-test('two calls of ours at once on a product, and none on different ones', (t) => {
+test('two calls of the service at once on one product are a violation, on different products they are not', (t) => {
   const call = (key: string, products: number[], from: number) => ({ call: 'reserve', key, products, from, to: from + 3 })
   finds(t, () => ({ calls: [call('a', [1, 2], 10), call('b', [3], 11), call('c', [2], 14)] }))
   finds(t, () => ({ calls: [call('b', [2], 11), call('a', [1, 2], 10)] }), 'overlaps: product 2: reserve a and reserve b overlapped')
 })
 
-test('one unit in ten thousand may be wrong, two may not', (t) => {
+test('one unit in ten thousand may be wrong, two are a violation', (t) => {
   t.deepEqual(tooManyOff(1, 10_000), [])
   t.deepEqual(tooManyOff(2, 10_000), ["2 of 10000 units are wrong in Catalog's stock"])
 })
 
-test('an order without a shipment, or with two, and a second draft', (t) => {
+test('an order without a shipment, with two, or with a second draft is a violation', (t) => {
   finds(t, () => ({ shipments: [11] }), 'shipments: order 12: 0 shipments')
   finds(t, () => ({ shipments: [11, 12, 12] }), 'shipments: order 12: 2 shipments')
   finds(t, () => ({ shipments: [11, 12, 13, 13] }), 'shipments: checkout 13, no order: 2 drafts')
 })
 
-test('events that are missing, of no order, out of order, or under another key', (t) => {
+test('events that are missing, of no order, out of order, or under another key are violations', (t) => {
   finds(t, ({ events }) => ({ events: events.filter(({ key }) => key !== '12') }), 'events: order 12, CREATED: its events are none')
   finds(t, ({ events }) => ({ events: [...events, event(13, 'order.created')] }), 'events: order.created of 13, which is no order')
   finds(t, ({ events }) => ({ events: events.toReversed() }), 'events: order 11, PAID: its events are order.paid, order.created')
@@ -216,18 +216,18 @@ test('events that are missing, of no order, out of order, or under another key',
   )
 })
 
-test('an order that was paid and is not PAID, or the other way round', (t) => {
+test('an order that was paid and is not PAID, or the other way round, is a violation', (t) => {
   finds(t, () => ({ paid: new Set([11, 12]) }), 'payments: order 12: was paid, and is CREATED')
   finds(t, () => ({ paid: new Set<number>() }), 'payments: order 11: was not paid, and is PAID')
 })
 
-test('a PAID order that was not committed, a commit of one that is not PAID, and an order paid by two events', (t) => {
+test('a PAID order without a commit, a commit without a PAID order, and an order paid by two events are violations', (t) => {
   finds(t, () => ({ commits: [] }), 'payments: order 11: is PAID, and Catalog committed nothing')
   finds(t, () => ({ commits: [11, 12] }), 'payments: order 12: is CREATED, and Catalog committed it')
   finds(t, () => ({ paying: [11, 11] }), 'payments: order 11: is PAID, by 2 payment events')
 })
 
-test('evidence of the bridge that do not balance, or lack messages', (t) => {
+test('totals of the bridge that do not balance, or lack messages, are a violation', (t) => {
   finds(
     t,
     ({ totals }) => ({ totals: { ...totals, dead: 1 } }),
@@ -236,7 +236,7 @@ test('evidence of the bridge that do not balance, or lack messages', (t) => {
   finds(t, () => ({ messages: 6 }), 'totals: the bridge consumed 5 of 6 messages')
 })
 
-test('what is open in the end, and processes that did not end well', (t) => {
+test('work that is open in the end, and processes that did not end well, are violations', (t) => {
   finds(t, () => ({ open: ['checkout 14'] }), 'nothing open: still open: checkout 14')
   finds(
     t,
@@ -251,7 +251,7 @@ test('what is open in the end, and processes that did not end well', (t) => {
   )
 })
 
-test('an order whose status nobody knows', (t) =>
+test('an order with an unknown status is a violation', (t) =>
   finds(
     t,
     (evidence) => ({ orders: withOrder(evidence, 1, { status: 'LOST' }) }),

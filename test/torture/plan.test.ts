@@ -5,7 +5,7 @@ import { fullCounts, kinds, planOf } from './plan.ts'
 const full = { lastsMs: 36_000, counts: fullCounts }
 const shopping = { checkouts: 500, lastsMs: 36_000 }
 
-test('a seed is one schedule, and one crowd of customers', (t) => {
+test('the same seed gives the same schedule and the same customers', (t) => {
   t.deepEqual(planOf(7, full), planOf(7, full))
   t.deepEqual(errandsOf(7, shopping), errandsOf(7, shopping))
   t.notDeepEqual(planOf(7, full), planOf(8, full))

@@ -16,7 +16,7 @@ const foreign: Record<string, Record<string, string>> = {
   'another port': { origin: 'http://127.0.0.1:1' },
 }
 
-test('what would change something is a 403, unless a page of ours asks', async (t) => {
+test('a changing request to an operators’ page is a 403 unless it comes from one of the service’s pages', async (t) => {
   const operators = await openOperators(t)
   const session = await operators.session()
   for (const [where, headers] of Object.entries(foreign)) {
@@ -39,7 +39,7 @@ test('what would change something is a 403, unless a page of ours asks', async (
   }
 })
 
-test('a page of ours may change something, as newer and older browsers say it, behind the gateway or not', async (t) => {
+test('an operators’ page may send changing requests in newer and older browsers, behind the gateway or not', async (t) => {
   const operators = await openOperators(t)
   const session = await operators.session()
   const own: Record<string, string>[] = [
@@ -73,7 +73,7 @@ const strict = "default-src 'none'; form-action 'self'; frame-ancestors 'none'; 
 const board =
   "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; font-src 'self'; connect-src 'self'"
 
-test('every answer tells the browser what these pages never do', async (t) => {
+test('every answer of an operators’ page carries the security headers', async (t) => {
   const operators = await openOperators(t)
   const session = await operators.session()
   const answers = {
@@ -97,7 +97,7 @@ test('every answer tells the browser what these pages never do', async (t) => {
   }
 })
 
-test('customers see none of these headers', async (t) => {
+test('answers to customers do not carry the headers of the operators’ pages', async (t) => {
   const operators = await openOperators(t)
   const { headers } = await operators.ask('/order/v1/orders/1')
   t.is(headers.get('content-security-policy'), null)

@@ -22,7 +22,7 @@ interface Shown {
   jobs: Record<string, unknown>[]
 }
 
-test('the board finds its own parts behind a gateway that strips nothing', async (t) => {
+test('the board finds its own files behind a gateway that strips no prefix', async (t) => {
   const operators = await openOperators(t)
   const session = await operators.session()
   const board = await operators.visit('/order/admin/queues', session)
@@ -59,7 +59,7 @@ test('an address with malformed percent-encoding in it is a 400 on every page, f
   )
 })
 
-test('a body that Bull Board cannot read is no fault of ours, and a method that nobody has is a 405', async (t) => {
+test('a body that Bull Board cannot read is a 4xx, and an unknown method is a 405', async (t) => {
   const operators = await openOperators(t)
   const headers = { ...(await operators.session()), 'sec-fetch-site': 'same-origin', 'content-type': 'application/json' }
   for (const [body, more] of [
@@ -75,7 +75,7 @@ test('a body that Bull Board cannot read is no fault of ours, and a method that 
   t.is(propfind.text, '{"detail":"Method Not Allowed"}')
 })
 
-test('requests are logged by one pattern, whatever lies below', async (t) => {
+test('requests below the operators’ pages are logged under one pattern', async (t) => {
   const operators = await openOperators(t)
   const session = await operators.session()
   await operators.visit('/order/admin', session)
@@ -87,7 +87,7 @@ test('requests are logged by one pattern, whatever lies below', async (t) => {
   t.deepEqual(routes, ['/order/admin/sign-in', '/order/admin', board, board, board])
 })
 
-test('all queues that it is given are shown, and every job of them', async (t) => {
+test('the board shows all its queues and every job of them', async (t) => {
   const operators = await openOperators(t)
   await operators.checkoutQueue.add(task(7))
   const { text } = await operators.visit(`${api}?activeQueue=checkout`, await operators.session())
@@ -154,7 +154,7 @@ test('what an operator changes is logged with a name that is no email, which the
   t.notRegex(operators.logged.join('\n'), /@/)
 })
 
-test('jobs are only woken there: what could make a second shipment or lose a checkout is refused', async (t) => {
+test('the board only retries and promotes jobs: what could make a second shipment or lose a checkout is refused', async (t) => {
   const operators = await openOperators(t)
   await operators.checkoutQueue.addAgain({ ...task(7), tries: 1 }, 60_000)
   const headers = { ...(await operators.session()), 'sec-fetch-site': 'same-origin', 'content-type': 'application/json' }
@@ -180,7 +180,7 @@ test('jobs are only woken there: what could make a second shipment or lose a che
   t.deepEqual(await operators.checkoutQueue.queue.getJobCounts('waiting', 'delayed'), { waiting: 1, delayed: 0 })
 })
 
-test('of a checkout that Catalog holds up one sees which step, what was said and how often, and no email', async (t) => {
+test('the board shows a delayed checkout with its step, the answer and the number of tries, and without an email', async (t) => {
   const shop = await openShop({ env: { CHECKOUT_BUDGET_MS: '60000' } })
   try {
     const shoes = shop.catalog.product({ stock: 10 })

@@ -11,7 +11,7 @@ const past = Math.floor(Date.now() / 1000) - 10
 const cookie = (value: string) => ({ cookie: `order_operator=${value}` })
 const bearer = (value: string) => ({ authorization: `Bearer ${value}` })
 
-test('a person without a session is sent to sign in, whatever the page', async (t) => {
+test('a person without a session is redirected to the sign-in page from every page', async (t) => {
   const operators = await openOperators(t)
   for (const path of [
     '/order/admin',
@@ -26,7 +26,7 @@ test('a person without a session is sent to sign in, whatever the page', async (
   }
 })
 
-test('a program without a token gets a 401, whatever the page', async (t) => {
+test('a program without a token gets a 401 from every page', async (t) => {
   const operators = await openOperators(t)
   for (const path of ['/order/admin', '/order/admin/queues', '/order/admin/queues/api/queues', '/order/admin/queues/static/favicon.ico']) {
     const answer = await operators.ask(path)
@@ -36,7 +36,7 @@ test('a program without a token gets a 401, whatever the page', async (t) => {
   }
 })
 
-test('no spelling opens a page without a session', async (t) => {
+test('no spelling of an address opens a page without a session', async (t) => {
   const operators = await openOperators(t)
   for (const path of [
     '/ORDER/admin/queues',
@@ -51,7 +51,7 @@ test('no spelling opens a page without a session', async (t) => {
   }
 })
 
-test('nothing but signing in, signing out and the style is open to all', async (t) => {
+test('only sign-in, sign-out and the style sheet are open without a session', async (t) => {
   const operators = await openOperators(t)
   const jwtKey = createSecretKey(SECRET, 'utf8')
   const readToken = tokenReader({ jwtKey, JWT_ALGORITHM: 'HS256' })
@@ -84,7 +84,7 @@ const bad: Record<string, string> = {
   rubbish: 'rubbish',
 }
 
-test('no bad token opens anything, in a cookie or as a bearer token', async (t) => {
+test('a bad token opens no page, in a cookie or as a bearer token', async (t) => {
   const operators = await openOperators(t)
   for (const [what, value] of Object.entries(bad)) {
     t.is((await operators.visit('/order/admin/queues', cookie(value))).status, 303, what)
@@ -112,7 +112,7 @@ test("a customer's token is a 403, in a cookie or as a bearer token", async (t) 
   }
 })
 
-test('where a bearer token and a cookie come together, the token alone counts', async (t) => {
+test('a request with both a bearer token and a cookie is judged by the token', async (t) => {
   const operators = await openOperators(t)
   const asked = (authorization: string, inCookie: string) =>
     operators.ask('/order/admin/queues/api/queues', { headers: { authorization, ...cookie(inCookie) } })

@@ -51,7 +51,7 @@ test('the cookie is Secure where the browser came by https to the gateway', asyn
   }
 })
 
-test('after the sign-in one gets to the page that one had asked for', async (t) => {
+test('sign-in leads to the page that was asked for', async (t) => {
   const operators = await openOperators(t)
   const sent = await operators.visit('/order/admin/queues/queue/checkout?status=failed')
   t.is(sent.status, 303)
@@ -88,7 +88,7 @@ test('a sign-in never leads anywhere else', async (t) => {
   }
 })
 
-test('what is asked for is shown as text, never as markup', async (t) => {
+test('the address in the sign-in page is shown as text, never as markup', async (t) => {
   const operators = await openOperators(t)
   const form = await operators.visit(`/order/admin/sign-in?next=${encodeURIComponent('/order/admin/queues?a="><script>alert(1)</script>')}`)
   t.notRegex(form.text, /<script/)
@@ -113,7 +113,7 @@ const refusals: Record<
   },
 }
 
-test('whatever stands in the way is said on the page, with a fitting status and no session', async (t) => {
+test('a failed sign-in says why on the page, with a fitting status and no session', async (t) => {
   const operators = await openOperators(t)
   for (const [what, { fields = {}, instead, status, says }] of Object.entries(refusals)) {
     operators.auth.instead(instead)
@@ -195,14 +195,14 @@ test('neither an outage of Auth nor mistyping before the right password uses up 
   }
 })
 
-test('without Redis one can sign in, and guesses are still counted', async (t) => {
+test('sign-in works without Redis, and guesses are still counted', async (t) => {
   const operators = await openOperators(t, { redisUrl: 'redis://127.0.0.1:1/0' })
   t.is((await operators.signIn()).status, 303)
   for (let at = 1; at <= 10; at++) t.is((await operators.signIn({ password: 'guess' })).status, 401)
   t.is((await operators.signIn()).status, 429)
 })
 
-test('a form that is too large, or none, is refused', async (t) => {
+test('a sign-in form that is too large or missing is refused', async (t) => {
   const operators = await openOperators(t)
   t.is((await operators.signIn({ password: 'x'.repeat(9000) })).status, 413)
   const json = await ask(`${operators.url}/order/admin/sign-in`, {
@@ -214,7 +214,7 @@ test('a form that is too large, or none, is refused', async (t) => {
   t.deepEqual(operators.auth.logins, [])
 })
 
-test('no line of the log has the password, the token or the email', async (t) => {
+test('no log line of a sign-in has the password, the token or the email', async (t) => {
   const operators = await openOperators(t, { authTimeoutMs: 2000 })
   const session = await operators.session()
   await operators.visit('/order/admin/queues', session)
@@ -231,14 +231,14 @@ test('no line of the log has the password, the token or the email', async (t) =>
   t.regex(log, /"route":"\/order\/admin\/sign-in","status":401/)
 })
 
-test('a person whom a link from elsewhere brought is told why the session is not seen', async (t) => {
+test('a person who comes by a link from another site is told why the session is not seen', async (t) => {
   const operators = await openOperators(t)
   const page = await operators.visit('/order/admin/sign-in?next=/order/admin/queues', { 'sec-fetch-site': 'cross-site' })
   t.regex(page.text, /<a href="\/order\/admin\/queues">go on here<\/a>/)
   t.notRegex((await operators.visit('/order/admin/sign-in', { 'sec-fetch-site': 'same-origin' })).text, /go on here/)
 })
 
-test('a form that is not UTF-8, or packed in a way that nobody knows, is a 400', async (t) => {
+test('a sign-in form that is not UTF-8, or of an unknown content coding, is a 400', async (t) => {
   const operators = await openOperators(t)
   const common = { 'content-type': 'application/x-www-form-urlencoded', 'sec-fetch-site': 'same-origin' }
   for (const [body, more] of [

@@ -49,7 +49,7 @@ for (const [few, kinds] of [
   }
 }
 
-test.serial('a seed is one history', async (t) => {
+test.serial('the same seed gives the same history of the model', async (t) => {
   const tell = async () => {
     const lines: string[] = []
     await history(7, { ...short, faultRate: 0.05, unheard: 0.01 }, (line) => lines.push(line))

@@ -22,12 +22,12 @@ test('a login gives an access token and a refresh token', async (t) => {
   t.truthy(refresh.jti)
 })
 
-test('there is one admin', async (t) => {
+test('Auth has one admin account', async (t) => {
   const { body } = await login({ email: 'admin@example.com', password: 'secret' })
   t.like(jwt.decode((body as { access_token: string }).access_token), { role: 'admin' })
 })
 
-test('a wrong password is a 401, nonsense a 422', async (t) => {
+test('a login with a wrong password is a 401, a malformed one a 422', async (t) => {
   t.is((await login({ email: 'cust@example.com', password: 'wrong' })).status, 401)
   for (const body of ['{', 'null', '{}', { email: 'cust@example.com' }, { email: 1, password: 'secret' }])
     t.is((await login(body)).status, 422)

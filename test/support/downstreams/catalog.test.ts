@@ -36,7 +36,7 @@ test('reserves that overlap on one product are lost, though each is answered 200
   t.true(catalog.inFlightMost(shoes) > 1)
 })
 
-test('one at a time loses nothing, and the journal shows that none overlapped', async (t) => {
+test('reserves one at a time lose nothing, and the journal shows that none overlapped', async (t) => {
   const { catalog, base } = await open(t)
   const shoes = catalog.product({ stock: 1_000 })
 
@@ -47,7 +47,7 @@ test('one at a time loses nothing, and the journal shows that none overlapped', 
   t.is(catalog.journal({ call: 'reserve', productId: shoes }).length, 20)
 })
 
-test('different products do not disturb each other', async (t) => {
+test('reserves of different products do not disturb each other', async (t) => {
   const { catalog, base } = await open(t)
   const shoes = Array.from({ length: 16 }, () => catalog.product({ stock: 100 }))
 
@@ -148,7 +148,7 @@ test('reserve holds, commit takes away, restock brings back', async (t) => {
   t.deepEqual(catalog.inventory(shoes), { in_stock: 8, reserved: 0 })
 })
 
-test('all lines or none, and lines of one product are added up', async (t) => {
+test('a stock call applies all its lines or none, and adds up lines of one product', async (t) => {
   const { catalog, base } = await open(t)
   const [shoes, socks] = [catalog.product({ stock: 10 }), catalog.product({ stock: 1 })]
 
@@ -167,7 +167,7 @@ test('all lines or none, and lines of one product are added up', async (t) => {
   t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 10 })
 })
 
-test('what it does not know, must not do or does not understand is refused', async (t) => {
+test('Catalog refuses unknown products, impossible changes and malformed requests', async (t) => {
   const { catalog, base } = await open(t)
   const shoes = catalog.product({ stock: 10 })
   const bare = catalog.product({ stock: 10 })
@@ -199,7 +199,7 @@ test('what it does not know, must not do or does not understand is refused', asy
   t.deepEqual(catalog.inventory(shoes), { in_stock: 10, reserved: 0 })
 })
 
-test('a release lowers the hold where there is one', async (t) => {
+test('a release lowers the hold of a product', async (t) => {
   const { catalog, base } = await open(t, { release: true })
   const shoes = catalog.product({ stock: 10, reserved: 5 })
   t.is((await callStock(base, 'release', [{ product_id: shoes, qty: 2 }])).status, 200)
@@ -274,7 +274,7 @@ test('a Catalog that ignores negative quantities answers 200 and changes nothing
   t.deepEqual(catalog.inventory(shoes), { in_stock: 4, reserved: 4 })
 })
 
-test('a look shows the product, without a key', async (t) => {
+test('a GET shows the product, without a key', async (t) => {
   const { catalog, base } = await open(t, { firstProductId: 70_000 })
   const shoes = catalog.product({ stock: 10, reserved: 2, price: 12_999, title: 'Air Zoom' })
   const look = (id: string | number) => ask(`${base}/catalog/v1/products/${id}`)
@@ -290,7 +290,7 @@ test('a look shows the product, without a key', async (t) => {
   t.is((await look('shoes')).status, 422)
 })
 
-test('down it refuses, and is back at the same port with its inventory', async (t) => {
+test('a Catalog that is taken down refuses connections, and is back at the same port with its inventory', async (t) => {
   const { catalog, base } = await open(t)
   const shoes = catalog.product({ stock: 10 })
   await callStock(base, 'reserve', [{ product_id: shoes, qty: 1 }])

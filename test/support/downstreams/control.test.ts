@@ -22,7 +22,7 @@ async function control(name: string, body?: unknown): Promise<unknown> {
 
 const customer = () => `${crypto.randomUUID()}@example.com`
 
-test.serial('products and inventory', async (t) => {
+test.serial('the control endpoint creates products and shows their inventory', async (t) => {
   const { id } = (await control('POST /catalog/products', { stock: 10, price: 12_999, title: 'Air Zoom' })) as { id: number }
   await callStock(catalogBase, 'reserve', [{ product_id: id, qty: 3 }])
   t.deepEqual(await control(`GET /catalog/products/${id}/inventory`), { inventory: { in_stock: 10, reserved: 3 } })
@@ -50,7 +50,7 @@ test.serial('Catalog is told what to do with negative quantities', async (t) => 
   t.is(await control('POST /catalog/behave', { negativeReserve: 'shrugs' }), 422)
 })
 
-test.serial('faults are told and taken back', async (t) => {
+test.serial('the control endpoint sets and removes faults', async (t) => {
   const id = catalog.product({ stock: 10 })
   const reserve = async () => (await callStock(catalogBase, 'reserve', [{ product_id: id, qty: 1 }])).status
 
@@ -66,7 +66,7 @@ test.serial('faults are told and taken back', async (t) => {
   t.is((await callShipment(shippingBase)).status, 201)
 })
 
-test.serial('journals, shipments and what was ever the most', async (t) => {
+test.serial('the control endpoint shows journals, shipments and the most calls ever under way', async (t) => {
   await control('DELETE /catalog/journal')
   await control('DELETE /shipping/journal')
   const id = catalog.product({ stock: 10 })
@@ -99,7 +99,7 @@ test.serial('downstreams go down and come up, and change their manners', async (
   t.is((await callStock(catalogBase, 'release', [{ product_id: id, qty: 1 }])).status, 200)
 })
 
-test.serial('a token', async (t) => {
+test.serial('the control endpoint issues tokens', async (t) => {
   t.regex(((await control('POST /auth/tokens', { sub: 'a', role: 'admin', algorithm: 'HS512' })) as { token: string }).token, /^ey/)
 })
 
@@ -123,7 +123,7 @@ test.serial('carts are hashes as Cart writes them, priced as Catalog has it', as
   t.is(await redis.exists(`cart:${email}`), 0)
 })
 
-test.serial('what is asked wrongly gets a 4xx that says how', async (t) => {
+test.serial('the control endpoint answers a wrong request with a 4xx that says what is wrong', async (t) => {
   t.is(await control('POST /catalog/products', { stock: 'many' }), 422)
   t.is(await control('POST /catalog/products', { stock: 1, colour: 'red' }), 422)
   t.is(await control('POST /catalog/faults', { call: 'reserve', fault: 'explode' }), 422)

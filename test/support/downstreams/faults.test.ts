@@ -42,7 +42,7 @@ for (const { fault, status, body, applied } of answered) {
   })
 }
 
-test.serial('hang never answers, and applies nothing', async (t) => {
+test.serial('the fault hang never answers, and applies nothing', async (t) => {
   const { catalog, reserveAndGo, held, last } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'hang' })
   t.is(await reserveAndGo(), 'AbortError')
@@ -51,7 +51,7 @@ test.serial('hang never answers, and applies nothing', async (t) => {
   t.like(last(), { answer: 'none', applied: false })
 })
 
-test.serial('slow acts and answers late', async (t) => {
+test.serial('the fault slow acts and answers late', async (t) => {
   const { catalog, reserve, held } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'slow', ms: 150 })
   const since = Date.now()
@@ -63,7 +63,7 @@ test.serial('slow acts and answers late', async (t) => {
   t.is(held(), 1)
 })
 
-test.serial('slow that acts first has acted long before it answers', async (t) => {
+test.serial('the fault slow with actFirst acts long before it answers', async (t) => {
   const { catalog, reserve, held, last } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'slow', ms: 1_000, actFirst: true })
   const call = reserve()
@@ -73,7 +73,7 @@ test.serial('slow that acts first has acted long before it answers', async (t) =
   t.is(held(), 1)
 })
 
-test.serial('slow acts though its caller has gone', async (t) => {
+test.serial('the fault slow acts though its caller has gone', async (t) => {
   const { catalog, reserveAndGo, held, last } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'slow', ms: 100 })
   t.is(await reserveAndGo(), 'AbortError')
@@ -81,7 +81,7 @@ test.serial('slow acts though its caller has gone', async (t) => {
   t.like(last(), { answer: 'none', applied: true })
 })
 
-test('drop acts and gives no answer', async (t) => {
+test('the fault drop acts and gives no answer', async (t) => {
   const { catalog, reserve, held, last } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'drop' })
   t.is(await noAnswer(reserve()), 'UND_ERR_SOCKET')
@@ -89,7 +89,7 @@ test('drop acts and gives no answer', async (t) => {
   t.like(last(), { answer: 'none', applied: true })
 })
 
-test('reset gives no answer and does nothing', async (t) => {
+test('the fault reset gives no answer and does nothing', async (t) => {
   const { catalog, reserve, held, last } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'reset' })
   t.is(await noAnswer(reserve()), 'ECONNRESET')
@@ -97,7 +97,7 @@ test('reset gives no answer and does nothing', async (t) => {
   t.like(last(), { answer: 'none', applied: false })
 })
 
-test.serial('late acts long after its caller has gone, and is over for the caller when it went', async (t) => {
+test.serial('the fault late acts long after its caller has gone', async (t) => {
   const { catalog, reserveAndGo, held, last } = await open(t)
   catalog.fault({ call: 'reserve', fault: 'late', ms: 2_000 })
   t.is(await reserveAndGo(), 'AbortError')
@@ -107,7 +107,7 @@ test.serial('late acts long after its caller has gone, and is over for the calle
   t.true((last()?.ms ?? 0) > 0 && (last()?.ms ?? 0) < 1_900, `${last()?.ms} ms`)
 })
 
-test.serial('what is late is never done once all is stopped', async (t) => {
+test.serial('a late call is never carried out once the downstreams are stopped', async (t) => {
   const { catalog, catalogBase, stop } = await startDownstreams()
   const shoes = catalog.product({ stock: 10 })
   catalog.fault({ fault: 'late', ms: 50 })

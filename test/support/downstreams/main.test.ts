@@ -18,7 +18,7 @@ async function start(
   return { child, bases: JSON.parse(line) as Record<string, string> }
 }
 
-test('it prints where the downstreams are, and they work', async (t) => {
+test('the downstreams process prints its addresses, and they work', async (t) => {
   const { bases } = await start(t, '--instant', '--exact', '--release', '--first-product-id=900')
   t.deepEqual(Object.keys(bases), ['catalog', 'shipping', 'auth', 'control'])
   const { body } = await ask(`${bases.control}/catalog/products`, { body: { stock: 10, reserved: 2 } })
@@ -32,7 +32,7 @@ const endings: [string, (child: ChildProcess) => unknown][] = [
 ]
 
 for (const [name, end] of endings) {
-  test(`it ends by ${name}, with a call hanging, one late and connections open`, async (t) => {
+  test(`the downstreams process ends by ${name}, with a call hanging, one late and connections open`, async (t) => {
     const { child, bases } = await start(t)
     await ask(`${bases.control}/catalog/faults`, { body: { call: 'reserve', fault: 'hang', times: 1 } })
     await ask(`${bases.control}/catalog/faults`, { body: { call: 'reserve', fault: 'late', ms: 60_000 } })

@@ -32,7 +32,7 @@ test('a shipment is made as it was asked for, and found by its order', async (t)
   t.deepEqual(shipping.shipments(123), [shipment])
 })
 
-test('asked twice, it makes a second shipment', async (t) => {
+test('Shipping makes a second shipment when asked twice', async (t) => {
   const { shipping, base, list } = await open(t)
   for (let n = 0; n < 2; n++) t.is((await callShipment(base, {}, { headers: { 'idempotency-key': 'a' } })).status, 201)
   t.is(shipping.count(123), 2)
@@ -56,7 +56,7 @@ const refused: Record<string, unknown>[] = [
   { city: undefined },
 ]
 
-test('it is strict about everything', async (t) => {
+test('Shipping refuses every malformed field', async (t) => {
   const { shipping, base } = await open(t, { instant: true })
   for (const change of refused) {
     const { status, body } = await callShipment(base, change)
@@ -67,7 +67,7 @@ test('it is strict about everything', async (t) => {
   t.deepEqual(shipping.shipments(), [])
 })
 
-test('it takes any script, the longest it has room for, and addresses that deliver', async (t) => {
+test('Shipping accepts any script, the longest values it has room for, and deliverable emails', async (t) => {
   const { base } = await open(t, { instant: true })
   const taken = [
     { user_email: 'o’brien'.replace('’', "'") + '+shop@mail.example.co.uk' },
@@ -79,14 +79,14 @@ test('it takes any script, the longest it has room for, and addresses that deliv
   for (const change of taken) t.is((await callShipment(base, change)).status, 201, JSON.stringify(change))
 })
 
-test('text that its database cannot keep is a 500', async (t) => {
+test('Shipping answers text that its database cannot keep with a 500', async (t) => {
   const { shipping, base } = await open(t)
   t.is((await callShipment(base, { city: 'Dub\0lin' })).status, 500)
   t.is((await callShipment(base, { city: '\ud800' })).status, 500)
   t.is(shipping.count(123), 0)
 })
 
-test('sixteen at a time it bears', async (t) => {
+test('Shipping serves sixteen calls at a time', async (t) => {
   const { shipping, base } = await open(t)
   const since = performance.now()
   const answers = await Promise.all(Array.from({ length: 16 }, (_, n) => callShipment(base, { order_id: n })))
@@ -96,7 +96,7 @@ test('sixteen at a time it bears', async (t) => {
   t.false(shipping.broke())
 })
 
-test('sixteen at a time it bears at the real pace too', async (t) => {
+test('Shipping serves sixteen calls at a time at the real pace too', async (t) => {
   const { shipping, base, list } = await open(t, { real: true })
   const since = performance.now()
   const answers = await Promise.all(Array.from({ length: 16 }, (_, n) => callShipment(base, { order_id: n })))
@@ -106,7 +106,7 @@ test('sixteen at a time it bears at the real pace too', async (t) => {
   t.false(shipping.broke())
 })
 
-test('above a hundred at a time it breaks: 500s, resets and hangs, until fewer than fifty are left', async (t) => {
+test('Shipping breaks above a hundred calls at a time: 500s, resets and hangs, until fewer than fifty are left', async (t) => {
   const { shipping, base } = await open(t)
   shipping.fault({ fault: 'hang', times: 101 })
   const arrived = () => shipping.journal().length
@@ -182,7 +182,7 @@ test('a shipment may come to be after its caller gave up', async (t) => {
   await until(() => shipping.count(123) === 1)
 })
 
-test('down it refuses, and is back with its shipments', async (t) => {
+test('a Shipping that is taken down refuses connections, and is back with its shipments', async (t) => {
   const { shipping, base } = await open(t)
   await callShipment(base)
   await shipping.down()

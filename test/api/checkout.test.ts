@@ -39,7 +39,7 @@ test('a reply that comes before Redis has answered for the job is not missed', a
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
   t.is((await api.checkout()).status, 200)
-  t.is(api.tables.looks, 0)
+  t.is(api.tables.polls, 0)
   t.is(api.waiting.size, 0)
 })
 
@@ -116,19 +116,19 @@ test('a checkout whose reply is lost is found by polling', async (t) => {
   const api = await open(t)
   api.worker = ({ orderId }) => void api.tables.complete(orderId)
   t.is((await api.checkout()).status, 200)
-  t.is(api.tables.looks, 1)
+  t.is(api.tables.polls, 1)
 })
 
 test('a poll that fails is followed by another one', async (t) => {
-  let looks = 0
+  let polls = 0
   const api = await open(t, {
     service: (service) => ({
       ...service,
       checkouts: {
         ...service.checkouts,
         async readOutcome(orderId) {
-          looks += 1
-          if (looks === 1) throw broken()
+          polls += 1
+          if (polls === 1) throw broken()
           return service.checkouts.readOutcome(orderId)
         },
       },
@@ -136,7 +136,7 @@ test('a poll that fails is followed by another one', async (t) => {
   })
   api.worker = ({ orderId }) => void api.tables.complete(orderId)
   t.is((await api.checkout()).status, 200)
-  t.is(looks, 2)
+  t.is(polls, 2)
 })
 
 test('a checkout is cancelled at its deadline: 503, and no order', async (t) => {

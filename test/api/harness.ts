@@ -34,7 +34,7 @@ export function createTables() {
   const tables = {
     rows,
     down: undefined as Error | undefined,
-    looks: 0,
+    polls: 0,
     intents: [] as Intent[],
     outcomeOf(row: Row): Outcome | undefined {
       if (row.state === 'OPEN' && !row.rejection) return undefined
@@ -149,7 +149,7 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
     checkouts: {
       async readOutcome(orderId) {
         refuseWhenDown()
-        tables.looks += 1
+        tables.polls += 1
         return tables.outcomeOf(tables.rows.get(orderId)!)
       },
       async cancel(orderId, rejection) {

@@ -74,7 +74,7 @@ test('a repeat joins the open checkout of this process, without asking PostgreSQ
   api.reply(api.tables.complete(101))
   t.is((await first).status, 200)
   t.deepEqual((await second).body, (await first).body)
-  t.is(api.tables.looks, 0)
+  t.is(api.tables.polls, 0)
 })
 
 test('a repeat that finds the intent before its own process has heard of it does not keep the job from being added', async (t) => {
@@ -97,7 +97,7 @@ test('a repeat that finds the intent before its own process has heard of it does
   const first = api.checkout({ headers: k1 })
   await written.promise
   const second = api.checkout({ headers: k1 })
-  await until(() => api.tables.looks > 0)
+  await until(() => api.tables.polls > 0)
   release()
   t.is((await first).status, 200)
   t.deepEqual((await second).body, (await first).body)
@@ -109,7 +109,7 @@ test('a repeat joins the open checkout of another process by polling', async (t)
   await api.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
   const orderId = api.tables.begin('cust@example.com', 'k1', api.tables.intents[0]!.requestHash)
   const joined = api.checkout({ headers: k1 })
-  await until(() => api.tables.looks > 1)
+  await until(() => api.tables.polls > 1)
   api.tables.complete(orderId)
   const answer = await joined
   t.is(answer.status, 200)
@@ -122,7 +122,7 @@ test('a repeat that joins a checkout gets its refusal', async (t) => {
   await api.checkout({ headers: { 'idempotency-key': 'for-its-hash' } })
   const orderId = api.tables.begin('cust@example.com', 'k1', api.tables.intents[0]!.requestHash)
   const joined = api.checkout({ headers: k1 })
-  await until(() => api.tables.looks > 0)
+  await until(() => api.tables.polls > 0)
   api.tables.reject(orderId, { status: 409, detail: 'Insufficient stock for product_id 1' })
   const answer = await joined
   t.is(answer.status, 409)

@@ -40,7 +40,7 @@ for (const [what, fault] of [
         () => breaker(shop, 'catalog'),
         (now) => now !== 'ok',
       )
-      const sent = () => shop.catalog.journal().filter(({ call }) => call !== 'look').length
+      const sent = () => shop.catalog.journal().filter(({ call }) => call !== 'read').length
       const reserves = shop.catalog.journal({ call: 'reserve', productId: known }).length
 
       // One of a product that is known takes its lease with the intent. Each probe that succeeds lets one of them try: the others are refused.

@@ -38,12 +38,12 @@ for (const [what, fault] of passing) {
   test.serial(`a Catalog that once ${what} costs time, and neither the order nor a unit`, async (t) => {
     const product = shop.catalog.product({ stock: 10 })
     const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-    const told = shop.catalog.fault({ call: 'reserve', productId: product, times: 1, ...fault })
+    const injected = shop.catalog.fault({ call: 'reserve', productId: product, times: 1, ...fault })
 
     const answer = await customer.checkout()
 
     t.is(answer.status, 200, JSON.stringify(answer.body))
-    t.is(told.fired(), 1)
+    t.is(injected.fired(), 1)
     // One that acts after the repeat is found when the reconciler reads Catalog next.
     await t.notThrowsAsync(
       until(
@@ -64,10 +64,10 @@ for (const [what, fault] of [
   test.serial(`a Catalog that ${what} for as long as we may wait is a 503 with nothing left behind`, async (t) => {
     const product = shop.catalog.product({ stock: 10 })
     const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-    const told = shop.catalog.fault({ call: 'reserve', productId: product, ...fault })
+    const injected = shop.catalog.fault({ call: 'reserve', productId: product, ...fault })
 
     const answer = await customer.checkout()
-    told.remove()
+    injected.remove()
 
     t.is(answer.status, 503, JSON.stringify(answer.body))
     t.true(answer.headers.has('retry-after'))
@@ -89,13 +89,13 @@ for (const [what, fault] of [
   test.serial(`a Catalog that acts and ${what}, each time, is read: the hold is found, and the customer has his order`, async (t) => {
     const product = shop.catalog.product({ stock: 10 })
     const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-    const told = shop.catalog.fault({ call: 'reserve', productId: product, ...fault })
+    const injected = shop.catalog.fault({ call: 'reserve', productId: product, ...fault })
 
     const answer = await customer.checkout()
-    told.remove()
+    injected.remove()
 
     t.is(answer.status, 200, JSON.stringify(answer.body))
-    t.is(told.fired(), 1)
+    t.is(injected.fired(), 1)
     t.deepEqual(await totalsInTheEnd(product), { in_stock: 10, reserved: 2 })
   })
 }
@@ -122,13 +122,13 @@ for (const status of [429, 503]) {
 test.serial('a Catalog that puts a reserve off beyond the budget ends the checkout at once', async (t) => {
   const product = shop.catalog.product({ stock: 10 })
   const customer = await shop.customer().wants({ product_id: product, qty: 2 })
-  const told = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'refuse', status: 429, retryAfter: '60' })
+  const injected = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'refuse', status: 429, retryAfter: '60' })
 
   const answer = await customer.checkout()
-  told.remove()
+  injected.remove()
 
   t.is(answer.status, 503)
-  t.is(told.fired(), 1)
+  t.is(injected.fired(), 1)
   t.deepEqual(await totalsInTheEnd(product), { in_stock: 10, reserved: 0 })
 })
 
@@ -171,13 +171,13 @@ test.serial('a product that Catalog does not know is a 404 with the words of Cat
 test.serial('a Catalog that refuses our key is a 503, at once', async (t) => {
   const product = shop.catalog.product({ stock: 10 })
   const customer = await shop.customer().wants({ product_id: product, qty: 1 })
-  const told = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
+  const injected = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
 
   const answer = await customer.checkout()
-  told.remove()
+  injected.remove()
 
   t.is(answer.status, 503)
-  t.is(told.fired(), 1)
+  t.is(injected.fired(), 1)
   t.false(JSON.stringify(answer.body).includes('key'))
 })
 

@@ -20,7 +20,7 @@ async function crowd(at: Shop, count: number, products: readonly number[]): Prom
   return Promise.all(customers.map((customer) => customer.checkout()))
 }
 
-const shelf = (at: Shop, count: number) => Array.from({ length: count }, () => at.catalog.product({ stock: 1000 }))
+const productIds = (at: Shop, count: number) => Array.from({ length: count }, () => at.catalog.product({ stock: 1000 }))
 const countBy = (answers: readonly Answer[]) =>
   Object.fromEntries(Object.entries(Object.groupBy(answers, ({ status }) => status)).map(([status, all]) => [status, all!.length]))
 
@@ -29,7 +29,7 @@ for (const [count, products] of [
   [250, 50],
 ] as const) {
   test.serial(`${count} customers at once all get their orders, and Shipping bears it`, async (t) => {
-    const bought = shelf(shop, products)
+    const bought = productIds(shop, products)
 
     const answers = await crowd(shop, count, bought)
 
@@ -44,7 +44,7 @@ test.serial('of 30 customers at once for the last 10 of a product, at two worker
   const workers = await Promise.all([1, 2].map(() => startProcess(t, ['worker'], web.env)))
   await Promise.all(workers.map((worker) => worker.logged('started')))
   const last = web.catalog.product({ stock: 10 })
-  const others = shelf(web, 10)
+  const others = productIds(web, 10)
 
   const [hot, calm] = await Promise.all([crowd(web, 30, [last]), crowd(web, 10, others)])
 

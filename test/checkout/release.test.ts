@@ -24,7 +24,7 @@ async function givesUp(t: ExecutionContext, shop: Shop): Promise<number> {
 const asked = (shop: Shop, productId: number) =>
   shop.catalog
     .journal({ productId })
-    .filter(({ call }) => call !== 'look')
+    .filter(({ call }) => call !== 'read')
     .map(({ call, applied }) => (applied ? call : `${call} in vain`))
 
 test('a hold is given back by a release, which has a key of its own', async (t) => {

@@ -34,12 +34,12 @@ for (const [what, options] of [
 ] as const satisfies [string, Omit<ShippingFault, 'email'>][]) {
   test.serial(`a Shipping that once ${what} costs time, and makes one shipment`, async (t) => {
     const { customer, fault, held } = await buyer()
-    const told = fault({ call: 'create', times: 1, ...options })
+    const injected = fault({ call: 'create', times: 1, ...options })
 
     const answer = await customer.checkout()
 
     t.is(answer.status, 200, JSON.stringify(answer.body))
-    t.is(told.fired(), 1)
+    t.is(injected.fired(), 1)
     t.is(shop.shipping.count(answer.body.order_id), 1)
     await t.notThrowsAsync(held(2))
   })
@@ -53,10 +53,10 @@ for (const [what, status, options] of [
 ] as const) {
   test.serial(`a Shipping that ${what} is a ${status}, and the hold is given back`, async (t) => {
     const { customer, fault, held } = await buyer()
-    const told = fault({ call: 'create', ...options })
+    const injected = fault({ call: 'create', ...options })
 
     const answer = await customer.checkout()
-    told.remove()
+    injected.remove()
 
     t.is(answer.status, status, JSON.stringify(answer.body))
     t.is(typeof answer.body.detail, 'string')
@@ -91,23 +91,23 @@ for (const status of [429, 503]) {
 
 test.serial('a Shipping that puts a draft off beyond the budget ends the checkout at once, and the hold is given back', async (t) => {
   const { customer, fault, held } = await buyer()
-  const told = fault({ call: 'create', fault: 'refuse', status: 429, detail: 'Too many requests', retryAfter: '60' })
+  const injected = fault({ call: 'create', fault: 'refuse', status: 429, detail: 'Too many requests', retryAfter: '60' })
 
   const answer = await customer.checkout()
-  told.remove()
+  injected.remove()
 
   t.is(answer.status, 502)
   t.deepEqual(answer.body, { detail: 'Shipping failed' })
-  t.is(told.fired(), 1)
+  t.is(injected.fired(), 1)
   await t.notThrowsAsync(held(0))
 })
 
 test.serial('a 404 of a gateway before Shipping refuses no shipment', async (t) => {
   const { customer, fault, held } = await buyer()
-  const told = fault({ call: 'create', fault: 'error', status: 404 })
+  const injected = fault({ call: 'create', fault: 'error', status: 404 })
 
   const answer = await customer.checkout()
-  told.remove()
+  injected.remove()
 
   t.is(answer.status, 503)
   t.deepEqual(answer.body, { detail: 'Shipping did not answer' })

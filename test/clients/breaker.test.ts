@@ -109,7 +109,7 @@ test.serial('refusals count as answers: they do not open the breaker, and end a 
 
 test.serial('failed reads open the breaker, and answered reads do not excuse failed changes', async (t) => {
   const { fail, read, states } = open(t)
-  downstreams.catalog.fault({ fault: 'error', call: 'look', times: 4 })
+  downstreams.catalog.fault({ fault: 'error', call: 'read', times: 4 })
   await fail(4, read)
   downstreams.catalog.fault({ fault: 'error', call: 'reserve' })
   for (let i = 4; i < RUN; i += 1) {
@@ -135,7 +135,7 @@ test.serial('a probe read finds the service back, and then one change at a time 
   const { fail, reserve, outcome, read, reserves, states, http, isOpen } = open(t)
   const failing = downstreams.catalog.fault({ fault: 'error' })
   await fail(RUN)
-  await until(() => downstreams.catalog.journal({ call: 'look' }).length > 1)
+  await until(() => downstreams.catalog.journal({ call: 'read' }).length > 1)
   t.deepEqual(states, ['open'], 'a probe that fails changes nothing')
 
   failing.remove()

@@ -19,7 +19,7 @@ test.after.always(async () => {
 
 const breaker = async () => (await shop.get('/order/ready')).body.parts.catalog.state
 const commits = () => shop.catalog.journal({ call: 'commit' }).length
-const probes = () => shop.catalog.journal({ call: 'look' }).length
+const probes = () => shop.catalog.journal({ call: 'read' }).length
 const isOpen = (state: string) => state !== 'ok'
 
 /** So many orders, each of a product of its own. */

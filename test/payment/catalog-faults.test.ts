@@ -47,12 +47,12 @@ for (const [what, fault, applied] of passing) {
   test.serial(`a Catalog that ${what} costs time: the order is PAID once, and its units are taken once`, async (t) => {
     const others = fault.fault === 'late' ? 2 : 0
     const { alone, shared, order } = await ordered(others)
-    const told = shop.catalog.fault({ call: 'commit', productId: alone, times: 1, ...fault })
+    const injected = shop.catalog.fault({ call: 'commit', productId: alone, times: 1, ...fault })
 
     const eventId = await harness.paid(paymentOf(order))
 
     t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid', fault: null })
-    t.is(told.fired(), 1)
+    t.is(injected.fired(), 1)
     const commits = () => shop.catalog.journal({ call: 'commit', productId: alone }).filter((one) => one.applied && one.items.length === 2)
     await until(commits, ({ length }) => length >= (applied ?? 1))
     await harness.totalsAre(alone, { in_stock: 8, reserved: others })
@@ -89,7 +89,7 @@ for (const status of [404, 409, 422]) {
 
 test.serial('while our key is refused the payment is repeated, with the reason at hand, and goes through once it is right', async (t) => {
   const { alone, order } = await ordered()
-  const told = shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
+  const injected = shop.catalog.fault({ call: 'commit', productId: alone, fault: 'refuse', status: 401, detail: 'Invalid internal key' })
   const eventId = await harness.paid(paymentOf(order))
   // On a busy machine, a try may also get no answer in time.
   await until(
@@ -97,7 +97,7 @@ test.serial('while our key is refused the payment is repeated, with the reason a
     (row) => row.last_error === 'catalog commit: Invalid internal key (401)',
   )
   t.is(await harness.statusOf(order), 'CREATED')
-  told.remove()
+  injected.remove()
   t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })
   await harness.totalsAre(alone, { in_stock: 8, reserved: 0 })
 })

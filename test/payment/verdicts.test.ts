@@ -17,8 +17,8 @@ test.afterEach.always(() => shop?.close())
 
 const product = (stock = 1000) => shop.catalog.product({ stock })
 const faults = async (orderId: number) => (await letters(shop, orderId)).map(({ fault }) => fault)
-/** Until the payment of this order has been looked at in vain. */
-const looked = (orderId: number, error: RegExp) =>
+/** Until the payment of this order was tried in vain. */
+const triedInVain = (orderId: number, error: RegExp) =>
   until(
     () => shop.query<{ last_error: string | null }>('select last_error from order_service.payment_events where order_id = $1', [orderId]),
     ([row]) => error.test(row?.last_error ?? ''),
@@ -32,7 +32,7 @@ test.serial('a payment that comes before its checkout has ended waits for it', a
   await until(slow.fired, (times) => times === 1)
   const [{ order_id: order }] = (await shop.query('select order_id from order_service.checkouts')) as [{ order_id: number }]
   await shop.pay(order, { amount_cents: 1000, currency: 'USD' })
-  await looked(order, /still OPEN/)
+  await triedInVain(order, /still OPEN/)
 
   t.is((await answer).status, 200)
   await allPaid(shop, [order])
@@ -43,7 +43,7 @@ test.serial('a payment that comes before its checkout has ended waits for it', a
 test.serial('a payment of an order that appears within the grace is applied, one that never appears is a dead letter', async (t) => {
   await shop.pay(1, { amount_cents: 1000, currency: 'USD' })
   await shop.pay(4711, { amount_cents: 1000, currency: 'USD' })
-  await looked(1, /no order 1/)
+  await triedInVain(1, /no order 1/)
   t.deepEqual(await placeOrders(shop, 1, product()), [1])
 
   await allPaid(shop, [1])
@@ -157,11 +157,11 @@ for (const [what, fault] of [
   test.serial(`a commit of a Catalog that once ${what} counts once in the end`, async (t) => {
     const id = product()
     const [order] = await placeOrders(shop, 1, id, 3)
-    const told = shop.catalog.fault({ call: 'commit', times: 1, ...fault })
+    const injected = shop.catalog.fault({ call: 'commit', times: 1, ...fault })
     await shop.pay(order!)
 
     await allPaid(shop, [order!])
-    t.is(told.fired(), 1)
+    t.is(injected.fired(), 1)
     await until(
       () => totalsInTheEnd(shop, id),
       (totals) => totals?.in_stock === 997 && totals.reserved === 0,
@@ -174,13 +174,13 @@ for (const [what, fault] of [
 test.serial('of many payments in one batch the one that fails goes on by itself, and the others do not wait for it', async (t) => {
   const ids = Array.from({ length: 12 }, () => product())
   const orders = (await Promise.all(ids.map((id) => placeOrders(shop, 1, id)))).flat()
-  const told = shop.catalog.fault({ call: 'commit', productId: ids[5]!, fault: 'error', times: 3 })
+  const injected = shop.catalog.fault({ call: 'commit', productId: ids[5]!, fault: 'error', times: 3 })
   await shop.publish(orders.map((order) => ({ ...paymentOf(order, { amount_cents: 1000, currency: 'USD' }), partition: 0 })))
 
   await allPaid(shop, orders.toSpliced(5, 1))
   t.deepEqual(await paid(shop, [orders[5]!]), [])
   await allPaid(shop, orders)
-  t.is(told.fired(), 3)
+  t.is(injected.fired(), 3)
   const repeated = await shop.query('select order_id from order_service.payment_events where attempt > 1')
   t.deepEqual(repeated, [{ order_id: orders[5]! }])
   t.like(await bridgeTotals(shop, { consumed: 12 }), { applied: 12, dead: 0 })
@@ -203,12 +203,12 @@ test.serial(
   async (t) => {
     const id = product(100)
     const orders = await placeOrders(shop, 20, id)
-    const told = shop.catalog.fault({ call: 'commit', fault: 'drop', times: 2 })
+    const injected = shop.catalog.fault({ call: 'commit', fault: 'drop', times: 2 })
     await shop.publish(orders.map((order) => paymentOf(order, { amount_cents: 1000, currency: 'USD' })))
 
     await allPaid(shop, orders)
-    told.remove()
-    t.true(told.fired() >= 1)
+    injected.remove()
+    t.true(injected.fired() >= 1)
     await until(
       () => totalsInTheEnd(shop, id),
       (totals) => totals?.in_stock === 80 && totals.reserved === 0,

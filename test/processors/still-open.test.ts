@@ -8,10 +8,10 @@ const DEADLINE = 8000
 /** Asks at these times, of an attempt that was seen open at 0. PostgreSQL takes `answersAfterMs`. */
 async function askedAt(times: readonly number[], { isOpen = true, answersAfterMs = 0 } = {}) {
   let now = 0
-  let looks = 0
+  let reads = 0
   const checkouts = {
     async isOpen() {
-      looks += 1
+      reads += 1
       now += answersAfterMs
       return isOpen
     },
@@ -23,20 +23,20 @@ async function askedAt(times: readonly number[], { isOpen = true, answersAfterMs
     now = time
     answers.push(await stillOpen(run))
   }
-  return { answers, looks }
+  return { answers, reads }
 }
 
 test('PostgreSQL is not asked in the first second after a checkout was seen open, and then once a second', async (t) => {
-  t.deepEqual(await askedAt([0, 999]), { answers: [true, true], looks: 0 })
-  t.deepEqual(await askedAt([1000, 1999]), { answers: [true, true], looks: 1 })
-  t.deepEqual(await askedAt([1000, 2000]), { answers: [true, true], looks: 2 })
+  t.deepEqual(await askedAt([0, 999]), { answers: [true, true], reads: 0 })
+  t.deepEqual(await askedAt([1000, 1999]), { answers: [true, true], reads: 1 })
+  t.deepEqual(await askedAt([1000, 2000]), { answers: [true, true], reads: 2 })
 })
 
 test('a checkout that has ended, or is another attempt’s, is not open', async (t) => {
-  t.deepEqual(await askedAt([1000, 1001], { isOpen: false }), { answers: [false, false], looks: 2 })
+  t.deepEqual(await askedAt([1000, 1001], { isOpen: false }), { answers: [false, false], reads: 2 })
 })
 
 test('a checkout past its deadline is not open, whatever PostgreSQL says', async (t) => {
-  t.deepEqual(await askedAt([DEADLINE]), { answers: [false], looks: 0 })
-  t.deepEqual(await askedAt([DEADLINE - 1], { answersAfterMs: 1 }), { answers: [false], looks: 1 })
+  t.deepEqual(await askedAt([DEADLINE]), { answers: [false], reads: 0 })
+  t.deepEqual(await askedAt([DEADLINE - 1], { answersAfterMs: 1 }), { answers: [false], reads: 1 })
 })

@@ -1,7 +1,7 @@
 /** The campaign in short: bin/torture does the same for longer (docs/reliability.md). */
 import test from 'ava'
 import { type OwnServers, startServers } from '../support/services/index.ts'
-import { errandsOf } from './errands.ts'
+import { purchasesOf } from './purchases.ts'
 import { type Counts, MOST_LATE_MS, planOf, type Strike } from './plan.ts'
 import { runSeed } from './seed.ts'
 import { carryOut } from './strikes.ts'
@@ -42,12 +42,12 @@ const PAYMENTS_BEGIN_MS = 3000
 test('after seven seconds of kills, stops, restarts and faulty downstreams the inventories of all agree', async (t) => {
   const seed = 20
   const plan = [...lost, ...planOf(seed, { lastsMs, counts })]
-  const errands = errandsOf(seed, { checkouts: 80, lastsMs }).map((errand) => ({
-    ...errand,
-    paysAfterMs: errand.paysAfterMs + PAYMENTS_BEGIN_MS,
+  const purchases = purchasesOf(seed, { checkouts: 80, lastsMs }).map((purchase) => ({
+    ...purchase,
+    paysAfterMs: purchase.paysAfterMs + PAYMENTS_BEGIN_MS,
   }))
 
-  const result = await runSeed(servers, { seed, errands, latestMs: MOST_LATE_MS, strike: (field) => carryOut(plan, field) })
+  const result = await runSeed(servers, { seed, purchases, latestMs: MOST_LATE_MS, strike: (field) => carryOut(plan, field) })
 
   t.log(result.struck, `${result.orders} orders, finished after ${Math.round(result.finishedMs)} ms`)
   t.deepEqual(result.violations, [])

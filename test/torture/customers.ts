@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fetch from 'node-fetch'
 import type { Downstreams } from '../support/downstreams/index.ts'
 import { demoAddress } from '../support/shop.ts'
-import type { Errand } from './errands.ts'
+import type { Purchase } from './purchases.ts'
 
 /** What the service said to one request. */
 export interface Answer {
@@ -18,9 +18,9 @@ export interface Answer {
   askedAt: number
 }
 
-/** An errand and all that was answered, in the order of the answers. */
+/** An purchase and all that was answered, in the order of the answers. */
 export interface Told {
-  errand: Errand
+  purchase: Purchase
   answers: Answer[]
   /** What the customer goes by in the end; undefined where time was over before anybody said anything for certain. */
   last: Answer | undefined
@@ -33,7 +33,7 @@ export interface CustomersOptions {
   signal: AbortSignal
   /** Resolves when nothing strikes any more: a request that got no answer is no longer under way a moment later. */
   calm: Promise<unknown>
-  /** Called once for each errand that got its order. */
+  /** Called once for each purchase that got its order. */
   ordered(told: Told & { last: Answer }): void
   timeoutMs: number
 }
@@ -41,15 +41,15 @@ export interface CustomersOptions {
 const PAUSE_MS = 250
 
 /** Resolves when all customers know. */
-export async function runErrands(errands: readonly Errand[], options: CustomersOptions): Promise<Told[]> {
+export async function runPurchases(purchases: readonly Purchase[], options: CustomersOptions): Promise<Told[]> {
   const began = performance.now()
-  const byCustomer = [...Map.groupBy(errands, ({ email }) => email).values()]
+  const byCustomer = [...Map.groupBy(purchases, ({ email }) => email).values()]
   const told = await Promise.all(
     byCustomer.map(async (own) => {
       const results: Told[] = []
-      for (const errand of own) {
-        await sleep(Math.max(0, errand.atMs - (performance.now() - began)))
-        results.push(await runErrand(errand, options))
+      for (const purchase of own) {
+        await sleep(Math.max(0, purchase.atMs - (performance.now() - began)))
+        results.push(await runPurchase(purchase, options))
       }
       return results
     }),
@@ -57,14 +57,14 @@ export async function runErrands(errands: readonly Errand[], options: CustomersO
   return told.flat()
 }
 
-async function runErrand(errand: Errand, { urls, downstreams, signal, calm, ordered, timeoutMs }: CustomersOptions): Promise<Told> {
-  const told: Told = { errand, answers: [], last: undefined }
-  const token = downstreams.auth.token({ sub: errand.email, expiresInS: 60 * 60 })
-  let at = errand.atMs % urls.length
+async function runPurchase(purchase: Purchase, { urls, downstreams, signal, calm, ordered, timeoutMs }: CustomersOptions): Promise<Told> {
+  const told: Told = { purchase, answers: [], last: undefined }
+  const token = downstreams.auth.token({ sub: purchase.email, expiresInS: 60 * 60 })
+  let at = purchase.atMs % urls.length
   let isCalm = false
 
   async function ask(url: string): Promise<Answer> {
-    const answer = await checkout(url, token, errand.key, timeoutMs)
+    const answer = await checkout(url, token, purchase.key, timeoutMs)
     told.answers.push(answer)
     return answer
   }
@@ -73,10 +73,10 @@ async function runErrand(errand: Errand, { urls, downstreams, signal, calm, orde
   for (let asked = 0; ; asked += 1) {
     const url = urls[at % urls.length]!
     const other = urls[(at + 1) % urls.length]!
-    const answers = await Promise.all(errand.doubleClick && asked === 0 ? [ask(url), ask(other)] : [ask(url)])
+    const answers = await Promise.all(purchase.doubleClick && asked === 0 ? [ask(url), ask(other)] : [ask(url)])
     const right = answers.find(({ status }) => status === 200)
     // Of two answers at once nobody can say which was the last one.
-    const refusal = answers.length === 1 ? answers.find((answer) => isFinal(answer, errand)) : undefined
+    const refusal = answers.length === 1 ? answers.find((answer) => isFinal(answer, purchase)) : undefined
     if (right) {
       told.last = right
       ordered({ ...told, last: right })
@@ -104,7 +104,7 @@ async function runErrand(errand: Errand, { urls, downstreams, signal, calm, orde
   async function fillCart(): Promise<void> {
     while (!signal.aborted) {
       try {
-        return await downstreams.cart.fill(errand.email, errand.lines)
+        return await downstreams.cart.fill(purchase.email, purchase.lines)
       } catch {
         await sleep(PAUSE_MS)
       }
@@ -113,7 +113,7 @@ async function runErrand(errand: Errand, { urls, downstreams, signal, calm, orde
 }
 
 /** A 4xx is for good, but for an empty cart and a crowd. That nothing was ordered is enough for one who gives up. */
-function isFinal({ status, unknown }: Answer, { impatient }: Errand): boolean {
+function isFinal({ status, unknown }: Answer, { impatient }: Purchase): boolean {
   if (status >= 500) return impatient && !unknown
   return status >= 400 && status !== 400 && status !== 429
 }

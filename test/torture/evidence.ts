@@ -7,7 +7,7 @@ import { query } from '../support/database.ts'
 import type { Downstreams } from '../support/downstreams/index.ts'
 import { type Landed, readTopic } from '../support/topic.ts'
 import type { Told } from './customers.ts'
-import { products as shelf } from './errands.ts'
+import { products as shelf } from './purchases.ts'
 import type { Ending } from './fleet.ts'
 
 export interface OrderRow {
@@ -161,7 +161,7 @@ export async function gather(
     miscounts,
     follows,
     calls: journal.flatMap(({ call, answer, at, ms, items, idempotencyKey }) =>
-      call !== 'look' && answer === 200 && ms < CALL_TIMEOUT_MS
+      call !== 'read' && answer === 200 && ms < CALL_TIMEOUT_MS
         ? [{ call, key: idempotencyKey ?? '', products: items.map((item) => item.product_id), from: at, to: at + ms }]
         : [],
     ),

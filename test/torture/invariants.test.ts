@@ -1,7 +1,7 @@
 /** The checker against evidence that are wrong in one point each. */
 import test, { type ExecutionContext } from 'ava'
 import type { Answer, Told } from './customers.ts'
-import type { Errand } from './errands.ts'
+import type { Purchase } from './purchases.ts'
 import type { Evidence } from './evidence.ts'
 import { unitsOff, tooManyOff, violationsOf } from './invariants.ts'
 
@@ -15,7 +15,7 @@ const answer = (status: number, changes: Partial<Answer> = {}): Answer => ({
 })
 
 function told(name: string, qty: number, answers: Answer[]): Told {
-  const errand: Errand = {
+  const purchase: Purchase = {
     email: `${name}@example.com`,
     key: 'key',
     atMs: 0,
@@ -26,7 +26,7 @@ function told(name: string, qty: number, answers: Answer[]): Told {
     envelope: false,
     paysAfterMs: 0,
   }
-  return { errand, answers, last: answers.at(-1) }
+  return { purchase, answers, last: answers.at(-1) }
 }
 
 const event = (orderId: number, type: string, id = `${type}-${orderId}`) => ({
@@ -97,7 +97,7 @@ test('an order that no customer was told of, or of other products, is a violatio
   finds(
     t,
     (evidence) => ({
-      told: evidence.told.map((one, n) => (n === 1 ? { ...one, errand: { ...one.errand, lines: [{ product_id: 2, qty: 1 }] } } : one)),
+      told: evidence.told.map((one, n) => (n === 1 ? { ...one, purchase: { ...one.purchase, lines: [{ product_id: 2, qty: 1 }] } } : one)),
     }),
     'customers: bob@example.com key: order 12 is of other things',
   )

@@ -13,14 +13,14 @@ const customers: Invariant = ({ told, orders }) => {
   const found: string[] = []
   const byId = new Map(orders.map((order) => [order.id, order]))
   const owners = new Map<number, string>()
-  for (const { errand, last } of told) {
-    const who = `${errand.email} ${errand.key}`
+  for (const { purchase, last } of told) {
+    const who = `${purchase.email} ${purchase.key}`
     if (!last) found.push(`${who}: never heard anything for certain`)
     if (last?.status !== 200) continue
     const order = byId.get(last.orderId!)
     if (!order) found.push(`${who}: was told of order ${last.orderId}, which does not stand`)
-    else if (order.email !== errand.email) found.push(`${who}: was told of order ${order.id}, which is somebody else's`)
-    else if (!sameLines(order.items, errand.lines)) found.push(`${who}: order ${order.id} is of other things`)
+    else if (order.email !== purchase.email) found.push(`${who}: was told of order ${order.id}, which is somebody else's`)
+    else if (!sameLines(order.items, purchase.lines)) found.push(`${who}: order ${order.id} is of other things`)
     if (owners.has(last.orderId!)) found.push(`${who}: has order ${last.orderId} together with ${owners.get(last.orderId!)}`)
     owners.set(last.orderId!, who)
   }
@@ -36,11 +36,11 @@ function sameLines(items: readonly { productId: number; qty: number }[], lines: 
 /** Every answer, not only the last one. */
 const answers: Invariant = ({ told, orders }) => {
   const byId = new Map(orders.map((order) => [order.id, order]))
-  return told.flatMap(({ errand, answers: all, last }) => {
+  return told.flatMap(({ purchase, answers: all, last }) => {
     const own = last?.status === 200 ? byId.get(last.orderId!) : undefined
     return all.flatMap((answer) => {
       const flaw = flawOf(answer)
-      return flaw ? [`${errand.email} ${errand.key}: ${flaw}`] : []
+      return flaw ? [`${purchase.email} ${purchase.key}: ${flaw}`] : []
     })
 
     function flawOf({ status, orderId, unknown, totalCents, askedAt }: Answer): string | undefined {

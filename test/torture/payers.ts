@@ -1,11 +1,11 @@
 /** Payment: tells of every order that was paid until Kafka has it, and puts rubbish in between. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openPayments, type PaymentMessage, paymentOf, type Payments } from '../support/payments.ts'
-import type { Errand } from './errands.ts'
+import type { Purchase } from './purchases.ts'
 
 export interface Payers {
-  /** Tells of it as the errand has it. Never throws: what Kafka has not taken is told again. */
-  pay(orderId: number, amountCents: number, errand: Errand): void
+  /** Tells of it as the purchase has it. Never throws: what Kafka has not taken is told again. */
+  pay(orderId: number, amountCents: number, purchase: Purchase): void
   /** Resolves when Kafka has everything. */
   done(): Promise<void>
   /** Orders that were rightly paid. */
@@ -50,7 +50,7 @@ export async function openPayers(bootstrap: string, topic: string): Promise<Paye
     }
   }
 
-  async function tellOf(orderId: number, amountCents: number, { payment, envelope, paysAfterMs }: Errand): Promise<void> {
+  async function tellOf(orderId: number, amountCents: number, { payment, envelope, paysAfterMs }: Purchase): Promise<void> {
     const options = { amount_cents: amountCents, currency: 'USD', provider: 'bank', payment_id: `p-${orderId}`, envelope }
     const right = paymentOf(orderId, options)
     payers += 1
@@ -65,8 +65,8 @@ export async function openPayers(bootstrap: string, topic: string): Promise<Paye
   }
 
   return {
-    pay(orderId, amountCents, errand) {
-      if (errand.payment !== 'none') underWay.push(tellOf(orderId, amountCents, errand))
+    pay(orderId, amountCents, purchase) {
+      if (purchase.payment !== 'none') underWay.push(tellOf(orderId, amountCents, purchase))
     },
     async done() {
       await Promise.all(underWay)

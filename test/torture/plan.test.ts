@@ -1,5 +1,5 @@
 import test from 'ava'
-import { errandsOf } from './errands.ts'
+import { purchasesOf } from './purchases.ts'
 import { fullCounts, kinds, planOf } from './plan.ts'
 
 const full = { lastsMs: 36_000, counts: fullCounts }
@@ -7,9 +7,9 @@ const shopping = { checkouts: 500, lastsMs: 36_000 }
 
 test('the same seed gives the same schedule and the same customers', (t) => {
   t.deepEqual(planOf(7, full), planOf(7, full))
-  t.deepEqual(errandsOf(7, shopping), errandsOf(7, shopping))
+  t.deepEqual(purchasesOf(7, shopping), purchasesOf(7, shopping))
   t.notDeepEqual(planOf(7, full), planOf(8, full))
-  t.notDeepEqual(errandsOf(7, shopping), errandsOf(8, shopping))
+  t.notDeepEqual(purchasesOf(7, shopping), purchasesOf(8, shopping))
 })
 
 test('twenty seeds have more than 300 kills, every kind of strike more than 50 times, and stops beyond a lease', (t) => {
@@ -24,12 +24,12 @@ test('twenty seeds have more than 300 kills, every kind of strike more than 50 t
 })
 
 test('a customer’s keys are not used twice, two products are in two of five carts, and some payments are told of twice or wrong', (t) => {
-  const errands = errandsOf(1, shopping)
-  t.is(new Set(errands.map(({ email, key }) => `${email} ${key}`)).size, 500)
-  t.true(errands.filter(({ lines }) => lines.some(({ product_id: id }) => id <= 2)).length > 200)
+  const purchases = purchasesOf(1, shopping)
+  t.is(new Set(purchases.map(({ email, key }) => `${email} ${key}`)).size, 500)
+  t.true(purchases.filter(({ lines }) => lines.some(({ product_id: id }) => id <= 2)).length > 200)
   for (const payment of ['none', 'once', 'twice', 'by-two', 'wrong-amount'])
     t.true(
-      errands.some((errand) => errand.payment === payment),
+      purchases.some((purchase) => purchase.payment === payment),
       payment,
     )
 })

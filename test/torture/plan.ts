@@ -25,7 +25,7 @@ export const kinds = [
 ] as const
 export type Kind = (typeof kinds)[number]
 
-const catalogCalls = [undefined, 'reserve', 'reserve', 'commit', 'commit', 'restock', 'look'] as const
+const catalogCalls = [undefined, 'reserve', 'reserve', 'commit', 'commit', 'restock', 'read'] as const
 /** Rows that a person may have in a transaction. */
 export const lockable = ['products', 'checkouts', 'orders', 'payment_events'] as const
 

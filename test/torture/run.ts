@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startServers } from '../support/services/index.ts'
 import { checkout } from '../support/services/state.ts'
-import { errandsOf } from './errands.ts'
+import { purchasesOf } from './purchases.ts'
 import { tooManyOff } from './invariants.ts'
 import { fullCounts, kinds, MOST_LATE_MS, planOf, tell } from './plan.ts'
 import { type Result, runSeed } from './seed.ts'
@@ -44,8 +44,8 @@ async function campaign(): Promise<void> {
   const results: Result[] = []
   try {
     for (let seed = first; until === undefined ? seed < first + seeds : seed === first || performance.now() < until; seed += 1) {
-      const errands = errandsOf(seed, { checkouts, lastsMs })
-      const result = await runSeed(servers, { seed, errands, latestMs: MOST_LATE_MS, strike: (field) => carryOut(plans(seed), field) })
+      const purchases = purchasesOf(seed, { checkouts, lastsMs })
+      const result = await runSeed(servers, { seed, purchases, latestMs: MOST_LATE_MS, strike: (field) => carryOut(plans(seed), field) })
       results.push(result)
       sayResult(result)
     }

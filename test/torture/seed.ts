@@ -6,8 +6,8 @@ import { type Downstreams, type DownstreamsOptions, startDownstreams } from '../
 import type { Servers } from '../support/services/index.ts'
 import { checkout } from '../support/services/state.ts'
 import { makeTopic } from '../support/topic.ts'
-import { type Told, runErrands } from './customers.ts'
-import { type Errand, products } from './errands.ts'
+import { type Told, runPurchases } from './customers.ts'
+import { type Purchase, products } from './purchases.ts'
 import { type Evidence, gather } from './evidence.ts'
 import { type Members, startFleet } from './fleet.ts'
 import { unitsOf, unitsOff, violationsOf } from './invariants.ts'
@@ -17,7 +17,7 @@ import type { Battlefield, Struck } from './strikes.ts'
 
 export interface SeedOptions {
   seed: number
-  errands: readonly Errand[]
+  purchases: readonly Purchase[]
   /** Begins with the first customer. Resolves when everything it did is put right. */
   strike(field: Field): Promise<Struck>
   /** What is not finished after so long counts as open for good, in ms. */
@@ -42,7 +42,7 @@ export interface Field extends Battlefield {
   /** Others bring units of a product, or (below 0) take them. @returns false where a call is writing its row, or there are too few */
   change(productId: number, units: number): boolean
   /** Further customers. */
-  shop(errands: readonly Errand[]): Promise<Told[]>
+  shop(purchases: readonly Purchase[]): Promise<Told[]>
 }
 
 export interface Result {
@@ -79,7 +79,7 @@ const FINISHED_WITHIN_MS = 60_000
 const EXACT_WITHIN_MS = 120_000
 
 export async function runSeed(servers: Servers, options: SeedOptions): Promise<Result> {
-  const { seed, errands, patienceMs = EXACT_WITHIN_MS, partitions = 3, latestMs = 0 } = options
+  const { seed, purchases, patienceMs = EXACT_WITHIN_MS, partitions = 3, latestMs = 0 } = options
   // The database's maker and the cart read the environment.
   process.env.POSTGRES_DSN = servers.postgres.dsn
   process.env.REDIS_URL = servers.redis.url
@@ -122,14 +122,14 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
   async function drive(): Promise<Result> {
     await fleet.ready()
     const all: Told[] = []
-    const shop = async (some: readonly Errand[]) => {
-      const told = await runErrands(some, {
+    const shop = async (some: readonly Purchase[]) => {
+      const told = await runPurchases(some, {
         urls: fleet.urls,
         downstreams,
         signal: enough.signal,
         calm: calm.promise,
         timeoutMs: CUSTOMER_TIMEOUT_MS,
-        ordered: ({ last, errand }) => payers.pay(last.orderId!, last.totalCents!, errand),
+        ordered: ({ last, purchase }) => payers.pay(last.orderId!, last.totalCents!, purchase),
       })
       all.push(...told)
       return told
@@ -144,7 +144,7 @@ export async function runSeed(servers: Servers, options: SeedOptions): Promise<R
       change,
       shop,
     })
-    const shopping = shop(errands)
+    const shopping = shop(purchases)
     const struck = await striking
     calm.resolve()
     const calmAt = performance.now()

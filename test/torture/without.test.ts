@@ -11,7 +11,7 @@ import { query } from '../support/database.ts'
 import { type OwnServers, startServers } from '../support/services/index.ts'
 import { demoAddress } from '../support/shop.ts'
 import { until } from '../support/until.ts'
-import type { Errand } from './errands.ts'
+import type { Purchase } from './purchases.ts'
 import type { Members } from './fleet.ts'
 import type { Protection } from './protections.ts'
 import { type Field, runSeed } from './seed.ts'
@@ -34,7 +34,7 @@ interface Situation {
   patienceMs?: number
   /** What is violated without it: the beginning of a line. */
   violates: RegExp
-  errands?: readonly Errand[]
+  purchases?: readonly Purchase[]
   env?: Record<string, string>
   strike(field: Field): Promise<unknown>
 }
@@ -43,7 +43,7 @@ const inOne: Members = { all: ['web', 'worker', 'bridge', 'relay'] }
 const webApart: Members = { web: ['web'], worker: ['worker', 'bridge', 'relay'] }
 
 let customers = 0
-function errand(changes: Partial<Errand> = {}): Errand {
+function purchase(changes: Partial<Purchase> = {}): Purchase {
   customers += 1
   const email = `customer-${customers}@example.com`
   const usual = { atMs: 0, lines: [{ product_id: 7, qty: 2 }], impatient: false, doubleClick: false, envelope: false, paysAfterMs: 0 }
@@ -54,13 +54,13 @@ const hook = pathToFileURL(`${import.meta.dirname}/take-away.ts`).href
 let seeds = 900
 
 async function violationsOf(
-  { members = inOne, errands = [], env, strike, partitions, patienceMs }: Situation,
+  { members = inOne, purchases = [], env, strike, partitions, patienceMs }: Situation,
   without: Protection,
 ): Promise<string[]> {
   seeds += 1
   const { violations } = await runSeed(servers, {
     seed: seeds,
-    errands,
+    purchases,
     members,
     patienceMs: without === 'nothing' ? 20_000 : (patienceMs ?? 5000),
     nodeArgs: ['--import', `${hook}?${without}`],
@@ -85,7 +85,7 @@ const situations: Situation[] = [
     // A checkout whose job Redis loses, and whose web process dies: nobody else knows of it.
     async strike({ fleet, downstreams, dsn, redis, prefix }) {
       const worker = fleet.pid('worker')
-      const email = errand().email
+      const email = purchase().email
       await downstreams.cart.fill(email, [{ product_id: 7, qty: 1 }])
       process.kill(worker, 'SIGSTOP')
       const headers = { authorization: `Bearer ${downstreams.auth.token({ sub: email })}`, 'content-type': 'application/json' }
@@ -111,7 +111,7 @@ const situations: Situation[] = [
     violates: /^stock: product 7: Catalog holds 2, our orders 0/,
     // Twice the budget, for all of which its checkout lasts.
     patienceMs: 8000,
-    errands: [errand({ impatient: true })],
+    purchases: [purchase({ impatient: true })],
     // Shipping says nothing, and the checkout is cancelled with its hold on record.
     async strike({ downstreams }) {
       downstreams.shipping.fault({ call: 'create', fault: 'hang' })
@@ -123,11 +123,11 @@ const situations: Situation[] = [
     violates: /^overlaps: product 7: /,
     // Those who came while the worker was stopped are all served at once: their calls meet at Catalog. The first one makes the product known.
     async strike({ fleet, downstreams, dsn, shop }) {
-      await shop([errand()])
+      await shop([purchase()])
       downstreams.catalog.fault({ call: 'reserve', fault: 'slow', ms: 100 })
       const worker = fleet.pid('worker')
       process.kill(worker, 'SIGSTOP')
-      const crowd = shop(Array.from({ length: 20 }, () => errand()))
+      const crowd = shop(Array.from({ length: 20 }, () => purchase()))
       await until(
         () => query(dsn, "select from order_service.checkouts where state = 'OPEN'"),
         (rows) => rows.length === 20,
@@ -143,11 +143,11 @@ const situations: Situation[] = [
     env: { CHECKOUT_BUDGET_MS: '20000', CALL_TIMEOUT_MS: '6000' },
     // Before Catalog's answer arrives a lease has run out, and another worker has found that the call happened, and put its hold on record.
     async strike({ fleet, downstreams, dsn, shop }) {
-      await shop([errand()])
+      await shop([purchase()])
       const [worker, other] = [fleet.pid('worker'), fleet.pid('other')]
       process.kill(other, 'SIGSTOP')
       downstreams.catalog.fault({ call: 'reserve', fault: 'slow', actFirst: true, ms: 2500, times: 1 })
-      const held = shop([errand()])
+      const held = shop([purchase()])
       await until(
         () => downstreams.catalog.journal({ call: 'reserve' }).at(-1)!,
         ({ fault, applied }) => fault === 'slow' && applied,
@@ -155,7 +155,7 @@ const situations: Situation[] = [
       process.kill(worker, 'SIGSTOP')
       await query(dsn, `update order_service.products set call_expires_at = clock_timestamp() - interval '1 s' where call_id is not null`)
       process.kill(other, 'SIGCONT')
-      await shop([errand()])
+      await shop([purchase()])
       process.kill(worker, 'SIGCONT')
       await held
     },
@@ -164,7 +164,7 @@ const situations: Situation[] = [
     without: 'offsets-last',
     members: { shop: ['web', 'worker', 'relay'], bridge: ['bridge'] },
     violates: /^payments: order \d+: was paid, and is CREATED/,
-    errands: [errand({ payment: 'once' })],
+    purchases: [purchase({ payment: 'once' })],
     // The bridge dies as soon as its group has the offset.
     async strike({ fleet, payments }) {
       await until(payments, ({ there, unread }) => there >= 2 && unread === 0)
@@ -178,7 +178,7 @@ const situations: Situation[] = [
     env: { CHECKOUT_BUDGET_MS: '3000', CALL_TIMEOUT_MS: '6000' },
     async strike({ fleet, downstreams, dsn, shop }) {
       downstreams.shipping.fault({ call: 'create', fault: 'slow', ms: 4000 })
-      await shop([errand({ impatient: true })])
+      await shop([purchase({ impatient: true })])
       // The worker finds out, or makes it an order all the same.
       const orders = () => query(dsn, 'select from public.orders')
       await until(async () => fleet.said('all', 'checkout step failed') || (await orders()).length > 0)
@@ -187,7 +187,7 @@ const situations: Situation[] = [
   {
     without: 'outbox-in-the-transaction',
     violates: /^events: order \d+, CREATED: its events are none/,
-    errands: [errand()],
+    purchases: [purchase()],
     // The process dies as soon as there is an order.
     async strike({ fleet, dsn }) {
       await until(
@@ -206,16 +206,16 @@ const situations: Situation[] = [
     // The broker writes what it was sent, and its answer comes too late.
     async strike({ fleet, kafka, dsn, shop }) {
       const unsent = () => query(dsn, 'select from order_service.outbox where sent_at is null')
-      await shop([errand()])
+      await shop([purchase()])
       await until(unsent, (rows) => rows.length === 0)
       const relay = fleet.pid('relay')
       process.kill(relay, 'SIGSTOP')
-      await shop([errand(), errand(), errand()])
+      await shop([purchase(), purchase(), purchase()])
       kafka.freeze()
       process.kill(relay, 'SIGCONT')
       await until(() => fleet.said('relay', 'relay cannot send; messages wait for Kafka'))
       kafka.thaw()
-      await shop([errand()])
+      await shop([purchase()])
     },
   },
 ]

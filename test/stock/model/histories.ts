@@ -36,7 +36,7 @@ export const refused: Record<string, Partial<Knobs>> = {
 /** Without one of the protections the inventory is wrong. */
 export const unprotected: Record<string, Partial<Knobs>> = {
   'without the lease': { faultRate: 0.01, lease: false },
-  'without the look at how long a lease lasts': { faultRate: 0.4, places: 1, betweenOrdersMs: 100, leaseCheck: false },
+  'without checking how long a lease lasts': { faultRate: 0.4, places: 1, betweenOrdersMs: 100, leaseCheck: false },
   'without a memory of unanswered calls': { faultRate: 0.01, memory: false },
   'without fencing': { faultRate: 0.01, fencing: false },
   'without reconciliation': { faultRate: 0.01, reconciliation: false },

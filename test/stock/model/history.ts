@@ -52,7 +52,7 @@ export interface Knobs extends Protections {
   /** Off: what Catalog says is not read. */
   reconciliation: boolean
   reconciler: boolean
-  /** Off: a call is sent without a look at how long its lease lasts. */
+  /** Off: a call is sent without checking how long its lease lasts. */
   leaseCheck: boolean
 }
 
@@ -329,9 +329,9 @@ export async function history(seed: number, changed: Partial<Knobs> = {}, hear?:
   /** Nothing searches for leases that ran out: something else has to lead to each call that was sent. */
   const underWay = () => [...tables.products.values()].filter(({ call }) => call && catalog.sent.has(call.id)).length
   const unfinished = () => unended(tables) + statements.productsToReconcile().length + underWay()
-  function look(): void {
+  function checkAgain(): void {
     isOver = unfinished() === 0 || world.now() > on.faultsLastMs + QUIET_LASTS_MS
-    world.after(5000, look)
+    world.after(5000, checkAgain)
   }
 
   for (let process = 0; process < WORKERS; process += 1) hire(process)
@@ -340,7 +340,7 @@ export async function history(seed: number, changed: Partial<Knobs> = {}, hear?:
   trouble()
   if (on.locks) lock()
   if (on.others !== 'nobody') world.after(chance.between(2000, 8000), others)
-  world.after(on.faultsLastMs + on.actLateMs + 2 * CALL_TIMEOUT_MS, look)
+  world.after(on.faultsLastMs + on.actLateMs + 2 * CALL_TIMEOUT_MS, checkAgain)
   await world.run(() => isOver)
 
   const ends = [...PRODUCTS, ...NEW_PRODUCTS].map(endOf)

@@ -67,7 +67,7 @@ const shows: Record<string, (figures: Figures) => boolean> = {
   'without fencing': ({ wrongHolds }) => wrongHolds.length > 0,
   'without reconciliation': ({ wrongHolds }) => wrongHolds.length > 0,
   'without the reconciler': ({ wrongHolds, unfinished }) => wrongHolds.length > 0 && unfinished.length > 0,
-  'without the look at how long a lease lasts': ({ tally }) => (tally['sent without a lease'] ?? 0) > 0,
+  'without checking how long a lease lasts': ({ tally }) => (tally['sent without a lease'] ?? 0) > 0,
 }
 
 for (const [name, knobs] of Object.entries(unprotected)) {

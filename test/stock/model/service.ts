@@ -55,7 +55,7 @@ export interface ServiceDeps {
   shipping: Shipping
   callIds: CallIds
   jobs: Jobs
-  /** Looked at beside the wire: whether a run of the rescuer can find anything. */
+  /** Checked beside the wire: whether a run of the rescuer can find anything. */
   hasWork(): boolean
   /** Off: nobody reconciles beside the calls themselves. */
   hasReconciler: boolean

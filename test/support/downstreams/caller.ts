@@ -1,6 +1,6 @@
 /** The order service's side of a call, as the tests of the downstreams play it. */
 import { until } from '../until.ts'
-import type { Item } from './shelf.ts'
+import type { Item } from './catalog-stock.ts'
 
 /** What came back; a body that is no JSON stays text. */
 export interface Reply {

@@ -277,17 +277,17 @@ test('a Catalog that ignores negative quantities answers 200 and changes nothing
 test('a GET shows the product, without a key', async (t) => {
   const { catalog, base } = await open(t, { firstProductId: 70_000 })
   const shoes = catalog.product({ stock: 10, reserved: 2, price: 12_999, title: 'Air Zoom' })
-  const look = (id: string | number) => ask(`${base}/catalog/v1/products/${id}`)
+  const read = (id: string | number) => ask(`${base}/catalog/v1/products/${id}`)
 
   t.is(shoes, 70_000)
-  t.deepEqual(await look(shoes), {
+  t.deepEqual(await read(shoes), {
     status: 200,
     body: { id: shoes, title: 'Air Zoom', price_cents: 12_999, currency: 'USD', inventory: { in_stock: 10, reserved: 2 } },
   })
   catalog.setInventory(shoes, null)
-  t.is(((await look(shoes)).body as { inventory: unknown }).inventory, null)
-  t.is((await look(1)).status, 404)
-  t.is((await look('shoes')).status, 422)
+  t.is(((await read(shoes)).body as { inventory: unknown }).inventory, null)
+  t.is((await read(1)).status, 404)
+  t.is((await read('shoes')).status, 422)
 })
 
 test('a Catalog that is taken down refuses connections, and is back at the same port with its inventory', async (t) => {

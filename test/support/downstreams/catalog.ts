@@ -9,17 +9,17 @@ import { type Answer, Exchange, json, readJson, refusal, unprocessable } from '.
 import { type Fault, Faults, faultOptions } from './faults.ts'
 import { InFlight } from './in-flight.ts'
 import { type Entry, Journal } from './journal.ts'
-import { type Inventory, type Item, type Manners, type Product, Shelf, type Verb, verbs } from './shelf.ts'
+import { type Inventory, type Item, type Manners, type Product, CatalogStock, type Verb, verbs } from './catalog-stock.ts'
 import { Waits } from './waits.ts'
 
-export const catalogCall = z.enum([...verbs, 'look'])
+export const catalogCall = z.enum([...verbs, 'read'])
 export type CatalogCall = z.infer<typeof catalogCall>
 
 /** Which calls a fault strikes: those of this kind and with a line of this product; any, where they are left out. */
 export const catalogFault = faultOptions.extend({ call: catalogCall.optional(), productId: z.int().optional() })
 export type CatalogFault = z.infer<typeof catalogFault>
 
-/** A call as Catalog saw it. A look has one item, of quantity 0; one that was not understood has none. */
+/** A call as Catalog saw it. A read has one item, of quantity 0; one that was not understood has none. */
 export interface CatalogEntry extends Entry {
   call: CatalogCall
   items: readonly Item[]
@@ -37,7 +37,7 @@ export interface CatalogOptions extends CatalogManners {
   port?: number
 }
 
-/** A product to put on the shelf; `in_stock` is `stock`, and the id the next of the counter. */
+/** A product to put on the stockTable; `in_stock` is `stock`, and the id the next of the counter. */
 export interface NewProduct {
   stock: number
   reserved?: number
@@ -48,7 +48,7 @@ export interface NewProduct {
 
 export interface Catalog {
   base: string
-  /** Puts a product on the shelf, or in the place of the one that has this id. @returns its id */
+  /** Puts a product on the stockTable, or in the place of the one that has this id. @returns its id */
   product(product: NewProduct): number
   /** The next product gets this id. */
   countFrom(id: number): void
@@ -68,7 +68,7 @@ export interface Catalog {
   journal(only?: { call?: CatalogCall; productId?: number }): CatalogEntry[]
   /** Keeps so many calls in the journal from now on; 0 switches it off. */
   keepJournal(limit: number): void
-  /** The most stock calls (looks do not count) that ever overlapped on this product; on any one product, where none is named. */
+  /** The most stock calls (reads do not count) that ever overlapped on this product; on any one product, where none is named. */
   inFlightMost(productId?: number): number
   /** The most calls, of whatever kind and product, that there ever were at the same time. */
   callsAtOnceMost(): number
@@ -87,12 +87,12 @@ const MAX_INTEGER = 2_147_483_647
 const productPath = '/catalog/v1/products/'
 const stockPaths = new Map<string, Verb>(verbs.map((verb) => [`/catalog/v1/inventory/${verb}`, verb]))
 
-/** Opens a Catalog with nothing on its shelf. */
+/** Opens a Catalog with nothing on its stockTable. */
 export async function openCatalog({ internalKey, chance, journal: limit, port, ...initial }: CatalogOptions): Promise<Catalog> {
   const manners: CatalogManners = { ...initial }
   const waits = new Waits()
   const capacity = new Capacity(catalogThroughput, chance, waits)
-  const shelf = new Shelf(manners, chance, waits, capacity)
+  const stockTable = new CatalogStock(manners, chance, waits, capacity)
   const faults = new Faults<CatalogFault>()
   const journal = new Journal<CatalogEntry>(limit)
   const inFlight = new InFlight<number>()
@@ -101,7 +101,7 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
   const listener = await openListener((req, res) => {
     const verb = req.method === 'POST' ? stockPaths.get(req.url ?? '') : undefined
     if (verb) return readJson(req, (body) => changeStock(verb, body, req, res))
-    if (req.method === 'GET' && req.url?.startsWith(productPath)) return look(req.url.slice(productPath.length), req, res)
+    if (req.method === 'GET' && req.url?.startsWith(productPath)) return readProduct(req.url.slice(productPath.length), req, res)
     new Exchange(res, () => undefined).answer(refusal(404, 'Not Found'))
   }, port)
 
@@ -120,16 +120,16 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
     const onWrite = () => {
       entry.applied = true
     }
-    strike(exchange, entry, products, () => shelf.change(verb, items, entry.idempotencyKey, onWrite))
+    strike(exchange, entry, products, () => stockTable.change(verb, items, entry.idempotencyKey, onWrite))
   }
 
-  function look(text: string, req: IncomingMessage, res: ServerResponse): void {
+  function readProduct(text: string, req: IncomingMessage, res: ServerResponse): void {
     const id = integerOf(text)
-    const entry = entered('look', id === undefined ? [] : [{ product_id: id, qty: 0 }], req)
+    const entry = entered('read', id === undefined ? [] : [{ product_id: id, qty: 0 }], req)
     const exchange = admitted(entry, [], res)
     if (id === undefined) return exchange.answer(unprocessable(['product_id'], 'Input should be a valid integer'))
     const read = (): Answer => {
-      const product = shelf.products.get(id)
+      const product = stockTable.products.get(id)
       return product ? json(200, product) : refusal(404, 'Product not found')
     }
     strike(exchange, entry, [id], () => {
@@ -166,22 +166,22 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
   }
 
   function known(id: number): Product {
-    const product = shelf.products.get(id)
-    if (!product) throw new RangeError(`Catalog has no product ${id}; put it on the shelf first`)
+    const product = stockTable.products.get(id)
+    if (!product) throw new RangeError(`Catalog has no product ${id}; create it first`)
     return product
   }
 
   return {
     base: listener.base,
     product({ stock, reserved = 0, id = nextId, price = 1_000, title = `Product ${id}` }) {
-      shelf.products.set(id, { id, title, price_cents: price, currency: 'USD', inventory: { in_stock: stock, reserved } })
+      stockTable.products.set(id, { id, title, price_cents: price, currency: 'USD', inventory: { in_stock: stock, reserved } })
       nextId = Math.max(nextId, id + 1)
       return id
     },
     countFrom(id) {
       nextId = id
     },
-    describe: (id) => shelf.products.get(id),
+    describe: (id) => stockTable.products.get(id),
     inventory(id) {
       const { inventory } = known(id)
       return inventory && { ...inventory }
@@ -189,7 +189,7 @@ export async function openCatalog({ internalKey, chance, journal: limit, port, .
     setInventory(id, inventory) {
       known(id).inventory = inventory && { ...inventory }
     },
-    isIdle: (id) => shelf.isIdle(id),
+    isIdle: (id) => stockTable.isIdle(id),
     fault: (fault) => faults.add(fault),
     removeFault: (id) => faults.remove(id),
     clearFaults: () => faults.clear(),

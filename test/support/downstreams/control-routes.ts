@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { catalogCall, catalogFault } from './catalog.ts'
 import type { Downstreams } from './index.ts'
-import { negativeReserves } from './shelf.ts'
+import { negativeReserves } from './catalog-stock.ts'
 import { shippingCall, shippingFault } from './shipping.ts'
 
 /** What the control endpoint is a face of. */

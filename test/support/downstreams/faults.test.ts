@@ -151,7 +151,7 @@ test('a fault strikes only the calls and the product that it was told of', async
   t.is(await status('commit', shoes), 200)
   t.is(await status('reserve', socks), 200)
 
-  catalog.fault({ call: 'look', productId: shoes, fault: 'error', status: 502 })
+  catalog.fault({ call: 'read', productId: shoes, fault: 'error', status: 502 })
   t.is((await ask(`${base}/catalog/v1/products/${shoes}`)).status, 502)
   t.is((await ask(`${base}/catalog/v1/products/${socks}`)).status, 200)
   t.is((await reserve()).status, 200)

@@ -7,13 +7,13 @@ import { type Cart, openCart } from './cart.ts'
 import { type Catalog, openCatalog } from './catalog.ts'
 import { Chance } from './chance.ts'
 import { openControl } from './control.ts'
-import type { NegativeReserve } from './shelf.ts'
+import type { NegativeReserve } from './catalog-stock.ts'
 import { openShipping, type Shipping } from './shipping.ts'
 
 export type { Auth } from './auth.ts'
 export type { Cart, CartLine } from './cart.ts'
 export type { Catalog, CatalogFault } from './catalog.ts'
-export type { Inventory } from './shelf.ts'
+export type { Inventory } from './catalog-stock.ts'
 export type { Shipping, ShippingFault } from './shipping.ts'
 
 export interface DownstreamsOptions {

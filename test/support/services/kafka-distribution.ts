@@ -48,13 +48,13 @@ export async function findKafka(say: Say): Promise<Distribution | undefined> {
 }
 
 async function findJava(say: Say): Promise<string | undefined> {
-  const look = () =>
+  const locate = () =>
     [
       ...(process.env.JAVA_HOME ? [join(process.env.JAVA_HOME, 'bin', 'java')] : []),
       ...(find('java') ? [find('java')!] : []),
       ...versionsIn('/usr/lib/jvm').map((version) => join(version, 'bin', 'java')),
     ].find((java) => versionOf(java) >= oldestJava)
-  return look() ?? ((await install(say, 'Kafka', ['default-jre-headless'])) ? look() : undefined)
+  return locate() ?? ((await install(say, 'Kafka', ['default-jre-headless'])) ? locate() : undefined)
 }
 
 function versionOf(java: string): number {

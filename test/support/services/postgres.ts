@@ -120,7 +120,7 @@ function versionOf(place: string): string | undefined {
 }
 
 async function findBinaries(say: Say): Promise<string | undefined> {
-  const look = () => {
+  const locate = () => {
     const onPath = find('postgres')
     const candidates = [
       ...(onPath ? [join(onPath, '..')] : []),
@@ -128,7 +128,7 @@ async function findBinaries(say: Say): Promise<string | undefined> {
     ]
     return candidates.find((bin) => existsSync(join(bin, 'initdb')) && Number(versionOf(bin)) >= oldestVersion)
   }
-  return look() ?? ((await install(say, 'PostgreSQL', ['postgresql'])) ? look() : undefined)
+  return locate() ?? ((await install(say, 'PostgreSQL', ['postgresql'])) ? locate() : undefined)
 }
 
 function unprivilegedUser(): User {

@@ -1,6 +1,6 @@
 /**
- * Pictures of the operators' pages, wide and narrow, light and dark, as a person sees them who signs in: `look.ts [paths]`.
- * The shop on show has a payment and two checkouts that Catalog holds up, and products in doubt. Exits 1 where a browser complains about a page.
+ * Pictures of the operators' pages, wide and narrow, light and dark, as a person sees them who signs in: `screenshots.ts [paths]`.
+ * The shop on show has a payment and two checkouts that Catalog holds up, and products with unanswered calls. Exits 1 where a browser complains about a page.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ import { checkout as repository } from './services/state.ts'
 import { openShop, type Shop } from './shop.ts'
 import { until } from './until.ts'
 
-const folder = join(repository, '.dev', 'look')
+const folder = join(repository, '.dev', 'screenshots')
 
 /** Nothing that calls home, and nothing that needs a graphics card or another user's rights. */
 const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking']

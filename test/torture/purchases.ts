@@ -14,10 +14,10 @@ export type Payment =
   | 'wrong-amount'
 
 /** One checkout, with a key of its own. */
-export interface Errand {
+export interface Purchase {
   email: string
   key: string
-  /** Not before this time, nor before the customer's errand before is over. */
+  /** Not before this time, nor before the customer's purchase before is over. */
   atMs: number
   lines: CartLine[]
   /** Gives up at the first answer that says for certain that nothing was ordered. */
@@ -49,14 +49,14 @@ export const products: readonly Product[] = Array.from({ length: 20 }, (_, i) =>
 const payments: readonly [Payment, ...Payment[]] = ['once', 'once', 'once', 'once', 'once', 'twice', 'by-two', 'wrong-amount', 'none']
 
 /** @param lastsMs the time over which the checkouts are spread */
-export function errandsOf(seed: number, { checkouts, lastsMs }: { checkouts: number; lastsMs: number }): Errand[] {
+export function purchasesOf(seed: number, { checkouts, lastsMs }: { checkouts: number; lastsMs: number }): Purchase[] {
   const chance = new Chance(seed * 104_729 + 2)
   const customers = Math.ceil(checkouts / 5)
-  return Array.from({ length: checkouts }, (_, i): Errand => {
+  return Array.from({ length: checkouts }, (_, i): Purchase => {
     const customer = i % customers
     return {
       email: `customer-${seed}-${customer}@example.com`,
-      key: `errand-${i}`,
+      key: `purchase-${i}`,
       atMs: chance.between(0, lastsMs),
       lines: linesOf(chance),
       impatient: chance.next() < 0.08,

@@ -70,7 +70,7 @@ const effects: Record<Verb, (inventory: Inventory, qty: number) => Inventory> = 
 const rememberedKeys = 100_000
 
 /** The products and their inventory. */
-export class Shelf {
+export class CatalogStock {
   readonly products = new Map<number, Product>()
   readonly #manners: Manners
   readonly #chance: Chance

@@ -107,15 +107,18 @@ export const posts =
   ({ asks: words }) =>
     words === `POST ${path}`
 
-const script =
-  (matches: RegExp): IsAsked =>
-  ({ to, asks: words }) =>
-    to === 'redis' && words.startsWith('script ') && matches.test(words)
+/** A script of BullMQ, by its name, on this queue. */
+const script = (queue: string, ...names: string[]): IsAsked => {
+  return ({ to, asks: words }) => {
+    const [kind, name = ''] = words.split(' ', 2)
+    return to === 'redis' && kind === 'script' && names.includes(name) && words.includes(`:${queue}:`)
+  }
+}
 
-export const addsJob = (queue: string) => script(new RegExp(`:${queue}:id `))
-export const takesJob = (queue: string) => script(new RegExp(`^script \\S+:${queue}:wait \\S+:active (?!.*:completed).*:limiter `))
-export const finishesJob = (queue: string) => script(new RegExp(`:limiter .*:${queue}:completed `))
-export const putsJobOff = (queue: string) => script(new RegExp(`^script \\S+:${queue}:marker .*:limiter `))
+export const addsJob = (queue: string) => script(queue, 'addStandardJob', 'addDelayedJob')
+export const takesJob = (queue: string) => script(queue, 'moveToActive')
+export const finishesJob = (queue: string) => script(queue, 'moveToFinished')
+export const putsJobOff = (queue: string) => script(queue, 'moveToDelayed')
 
 export interface Boundary {
   /** What is written, or called: as the table of docs/rescue.md has it. */

@@ -1,5 +1,8 @@
 /** How bytes on a connection fall into questions and answers, for each protocol that the service speaks. In all of them a server answers in the order of the questions. */
 
+import { createHash } from 'node:crypto'
+import { createRequire } from 'node:module'
+
 /** One message as it goes over the wire. */
 export interface Frame {
   bytes: Buffer
@@ -56,13 +59,23 @@ function endOfRedisValue(bytes: Buffer, from: number): number | undefined {
   return end
 }
 
-/** A command with its words. A script is told by its keys and arguments, since its text goes over the wire only once. */
+const sha1 = (text: string) => createHash('sha1').update(text).digest('hex')
+
+const bullScripts = createRequire(import.meta.url)('bullmq/dist/cjs/scripts') as Record<string, { name: string; content: string }>
+
+/** Redis knows a script by the SHA-1 of its text. */
+const scriptNames = new Map(Object.values(bullScripts).map(({ name, content }) => [sha1(content), name]))
+
+/** A command with its words. A script of BullMQ has its name there, such as `script moveToActive`, and then its keys and arguments. */
 function askedOfRedis(bytes: Buffer): string {
   const words: string[] = []
   for (let at = bytes.indexOf('\n') + 1; at < bytes.length; at = endOfRedisValue(bytes, at)!) {
     words.push(bytes.toString('utf8', bytes.indexOf('\n', at) + 1, endOfRedisValue(bytes, at)! - 2))
   }
-  return /^eval(sha)?$/i.test(words[0]!) ? ['script', ...words.slice(3)].join(' ') : words.join(' ')
+  const [command, text = '', , ...keysAndArguments] = words
+  if (!/^eval(sha)?$/i.test(command!)) return words.join(' ')
+  const sha = /^evalsha$/i.test(command!) ? text : sha1(text)
+  return ['script', scriptNames.get(sha) ?? sha, ...keysAndArguments].join(' ')
 }
 
 const redis: Protocol = {

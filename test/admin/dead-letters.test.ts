@@ -43,7 +43,7 @@ const letterOf = async (is: (letter: DeadLetter) => boolean) => {
 }
 const letter = (id: number) => letterOf((one) => one.id === id)
 
-/** A message that a person has to look at, as it came. @returns the id of its letter */
+/** A message that a person has to handle, as it came. @returns the id of its letter */
 async function unread(value: string | Buffer | null, reason = 'the value is not JSON'): Promise<number> {
   const message: ReadMessage = { ...paymentOf({ orderId: 1, totalCents: 1 }), value: value === null ? null : Buffer.from(value) }
   await receive(harness.pool, { topic, partition: 0 }, [unreadable(message, reason)])

@@ -84,7 +84,7 @@ const malformed: [string, unknown][] = [
   ['a product that is text', item({ product_id: '1' })],
   ['quantity 0', item({ qty: 0 })],
   ['a negative quantity', item({ qty: -1 })],
-  ['half a piece', item({ qty: 1.5 })],
+  ['half a unit', item({ qty: 1.5 })],
   ['a quantity beyond integer', item({ qty: 2_147_483_648 })],
   ['no price', item({ unit_price_cents: undefined })],
   ['a negative price', item({ unit_price_cents: -1 })],

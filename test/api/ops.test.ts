@@ -61,7 +61,7 @@ test('a process is ready without Kafka, which readiness reports, and not without
     components: { postgres: { state: 'ok', required: true }, kafka: { state: 'no broker answers', required: false } },
   })
 
-  postgres.check = () => new Promise(() => {}) // stands still
+  postgres.check = () => new Promise(() => {}) // hangs
   const without = await api.get('/order/ready')
   t.is(without.status, 503)
   t.is(without.body.status, 'not ready')
@@ -95,7 +95,7 @@ test('metrics count requests by the pattern of their route, never by their path'
 test('a gauge that cannot be read does not hold up the others', async (t) => {
   const metrics = createMetrics()
   metrics.refreshed.push(
-    () => new Promise(() => {}), // PostgreSQL stands still
+    () => new Promise(() => {}), // PostgreSQL hangs
     () => Promise.reject(new Error('Redis is away')),
   )
   const api = await open(t, { app: { metrics } })

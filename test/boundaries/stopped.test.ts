@@ -1,5 +1,5 @@
 /**
- * A process that stands still (SIGSTOP) for so long that another one has taken over, and wakes. It is stopped in the moment in which the
+ * A process that is stopped (SIGSTOP) for so long that another one has taken over, and wakes. It is stopped in the moment in which the
  * answer to a call arrives, and for as long as it takes the other one to come to an end: beyond its job's lock (3 s) and its leases,
  * which last 3.5 s here, since a call may take 1 s and not 5. Longer than that changes nothing: 40 s are the same to everybody.
  */

@@ -1,4 +1,4 @@
-/** PostgreSQL and Redis of this file's own stand still under customers: they keep their connections and answer nothing. */
+/** PostgreSQL and Redis of this file's own hang under customers: they keep their connections and answer nothing. */
 import test from 'ava'
 import { Client } from 'pg'
 import { shopTotals, settled } from '../support/shop-totals.ts'
@@ -14,7 +14,7 @@ let postgres: Postgres
 let redis: Redis
 let shop: Shop
 test.before(async () => {
-  ;[postgres, redis] = await Promise.all([startPostgres({ name: 'test-standstill' }), startRedis({ name: 'test-standstill' })])
+  ;[postgres, redis] = await Promise.all([startPostgres({ name: 'test-stalled' }), startRedis({ name: 'test-stalled' })])
   Object.assign(process.env, { POSTGRES_DSN: postgres.dsn, REDIS_URL: redis.url })
   shop = await openShop({ env: { CALL_TIMEOUT_MS: '1000', CHECKOUT_BUDGET_MS: String(BUDGET_MS) } })
 })

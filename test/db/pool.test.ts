@@ -1,4 +1,4 @@
-/** What bounds the use of PostgreSQL: on a server of this file's own, whose backends are made to stand still. */
+/** What bounds the use of PostgreSQL: on a server of this file's own, whose backends are made to hang. */
 import test from 'ava'
 import { Client } from 'pg'
 import { sql } from 'slonik'

@@ -84,7 +84,7 @@ test.serial('Redis killed and back empty in the middle: every payment is applied
   await redis.kill()
   await streaming
   await redis.restart()
-  // Jobs that were lost with it are found again by what nobody has touched for 40 s; a worker looks when it starts.
+  // Jobs that were lost with it are found again by what nobody has touched for 40 s; a worker checks when it starts.
   await until(
     () => shop.query('select from order_service.payment_events where order_id = any($1)', [orders]),
     (rows) => rows.length === 60,

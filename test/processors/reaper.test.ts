@@ -119,8 +119,8 @@ test('a finished checkout loses address and cart after a month; its key still ge
   const buyer = await shop.customer().wants({ product_id: product, qty: 2 })
   const bought = await buyer.checkout({ key: 'once' })
   t.is(bought.status, 200)
-  const looker = await shop.customer().wants({ product_id: product, qty: 11 })
-  const refused = await looker.checkout({ key: 'too-many' })
+  const refusedCustomer = await shop.customer().wants({ product_id: product, qty: 11 })
+  const refused = await refusedCustomer.checkout({ key: 'too-many' })
   t.is(refused.status, 409)
   const refusedId = Number(refused.headers.get('order-id'))
   const { reap } = hire(pool)
@@ -140,7 +140,7 @@ test('a finished checkout loses address and cart after a month; its key still ge
 
   const rows = await shop.query<{ row: string }>(`select c::text as row from order_service.checkouts c order by order_id`)
   for (const { row } of rows) t.notRegex(row, /Demo Street|Dublin|D01XYZ|Product/)
-  t.false(rows[1]!.row.includes(looker.email))
+  t.false(rows[1]!.row.includes(refusedCustomer.email))
 })
 
 test('the reaper leaves an open checkout alone, however old', async (t) => {

@@ -180,7 +180,7 @@ test('checkouts of one job that take longer than the rescuer’s patience, but a
     (rows) => rows.length === products.length,
   )
 
-  // Two of them look for what is stranded.
+  // Two of them search for what is stranded.
   await Promise.all([1, 2].map(() => shop.start(worker, { PORT: '0' })))
 
   for (const { status, body } of await answers) {

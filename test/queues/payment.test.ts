@@ -29,7 +29,7 @@ test('an event that waits in a job with others is known to be there, by any job 
   await payment.addTogether([task(3), task(4)])
   await t.notThrowsAsync(
     until(() => payment.isInAnotherJob(3, paymentJobId(3))),
-    'a look counts for half a second',
+    'a read counts for half a second',
   )
 })
 

@@ -1,6 +1,6 @@
 /**
- * Deps that are connected and do nothing, each on real servers: what the watchdog sees of them, and that building them anew helps.
- * Its clock is the test's: looks follow each other at once, and are a sixth of the limit apart. Serial are those that patch a prototype,
+ * Components that are connected and make no progress, each on real servers: what the watchdog sees, and that a restart helps.
+ * Its clock is the test's: checks follow each other at once, and are a sixth of the limit apart. Serial are those that patch a prototype,
  * which all tests share.
  */
 import { createRequire } from 'node:module'
@@ -33,8 +33,8 @@ async function shopOf(t: ExecutionContext): Promise<Shop> {
 interface Watched {
   base: Base
   dog(name: string): Watchdog
-  /** So many looks, or until the component of this name was built anew or given up. */
-  looks(name: string, count: number): Promise<void>
+  /** So many checks, or until the component of this name was restarted or given up. */
+  checks(name: string, count: number): Promise<void>
   readiness(name: string): Promise<string>
   rebuilds(name: string): Promise<number>
   givenUp: string[]
@@ -61,8 +61,8 @@ async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<str
   return {
     base,
     dog: (name) => dogs.get(name)!,
-    async looks(name, count) {
-      for (let look = 0; look < count; look++) {
+    async checks(name, count) {
+      for (let check = 0; check < count; check++) {
         now += LIMIT_MS / 6
         await dogs.get(name)!.poll()
       }
@@ -86,11 +86,11 @@ async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<str
 const nothingElse = { rebuilds: 0, ready: 'ok' }
 const stateOf = async ({ rebuilds, readiness }: Watched, name: string) => ({ rebuilds: await rebuilds(name), ready: await readiness(name) })
 
-/** Until a look finds the component at work again. */
+/** Until a check finds the component at work again. */
 async function works(watched: Watched, name: string): Promise<void> {
   await until(
     async () => {
-      await watched.looks(name, 1)
+      await watched.checks(name, 1)
       return watched.readiness(name)
     },
     (state) => state === 'ok',
@@ -107,7 +107,7 @@ test('a worker whose connection to Redis came back without it is restarted, and 
   proxy.silence({ saying: ':checkout:stalled' })
   const customer = await shop.customer().wants({ product_id: shop.catalog.product({ stock: 10 }), qty: 1 })
   const answer = customer.checkout()
-  await watched.looks('checkout-worker', 7)
+  await watched.checks('checkout-worker', 7)
 
   t.deepEqual(await stateOf(watched, 'checkout-worker'), {
     rebuilds: 1,
@@ -116,7 +116,7 @@ test('a worker whose connection to Redis came back without it is restarted, and 
   t.is((await answer).status, 200)
   await works(watched, 'checkout-worker')
   for (const other of ['payment-worker', 'stock-worker']) {
-    await watched.looks(other, 7)
+    await watched.checks(other, 7)
     t.deepEqual(await stateOf(watched, other), nothingElse)
   }
 })
@@ -136,7 +136,7 @@ test.serial('a worker that fetches no jobs is restarted only while jobs wait', a
     () => dead.size,
     (size) => size === 1,
   )
-  await watched.looks('checkout-worker', 20)
+  await watched.checks('checkout-worker', 20)
   t.deepEqual(await stateOf(watched, 'checkout-worker'), nothingElse)
 
   const customer = await shop.customer().wants({ product_id: shop.catalog.product({ stock: 10 }), qty: 1 })
@@ -147,11 +147,11 @@ test.serial('a worker that fetches no jobs is restarted only while jobs wait', a
     (count) => count === 1,
   )
   await queue.pause()
-  await watched.looks('checkout-worker', 20)
+  await watched.checks('checkout-worker', 20)
   t.deepEqual(await stateOf(watched, 'checkout-worker'), nothingElse, 'what operators have paused waits for them')
   await queue.resume()
 
-  await watched.looks('checkout-worker', 7)
+  await watched.checks('checkout-worker', 7)
   t.deepEqual(await stateOf(watched, 'checkout-worker'), { rebuilds: 1, ready: 'stalled for 6 s: jobs wait for a worker' })
   t.is((await answer).status, 200)
   await works(watched, 'checkout-worker')
@@ -174,11 +174,11 @@ test('delayed jobs, and jobs that wait for a busy worker, do not make the worker
     () => queue.getWaitingCount(),
     (count) => count > 0,
   )
-  await watched.looks('checkout-worker', 20)
+  await watched.checks('checkout-worker', 20)
   t.true((await queue.getWaitingCount()) > 0)
   t.deepEqual(await stateOf(watched, 'checkout-worker'), nothingElse)
   await watched.base.paymentQueue.addAgain([{ eventId: 1, orderId: 1, attempt: null }], 600_000)
-  await watched.looks('payment-worker', 20)
+  await watched.checks('payment-worker', 20)
   t.deepEqual(await stateOf(watched, 'payment-worker'), nothingElse)
 
   slow.remove()
@@ -202,7 +202,7 @@ for (const [away, variable, components] of [
       })),
     )
     const end = proxy.silence({ later: true })
-    await Promise.all(opened.map(({ component, watched }) => watched.looks(component, 8)))
+    await Promise.all(opened.map(({ component, watched }) => watched.checks(component, 8)))
     for (const { component, watched } of opened) t.deepEqual(await stateOf(watched, component), nothingElse, component)
     end()
   })
@@ -227,12 +227,12 @@ test.serial('a consumer that is a member of its group and delivers nothing is re
   const watched = await open(t, shop, 'bridge')
   await shop.pay(orders[0]!)
   await allPaid(shop, [orders[0]!])
-  await watched.looks('bridge', 20)
+  await watched.checks('bridge', 20)
   t.deepEqual(await stateOf(watched, 'bridge'), nothingElse, 'with nothing to do')
 
   for (const member of members) wedged.add(member)
   await shop.pay(orders[1]!)
-  await watched.looks('bridge', 7)
+  await watched.checks('bridge', 7)
   const state = await stateOf(watched, 'bridge')
   t.is(state.rebuilds, 1)
   t.regex(state.ready, /^stalled for 6 s: messages wait on partition [0-2]$/)
@@ -250,7 +250,7 @@ test('an aborted transaction is no lag: nothing of it is ever delivered', async 
   await until(lag, (lags) => lags.some(({ messages }) => messages > 0))
   await until(
     async () => {
-      await watched.looks('bridge', 1)
+      await watched.checks('bridge', 1)
       return watched.base.watched[0]!.waiting()
     },
     (waiting) => waiting.length === 0,
@@ -282,7 +282,7 @@ test('a relay that holds its lock and hangs in a send is restarted, and given up
   const unsent = async () => (await shop.query('select from order_service.outbox where sent_at is null')).length
   const write = () =>
     shop.query(`insert into order_service.outbox (event_id, order_id, type, payload) values (gen_random_uuid(), 1, 'order.created', '{}')`)
-  await watched.looks('relay', 20)
+  await watched.checks('relay', 20)
   t.deepEqual(await stateOf(watched, 'relay'), nothingElse, 'with nothing to do')
 
   await write()
@@ -291,7 +291,7 @@ test('a relay that holds its lock and hangs in a send is restarted, and given up
     (count) => count === 1,
   )
   t.true(leads())
-  await watched.looks('relay', 7)
+  await watched.checks('relay', 7)
   t.deepEqual(await stateOf(watched, 'relay'), { rebuilds: 1, ready: 'stalled for 6 s: messages wait to be sent' })
   await until(unsent, (count) => count === 0)
   await works(watched, 'relay')
@@ -303,13 +303,13 @@ test('a relay that holds its lock and hangs in a send is restarted, and given up
     () => sends,
     (count) => count === 3,
   )
-  await watched.looks('relay', 7)
+  await watched.checks('relay', 7)
   await until(leads)
   await until(
     () => sends,
     (count) => count === 4,
   )
-  await watched.looks('relay', 7)
+  await watched.checks('relay', 7)
   t.deepEqual(watched.givenUp, ['relay stalled for 6 s after its restart: messages wait to be sent'])
 })
 
@@ -325,7 +325,7 @@ test('the relay and the bridge wait for a Kafka that hangs', async (t) => {
   await shop.query(
     `insert into order_service.outbox (event_id, order_id, type, payload) values (gen_random_uuid(), 1, 'order.created', '{}')`,
   )
-  await Promise.all([relay.looks('relay', 8), bridge.looks('bridge', 8)])
+  await Promise.all([relay.checks('relay', 8), bridge.checks('bridge', 8)])
   broker.thaw()
   t.deepEqual(await stateOf(relay, 'relay'), nothingElse)
   t.deepEqual(await stateOf(bridge, 'bridge'), nothingElse)

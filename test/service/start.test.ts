@@ -354,7 +354,7 @@ test.serial('a Redis that may evict jobs is warned of at the start, and shown as
   t.is(await service.stop(), 0)
 })
 
-/** A checkout of one piece through this process. */
+/** A checkout of one unit through this process. */
 async function serves(t: ExecutionContext, { url }: { url: string }): Promise<void> {
   const product = downstreams.catalog.product({ stock: 10 })
   const email = `later-${randomUUID()}@example.com`
@@ -490,7 +490,7 @@ test('a process whose Redis is silent for several times the limit waits, and ser
 
   const before = proxy.opened()
   const end = proxy.silence({ later: true })
-  // A look that waits for an answer takes 2 s, and each of the three workers then tries it with a fresh connection.
+  // A check that waits for an answer takes 2 s, and each of the three workers then tries it with a fresh connection.
   await until(proxy.opened, (count) => count > before + 12)
   end()
 

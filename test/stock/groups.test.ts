@@ -17,7 +17,7 @@ async function checkouts(count: number, productId: number, qty = 1): Promise<Che
   return made
 }
 const reserveAll = (worker: TestWorker, all: readonly Checkout[]) => Promise.all(all.map((one) => worker.reserve(one)))
-/** Who was refused is told before the product is let go. */
+/** Who was refused is told before the lease of the product is released. */
 const free = (productId: number) =>
   until(
     () => harness.row(productId),
@@ -188,7 +188,7 @@ for (const what of ['checkout', 'check'] as const) {
     const answer = Promise.withResolvers<void>()
     worker.products.takeCalls = async (calls) => {
       const taken = await takeCalls(calls)
-      await answer.promise // as a PostgreSQL that stands still for a while
+      await answer.promise // as a PostgreSQL that hangs for a while
       return taken
     }
     const told =

@@ -409,7 +409,7 @@ export async function keepLocked(dsn: string, text: string, values: unknown[] = 
   }
 }
 
-/** A product's row once no call is under way on it: whoever was in one is told before it is let go. */
+/** A product's row once no call is under way on it: whoever was in one is told before the lease is released. */
 export const freeRow = (harness: Pick<Harness, 'row'>, productId: number): Promise<ProductRow> =>
   until(
     () => harness.row(productId),

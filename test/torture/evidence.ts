@@ -57,7 +57,7 @@ export interface Evidence {
   follows: readonly { productId: number; followed: number; tooMany: number; tooFew: number }[]
   /** Calls that change stock, as Catalog saw them: those that were answered before their time was out. */
   calls: readonly { call: string; key: string; products: number[]; from: number; to: number }[]
-  /** The rows of these tables, for whoever looks for the cause of a violation. */
+  /** The rows of these tables, to find the cause of a violation. */
   products: readonly unknown[]
   reconciliations: readonly unknown[]
   ambiguities: readonly unknown[]

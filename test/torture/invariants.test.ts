@@ -1,4 +1,4 @@
-/** The checker against evidence that are wrong in one point each. */
+/** The checker against evidence that is wrong in one point each. */
 import test, { type ExecutionContext } from 'ava'
 import type { Answer, Told } from './customers.ts'
 import type { Purchase } from './purchases.ts'
@@ -34,7 +34,7 @@ const event = (orderId: number, type: string, id = `${type}-${orderId}`) => ({
   event: { event_id: id, sequence: 1, order_id: orderId, type },
 })
 
-/** Ada's order 11 of two units is PAID, Bob's 12 of one piece is not, and Eve got nothing. */
+/** Ada's order 11 of two units is PAID, Bob's 12 of one unit is not, and Eve got nothing. */
 function aSeed(): Evidence {
   return {
     told: [

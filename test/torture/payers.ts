@@ -27,7 +27,7 @@ const rubbish: readonly PaymentMessage[] = [
 /** So many payments between two units of rubbish. */
 const RUBBISH_EVERY = 8
 
-/** Makes the topic, and puts a first piece of rubbish on it. */
+/** Makes the topic, and writes a first unreadable message to it. */
 export async function openPayers(bootstrap: string, topic: string): Promise<Payers> {
   const payments: Payments = openPayments(bootstrap, topic)
   const paid = new Set<number>()

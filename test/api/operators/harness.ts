@@ -25,7 +25,7 @@ export interface Seen {
   headers: { get(name: string): string | null; raw(): Record<string, string[]> }
 }
 
-/** Asks once: redirects are looked at, not followed. */
+/** Asks once: redirects are not followed. */
 export async function ask(url: string, init: RequestInit = {}): Promise<Seen> {
   const answer = await fetch(url, { redirect: 'manual', ...init })
   return { status: answer.status, headers: answer.headers, text: await answer.text() }

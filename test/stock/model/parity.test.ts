@@ -1,6 +1,6 @@
 /**
  * The tables in memory do what PostgreSQL does: the same statements, said to both in a random order, get the same answers and leave the
- * same rows, also while somebody keeps some of the rows locked. Time stands still on both sides but where the script moves it.
+ * same rows, also while somebody keeps some of the rows locked. Time moves on both sides only where the script moves it.
  */
 import test from 'ava'
 import { Client } from 'pg'

@@ -11,7 +11,7 @@ export type Verb = (typeof verbs)[number]
 
 /**
  * What Catalog does with a negative quantity:
- * - `takes`: as today's Catalog, which does not look at the sign: a `reserve` of -2 lowers `reserved` by 2, below 0 too. The check for stock
+ * - `takes`: as today's Catalog, which ignores the sign: a `reserve` of -2 lowers `reserved` by 2, below 0 too. The check for stock
  *   stays what it is, so a product oversold by more than 2 answers 409. A `restock` adds `max(0, qty)`, which is nothing
  * - `refuses`: answers 422, as a Catalog that checks would
  * - `ignores`: answers 200, and changes nothing by that line

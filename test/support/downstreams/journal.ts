@@ -37,7 +37,7 @@ export class Journal<E extends Entry> {
     if (this.#entries.length >= 2 * this.#limit) this.#trim(this.#limit)
   }
 
-  /** Copies, so that what a test looks at does not change under its eyes. */
+  /** Copies, so that what a test reads does not change under its eyes. */
   read(matches: (entry: E) => boolean = () => true): E[] {
     this.#trim(this.#limit)
     return this.#entries.filter(matches).map((entry) => ({ ...entry }))

@@ -77,7 +77,7 @@ export function forget(pidFile: string, pid: number) {
   if (read(pidFile)?.pid === pid) rmSync(pidFile, { force: true })
 }
 
-/** Ends what a crashed run noted in a directory, where it is still the same program. */
+/** Ends what a crashed run recorded in a directory, where it is still the same program. */
 export async function endLeftovers(directory: string): Promise<void> {
   const pidFiles = readdirSync(directory).filter((file) => file.endsWith('.pid'))
   await Promise.all(pidFiles.map((file) => endLeftover(join(directory, file))))
@@ -85,13 +85,13 @@ export async function endLeftovers(directory: string): Promise<void> {
 
 async function endLeftover(pidFile: string) {
   const note = read(pidFile)
-  if (note) await endNoted(note)
+  if (note) await endRecorded(note)
   rmSync(pidFile, { force: true })
 }
 
-async function endNoted({ pid, commandLine: noted, stopSignal, graceMs }: Note) {
+async function endRecorded({ pid, commandLine: recorded, stopSignal, graceMs }: Note) {
   const killAt = performance.now() + graceMs
-  for (let name: NodeJS.Signals | undefined = stopSignal; commandLine(pid) === noted; name = undefined) {
+  for (let name: NodeJS.Signals | undefined = stopSignal; commandLine(pid) === recorded; name = undefined) {
     if (name) signal(pid, name)
     if (performance.now() > killAt) signal(pid, 'SIGKILL')
     await sleep(20)

@@ -49,7 +49,7 @@ export async function startSentinel(name: string): Promise<SentinelGroup> {
     servers.push(replica)
     const sentinel = await runSentinel(directory, 'sentinel', { name: 'shop', port: master.port, password: PASSWORD }, quiet)
     servers.push(sentinel)
-    // It looks every 10 s otherwise; those before 7 do so.
+    // It checks every 10 s otherwise; those before 7 do so.
     await toSentinel(sentinel, 'DEBUG', 'info-period', '500', 'publish-period', '500').catch(() => {})
     // It learns of replicas by asking their master.
     await until(() => sentinelKnows(sentinel), Boolean)

@@ -17,18 +17,18 @@ const { values: options } = parseArgs({
 })
 const HANGS_MS = Number(options.seconds) * 1000
 const PER_SECOND = Number(options.customers)
-/** Each is sold once before, one customer after the other: a product that is new to the service is read first, and a read leaves nothing in doubt. */
+/** Each is sold once before, one customer after the other: a product that is new to the service is read first, and a read leaves no unanswered call. */
 const PRODUCTS = 256
 const WARM_UP_MS = 5000
 /** By then it has to be noticed that Catalog hangs: two calls' time-outs. */
 const NOTICED_MS = 10_000
 /** By then customers have to be served again. */
 const BACK_MS = 5000
-/** Of the rest it is looked at for so long. */
+/** The rest of the run lasts so long. */
 const AFTER_MS = 15_000
 const MOST_503_MS = 50
 const LEAST_SERVED = 0.99
-/** By then nothing may be left in doubt. */
+/** By then no call may be unanswered. */
 const CLEARED_MS = 60_000
 
 interface Timed extends Answer {

@@ -56,7 +56,7 @@ install_packages() {
   cp package-lock.json "$stamp.new" && mv "$stamp.new" "$stamp"
 }
 
-# One run at a time, where flock is there to see to it; the system lets go of it however we end.
+# One run at a time, where flock is there to see to it; the system releases it however we end.
 if command -v flock >/dev/null; then
   exec 9>.tools/lock
   flock 9

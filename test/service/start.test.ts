@@ -291,7 +291,7 @@ function readmeRights(prefix: string, password: string): string[] {
 }
 
 test.serial(
-  'a Redis user with the rights of docs/configuration.md is enough, and one without them ends it with exit code 70',
+  'a Redis user with the rights of docs/configuration.md is enough, and one without them ends the start with exit code 70',
   async (t) => {
     const redis = await startRedis({ name: 'test-start' })
     t.teardown(redis.stop)

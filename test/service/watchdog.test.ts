@@ -16,7 +16,7 @@ function watchedComponent() {
     isAway: false,
     probes: 0,
     rebuilt: 0,
-    /** What building it anew does for it. */
+    /** What a restart does for it. */
     onRebuild: async () => {},
     /** How long a check of it takes, in ms. */
     checkMs: 0,

@@ -2,7 +2,7 @@
 import type { Answer, Shop } from './shop.ts'
 import { until } from './until.ts'
 
-/** Most often it takes ten seconds. A worker has to come back by itself: its watchdog would build it anew after 30 s. */
+/** Most often it takes ten seconds. A worker has to come back by itself: its watchdog would restart it after 30 s. */
 const BACK_WITHIN_MS = 25_000
 
 /** Customers come one after the other until one is served. @returns all answers */

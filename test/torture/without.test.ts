@@ -141,7 +141,7 @@ const situations: Situation[] = [
     members: { web: ['web', 'bridge', 'relay'], worker: ['worker'], other: ['worker'] },
     violates: /^counters: product 7: /,
     env: { CHECKOUT_BUDGET_MS: '20000', CALL_TIMEOUT_MS: '6000' },
-    // Before Catalog's answer arrives a lease has run out, and another worker has found that the call happened, and put its hold on record.
+    // Before Catalog's answer arrives a lease has expired, and another worker has found that the call happened, and put its hold on record.
     async strike({ fleet, downstreams, dsn, shop }) {
       await shop([purchase()])
       const [worker, other] = [fleet.pid('worker'), fleet.pid('other')]

@@ -86,7 +86,7 @@ export type Locked = (table: 'products' | 'checkouts' | 'orders' | 'events', id:
 export interface Protections {
   /** Off: a product is taken whoever has it. */
   lease: boolean
-  /** Off: a call whose lease ran out, or whose answer was lost, is forgotten. */
+  /** Off: a call whose lease expired, or whose answer was lost, is forgotten. */
   memory: boolean
   /** Off: a record counts whoever has the product by now. */
   fencing: boolean

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 
 /**
  * Takes a lock that this process holds until it closes it or ends, however it ends; `undefined` where another has it. A listening
- * socket rather than a lock file: the kernel lets go of it when the process dies, so that there are no stale ones.
+ * socket rather than a lock file: the kernel releases it when the process dies, so that there are no stale ones.
  */
 export async function tryLock(key: string): Promise<Server | undefined> {
   const abstract = process.platform === 'linux'

@@ -1,28 +1,26 @@
-/** `sslmode` of POSTGRES_DSN as libpq has it: slonik and pg each make something else of it (docs/decisions/0023). */
+/** Reads `sslmode` of POSTGRES_DSN as libpq does. slonik and pg each read it differently (docs/decisions/0023). */
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { checkServerIdentity, type ConnectionOptions } from 'node:tls'
 
-/** For the constructor of a pg client. */
+/** Options of a pg client. */
 export interface PostgresOptions {
-  /** The DSN without what it says of TLS. */
+  /** The DSN without its TLS parameters. */
   connectionString: string
   ssl: ConnectionOptions | false
 }
 
+const EXAMPLE = 'postgresql://user:password@host:5432/database'
 const MODES = 'write sslmode=disable, require, verify-ca or verify-full'
-const understood = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey']
+const supported = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey']
 
 /**
- * Reads the files that it names.
- * @throws Error whose message goes behind the variable's name; it has nothing of the value but the names of files
+ * Reads the files that the DSN names.
+ * @throws Error whose message follows the variable's name. Of the value it contains only parameter names and file names
  */
 export function readPostgresDsn(dsn: string): PostgresOptions {
-  if (!/^postgres(ql)?:\/\//.test(dsn)) throw new Error('is not understood; write postgresql://user:password@host:5432/database')
-  if (!URL.canParse(dsn))
-    throw new Error(
-      'is no URL; write postgresql://user:password@host:5432/database, with what is no letter or digit in the password percent-encoded',
-    )
+  if (!/^postgres(ql)?:\/\//.test(dsn)) throw new Error(`is not a PostgreSQL URL; write ${EXAMPLE}`)
+  if (!URL.canParse(dsn)) throw new Error(`is not a valid URL; write ${EXAMPLE} and percent-encode special characters in the password`)
   requireDecodable(dsn)
   const [address = '', query = ''] = dsn.split(/\?(.*)/s, 2)
   const parameters = query.split('&')
@@ -36,25 +34,25 @@ function requireDecodable(dsn: string): void {
   try {
     decodeURIComponent(dsn)
   } catch {
-    throw new Error('has a % that begins no character; write %25 for it')
+    throw new Error('has a % that does not begin an encoded character; write %25 for a percent sign')
   }
 }
 
 function tlsOf({ sslmode = 'disable', sslrootcert, sslcert, sslkey, ...others }: Record<string, string>, host: string) {
   const [other] = Object.keys(others)
-  if (other !== undefined) throw new Error(`has ${other}, which is not understood; of TLS there are ${understood.join(', ')}`)
+  if (other !== undefined) throw new Error(`has an unsupported parameter ${other}; the TLS parameters are ${supported.join(', ')}`)
   if (sslmode === 'disable') {
-    if (sslrootcert ?? sslcert ?? sslkey) throw new Error(`names certificates, but no sslmode that uses them; ${MODES}`)
+    if (sslrootcert ?? sslcert ?? sslkey) throw new Error(`names certificates but has no sslmode that uses them; ${MODES}`)
     return false
   }
   if (sslmode === 'prefer' || sslmode === 'allow')
-    throw new Error(`has sslmode=${sslmode}, which would do without TLS in silence; ${MODES}`)
-  if (!['require', 'verify-ca', 'verify-full'].includes(sslmode)) throw new Error(`has an sslmode that there is not; ${MODES}`)
-  if ((sslcert === undefined) !== (sslkey === undefined)) throw new Error('needs sslcert and sslkey together')
+    throw new Error(`has sslmode=${sslmode}, which can fall back to a connection without TLS; ${MODES}`)
+  if (!['require', 'verify-ca', 'verify-full'].includes(sslmode)) throw new Error(`has an unknown sslmode; ${MODES}`)
+  if ((sslcert === undefined) !== (sslkey === undefined)) throw new Error('has only one of sslcert and sslkey; write both or neither')
   if (sslrootcert === 'system' && sslmode !== 'verify-full')
-    throw new Error('has sslrootcert=system, which only sslmode=verify-full makes safe')
+    throw new Error('has sslrootcert=system, which is only safe with sslmode=verify-full; write that mode')
   if (sslmode !== 'require' && sslrootcert === undefined) {
-    throw new Error(`has sslmode=${sslmode} without sslrootcert; write the path of the CA's certificate (PEM), or for verify-full system`)
+    throw new Error(`has sslmode=${sslmode} without sslrootcert; write the path of the CA's PEM file, or system for verify-full`)
   }
   return {
     ...identification(sslmode, sslrootcert, host),
@@ -68,7 +66,7 @@ function identification(sslmode: string, sslrootcert: string | undefined, host: 
   // As in libpq, `require` with a root certificate is `verify-ca`.
   if (sslrootcert === undefined) return { rejectUnauthorized: false }
   if (sslmode !== 'verify-full') return { checkServerIdentity: () => undefined }
-  // Node would look for `localhost` in the certificate of an address in numbers.
+  // For an IP address Node would look for `localhost` in the certificate.
   return isIP(host) ? { checkServerIdentity: (_host, certificate) => checkServerIdentity(host, certificate) } : {}
 }
 
@@ -76,9 +74,10 @@ function read(parameter: string, path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    throw new Error(`has an ${parameter} that cannot be read: ${path} (${(error as { code?: string }).code})`, { cause: error })
+    const { code } = error as { code?: string }
+    throw new Error(`has ${parameter}=${path}, which cannot be read (${code}); write the path of a PEM file`, { cause: error })
   }
 }
 
-/** A DSN without a host, or with one in its parameters, is for a socket of this machine, where nothing is verified by name. */
+/** Empty for a DSN of a local socket, where no host name is verified. */
 const hostOf = (address: string) => new URL(address).hostname.replace(/^\[(.*)\]$/, '$1')

@@ -1,4 +1,4 @@
-/** The forms of `REDIS_URL` (docs/decisions/0022): one server, Sentinels that know it, or a cluster. */
+/** Reads REDIS_URL, which names one server, Sentinels with their master, or a cluster (docs/decisions/0022). */
 
 export interface HostPort {
   host: string
@@ -12,7 +12,7 @@ export interface Login {
 
 export type RedisServers =
   | { form: 'server'; url: string }
-  /** `login` is for the server that they name, `sentinelLogin` for the Sentinels themselves. */
+  /** `login` is for the master, `sentinelLogin` for the Sentinels. */
   | { form: 'sentinel'; sentinels: HostPort[]; master: string; db: number; login: Login; sentinelLogin: Login; tls: boolean }
   | { form: 'cluster'; nodes: HostPort[]; login: Login; tls: boolean }
 
@@ -20,29 +20,33 @@ const EXAMPLES = 'redis://host:6379/0, redis+sentinel://host:26379,host:26379/ma
 const SENTINEL_PORT = 26_379
 const PORT = 6379
 
-/** @throws Error whose message goes behind the variable's name; it has nothing of the value, where passwords stand */
+/** @throws Error whose message follows the variable's name. It contains nothing of the value, which may have passwords */
 export function readRedisUrl(url: string): RedisServers {
   if (/^rediss?:\/\/[^/?#]/.test(url) && URL.canParse(url)) {
     decoded(url)
     return { form: 'server', url }
   }
+  if (/^rediss?:\/\/([/?#]|$)/.test(url)) throw new Error('has no host; write redis://host:6379/0')
   const [, scheme, form, user, hosts, path = '', query = ''] =
     /^(rediss?)\+(sentinel|cluster):\/\/(?:([^@/?]*)@)?([^@/?]+)(?:\/([^?]*))?(?:\?(.*))?$/.exec(url) ?? []
-  if (!hosts) throw new Error(`is not understood; write ${EXAMPLES}`)
+  if (!hosts) throw new Error(`is not a Redis URL; write ${EXAMPLES}`)
   const common = { login: loginOf(user), tls: scheme === 'rediss' }
   if (form === 'cluster') {
-    if (!/^0?$/.test(path) || query) throw new Error('has something behind its hosts; a cluster has no other database than 0')
+    if (!/^0?$/.test(path) || query)
+      throw new Error('has a database or parameters after its hosts; a cluster only has database 0, so leave them out')
     return { form, nodes: hostsOf(hosts, PORT), ...common }
   }
   const [master = '', db = '0', ...more] = path.split('/')
-  if (master === '') throw new Error('does not name a master; write redis+sentinel://host:26379,host:26379/master/0')
-  if (!/^\d+$/.test(db) || more.length > 0) throw new Error('has no number of a database behind its master')
+  if (master === '') throw new Error('has no master name; write redis+sentinel://host:26379,host:26379/master/0')
+  if (!/^\d+$/.test(db) || more.length > 0)
+    throw new Error('has no valid database number after the master; write redis+sentinel://host:26379/master/0')
   const {
     sentinel_username: username,
     sentinel_password: password,
     ...unknown
   } = Object.fromEntries(new URLSearchParams(query.replaceAll('+', '%2B')))
-  if (Object.keys(unknown).length > 0) throw new Error('has parameters beside sentinel_username and sentinel_password')
+  if (Object.keys(unknown).length > 0)
+    throw new Error('has unsupported parameters; only sentinel_username and sentinel_password are supported')
   return {
     form: 'sentinel',
     sentinels: hostsOf(hosts, SENTINEL_PORT),
@@ -53,19 +57,19 @@ export function readRedisUrl(url: string): RedisServers {
   }
 }
 
-function hostsOf(list: string, usualPort: number): HostPort[] {
+function hostsOf(list: string, defaultPort: number): HostPort[] {
   return list.split(',').map((text) => {
-    const [, six, four, port] = /^(?:\[([\da-fA-F:.]+)\]|([^\s:[\]]+))(?::(\d{1,5}))?$/.exec(text.trim()) ?? []
-    const host = six ?? four
-    if (!host || Number(port ?? 0) > 65_535) throw new Error(`has a host that is none; write ${EXAMPLES}`)
-    return { host, port: port === undefined ? usualPort : Number(port) }
+    const [, ipv6, name, port] = /^(?:\[([\da-fA-F:.]+)\]|([^\s:[\]]+))(?::(\d{1,5}))?$/.exec(text.trim()) ?? []
+    const host = ipv6 ?? name
+    if (!host || Number(port ?? 0) > 65_535) throw new Error(`has an invalid host or port; write ${EXAMPLES}`)
+    return { host, port: port === undefined ? defaultPort : Number(port) }
   })
 }
 
 function loginOf(user: string | undefined): Login {
   if (!user) return {}
   const [username = '', ...rest] = user.split(':')
-  if (rest.length === 0) throw new Error('has a user without a password; write user:password@ or :password@')
+  if (rest.length === 0) throw new Error('has a user name without a password; write user:password@ or :password@')
   return { ...(username && { username: decoded(username) }), password: decoded(rest.join(':')) }
 }
 
@@ -73,6 +77,6 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
-    throw new Error('has a % that begins no character; write %25 for it')
+    throw new Error('has a % that does not begin an encoded character; write %25 for a percent sign')
   }
 }

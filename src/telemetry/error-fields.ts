@@ -1,6 +1,6 @@
 /**
- * What of an error may be shown, in a log or on a page: never bytes that a customer sent. Everything here is a list of what is let
- * through. Libraries put statements, rows, commands and bodies into their errors, and values into their messages:
+ * Selects what a log or page may show of an error: never bytes that a customer sent. Everything here is an allow list.
+ * Libraries put statements, rows, commands and bodies into their errors, and values into their messages:
  * `invalid input syntax for type integer: "ada@example.com"`, `Unexpected token 'a', "ada@exampl"... is not valid JSON`.
  */
 import { fileURLToPath } from 'node:url'
@@ -11,14 +11,14 @@ const FRAME = /^ {4}at (?:.* )?\(?(?:file:\/\/|node:|\/)\S+:\d+:\d+\)?$|^ {4}at 
 const MOST_CAUSES = 5
 const MOST_MEMBERS = 5
 
-/** SQLSTATE classes whose messages name our statements, the login or the server's state. The others (22, 23, P0) name values. */
+/** SQLSTATE classes whose messages name statements, the login or the server's state. Other classes (22, 23, P0) name values. */
 const POSTGRES_NAMES_NO_VALUE = /^(08|25|28|3D|3F|40|42|53|54|55|57|58)/
-/** Where Redis says more than these words, a command's arguments may be among it. */
+/** Other errors of Redis may quote a command's arguments. */
 const REDIS_NAMES_NO_VALUE =
   /^(WRONGPASS|NOAUTH|NOPERM|READONLY|LOADING|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|OOM|MISCONF|BUSY|WRONGTYPE|ERR max number|ERR ACL failure) /
 const KAFKA_NAMES_NO_VALUE =
   /^KafkaJS(Connection|ConnectionClosed|RequestTimeout|BrokerNotFound|GroupCoordinatorNotFound|SASLAuthentication|LockTimeout|TopicMetadataNotLoaded)(Error)?$/
-/** What pg, ioredis and Node say word for word. */
+/** Constant messages of pg, ioredis and Node. */
 const FIXED = new RegExp(
   [
     '^(Connection terminated( unexpectedly| due to connection timeout)?|Query read timeout|timeout expired',
@@ -41,7 +41,7 @@ function nameOf(error: Error): string {
   return [error.name === 'Error' ? error.constructor?.name : error.name, error.name].find(isWord) ?? 'Error'
 }
 
-/** The places that a stack names, without the message at its head, which may have lines like them. */
+/** The frames of a stack without its message, which may have lines that look like frames. */
 function framesOf({ stack, message }: Error): string[] {
   if (typeof stack !== 'string') return []
   const at = stack.indexOf(message)
@@ -51,11 +51,11 @@ function framesOf({ stack, message }: Error): string[] {
     .filter((line) => FRAME.test(line))
 }
 
-/** Errors that our own code made have messages that we wrote; what V8 or a library threw begins in another place. */
+/** Whether our own code created the error and so wrote its message. Errors of V8 or a library start in another file. */
 const isOurs = ([first = '']: readonly string[]): boolean =>
   !first.includes('node_modules') && [sources.href, fileURLToPath(sources)].some((place) => first.includes(place))
 
-/** The message of an error where nothing foreign can be in it. */
+/** The message of an error, if it cannot contain foreign values. */
 function messageOf(error: Error): string | undefined {
   const { message, code, severity, syscall, type } = error as Any
   if (typeof message !== 'string') return undefined
@@ -75,7 +75,7 @@ function messageOf(error: Error): string | undefined {
 /** `text` with every email address in it as `***`. */
 export const withoutEmails = (text: string): string => text.replace(/[^\s"'<>(),;]+@[^\s"'<>(),;]+/g, '***')
 
-/** What a log shows of anything that was thrown: kind, code, places, and the message where nothing foreign can be in it. */
+/** What a log shows of a thrown value: its kind, code and frames, and its message if that cannot contain foreign values. */
 export function errorFields(error: unknown, depth = 0): Fields {
   if (!(error instanceof Error)) return { name: typeof error }
   const { code, cause, errors, constraint, table, column } = error as Any
@@ -92,7 +92,7 @@ export function errorFields(error: unknown, depth = 0): Fields {
   return fields
 }
 
-/** The same in a few words: the first message in the chain of causes that may be shown, or else a code, or else what kind of error it is. */
+/** A short reason: the first message in the chain of causes that may be shown, else a code, else the kind of error. */
 export function reasonOf(error: unknown): string {
   const chain: Error[] = []
   for (let one = error; one instanceof Error && chain.length <= MOST_CAUSES; one = one.cause) chain.push(one)

@@ -1,4 +1,4 @@
-/** Structured logs, one JSON line each. Secrets, tokens and addresses are never handed to a logger; what an error may carry is cut down here. */
+/** Structured logs, one JSON line each. No caller passes secrets, tokens or addresses; errors are reduced to safe fields here. */
 import { type Logger, pino } from 'pino'
 import { errorFields } from './error-fields.ts'
 
@@ -6,7 +6,7 @@ export type { Logger }
 
 /**
  * @param level pino's level, `silent` for none
- * @param destination where lines go, standard output where it is left out
+ * @param destination standard output by default
  */
 export function createLogger(level: string, destination?: { write(line: string): void }): Logger {
   const options = {

@@ -302,7 +302,7 @@ test.serial('asking for help exits with 0', async (t) => {
 test.serial('a wrong environment exits with 78, and names the variable and not its value', async (t) => {
   const { code, err } = await admin(['dead-letters', 'list'], { POSTGRES_DSN: 'mysql://root:hunter2@db/app' })
   t.is(code, 78)
-  t.regex(err, /^POSTGRES_DSN is not understood; write [^\n]+\n$/)
+  t.regex(err, /^POSTGRES_DSN: the value is not a PostgreSQL URL; write [^\n]+\n$/)
   t.false(err.includes('hunter2'))
 })
 

@@ -241,7 +241,7 @@ test.serial('the inventory command refuses a wrong command line or environment, 
   t.regex(unknown.out, /product +1\n/)
   const wrong = await admin(['inventory', '--catalog'], { ...env, CATALOG_BASE: 'catalog:8000' })
   t.like(wrong, { code: 78, out: '' })
-  t.regex(wrong.err, /^CATALOG_BASE is not a URL/)
+  t.regex(wrong.err, /^CATALOG_BASE: the value is not an HTTP URL/)
 })
 
 test.serial('the sums of the inventory are metrics', async (t) => {

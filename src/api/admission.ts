@@ -1,21 +1,22 @@
-/** Who is let in: beyond what can be served within the budget a customer is told so at once, before anything is written down. */
+/** Admission limits. Checkouts that cannot be served within the budget are refused at once, before anything is written. */
 import type { Context, Middleware } from 'koa'
-import { PAUSED, UNKNOWN } from './checkout.ts'
+import { UNKNOWN } from './checkout.ts'
+import { PAUSED } from './checkout-waits.ts'
 import { Refusal, RETRY_SOON } from './refusal.ts'
 import type { RefusedCheckouts } from './refused-checkouts.ts'
 
 export interface CrowdOptions {
-  /** Checkouts that may wait in this process at a time. */
+  /** How many checkouts may wait in this process at a time. */
   mostInFlight: number
-  /** How old the oldest waiting job may be, in ms: whoever came now would wait longer than that. */
+  /** How old the oldest waiting job may be, in ms. A new checkout would wait at least that long. */
   mostBehindMs: number
-  /** How old it is, as far as is known. */
+  /** The age of the oldest waiting job, in ms, as last polled. */
   behindMs: () => number
-  /** Whether operators have paused the queue, as far as is known: whoever came now would wait in vain, with products to himself. */
+  /** Whether operators have paused the queue, as last polled. A new checkout would only wait, and keep its products from others. */
   isPaused: () => boolean
 }
 
-/** Lets a checkout through, or throws a 503 with `Retry-After`. It comes before the token is looked at, so that a refusal costs little in a rush. */
+/** Admits a checkout, or throws a 503 with `Retry-After`. It runs before the token is verified, so that a refusal is cheap in a rush. */
 export function crowdLimit({ mostInFlight, mostBehindMs, behindMs, isPaused }: CrowdOptions): Middleware {
   let inFlight = 0
   return async (ctx, next) => {
@@ -30,25 +31,25 @@ export function crowdLimit({ mostInFlight, mostBehindMs, behindMs, isPaused }: C
   }
 }
 
-/** Lets a checkout of `ctx.state.customer` through, or throws a 429 with `Retry-After`. @param most checkouts of one customer at a time */
+/** Admits a checkout of `ctx.state.customer`, or throws a 429 with `Retry-After`. @param most checkouts of one customer at a time */
 export function customerLimit(most: number): Middleware {
-  const ofCustomer = new Map<string, number>()
+  const inFlightOf = new Map<string, number>()
   return async (ctx, next) => {
     const { customer } = ctx.state as { customer: string }
-    const own = ofCustomer.get(customer) ?? 0
-    if (own >= most) throw refusal(ctx, 429, `Not more than ${most} checkouts of one customer at a time`)
-    ofCustomer.set(customer, own + 1)
+    const own = inFlightOf.get(customer) ?? 0
+    if (own >= most) throw refusal(ctx, 429, `At most ${most} checkouts of one customer can run at a time`)
+    inFlightOf.set(customer, own + 1)
     try {
       await next()
     } finally {
-      const left = ofCustomer.get(customer)! - 1
-      if (left === 0) ofCustomer.delete(customer)
-      else ofCustomer.set(customer, left)
+      const left = inFlightOf.get(customer)! - 1
+      if (left === 0) inFlightOf.delete(customer)
+      else inFlightOf.set(customer, left)
     }
   }
 }
 
-/** Lets a checkout of `ctx.state.customer` through, or throws a 429 with `Retry-After`: too many of this customer's were refused. */
+/** Admits a checkout of `ctx.state.customer`, or throws a 429 with `Retry-After` if too many of this customer's checkouts were refused. */
 export function refusedLimit(refused: () => Pick<RefusedCheckouts, 'waitS'>): Middleware {
   return async (ctx, next) => {
     const { customer } = ctx.state as { customer: string }
@@ -58,7 +59,7 @@ export function refusedLimit(refused: () => Pick<RefusedCheckouts, 'waitS'>): Mi
   }
 }
 
-/** What was asked before with the same key may stand as an order; it was not looked for, and a plain 503 would deny it. */
+/** An earlier request with the same key may have an order. Nobody has looked for it, and a plain 503 would deny it. */
 function refusal(ctx: Context, status: number, detail: string): Refusal {
   return new Refusal(status, detail, status === 503 && ctx.get('Idempotency-Key') !== '' ? UNKNOWN : { headers: RETRY_SOON })
 }

@@ -1,4 +1,4 @@
-/** The HTTP side of a process: routes, and what lies around all of them. Made before PostgreSQL and Redis are there, so that liveness can be seen at once. */
+/** Builds the HTTP application: routes and common middleware. It is built before PostgreSQL and Redis are connected, for liveness. */
 import { METHODS } from 'node:http'
 import { Router } from '@koa/router'
 import Koa, { type Middleware } from 'koa'
@@ -17,9 +17,9 @@ import type { RefusedCheckouts } from './refused-checkouts.ts'
 import { requestLog } from './request-log.ts'
 import { wellFormedOnly } from './well-formed.ts'
 
-/** What the customers' routes need. */
+/** What the customer routes need. */
 export interface Service extends CheckoutDeps, OrderDeps {
-  /** How long the oldest checkout job has waited for a worker when it was last looked at, in ms. */
+  /** How long the oldest checkout job has waited for a worker, in ms, as last polled. */
   queueBehindMs(): number
   refused: RefusedCheckouts
 }
@@ -27,76 +27,76 @@ export interface Service extends CheckoutDeps, OrderDeps {
 export interface OpsOptions {
   logger: Logger
   metrics: Pick<Metrics, 'registry' | 'refresh' | 'httpSeconds'>
-  /** Whether `/order/metrics` is among the routes: not so where a port of its own serves it. */
+  /** Whether `/order/metrics` is served here. False if METRICS_PORT serves it. */
   servesMetrics?: boolean
-  /** What readiness asks; a component that is not connected yet is one whose check throws. */
+  /** The readiness checks. The check of a component that is not connected yet throws. */
   checks: readonly Check[]
-  /** Whether the process has been asked to end: it is no longer ready, and each answer closes its connection. */
+  /** Whether the process is shutting down. Then it is not ready, and each answer closes its connection. */
   stopping?: () => boolean
 }
 
 export interface AppOptions extends OpsOptions {
   config: Pick<Config, 'jwtKey' | 'JWT_ALGORITHM' | 'CHECKOUT_BUDGET_MS' | 'MAX_IN_FLIGHT' | 'MAX_IN_FLIGHT_PER_CUSTOMER'>
-  /** undefined until everything is there: until then customers get a 503 and readiness says `starting`. */
+  /** undefined during start-up. Until then customers get a 503 and readiness says `starting`. */
   service: () => Service | undefined
-  /** undefined until everything is there. */
+  /** undefined during start-up */
   operators: () => OperatorDeps | undefined
 }
 
-/** Everything: customers' routes, operators' pages, health, readiness, metrics. Connects to nothing. */
+/** The whole application: customer routes, operators' pages, health, readiness and metrics. It opens no connection. */
 export function createApp(options: AppOptions): Koa {
   const { config, service, operators, logger } = options
   const readToken = tokenReader({ ...config, now: () => service()?.clock.wallTime() ?? Date.now() })
   const deps = () => service()!
   const started: Middleware = (ctx, next) => {
     if (service()) return next()
-    // What was asked before with this key may stand as an order; we cannot look yet, and do not deny it.
+    // An earlier request with this key may have an order. It cannot be read yet, so the answer must not deny it.
     const repeat = ctx.method === 'POST' && ctx.get('Idempotency-Key') !== ''
-    throw new Refusal(503, 'Starting', repeat ? UNKNOWN : { headers: RETRY_SOON })
+    throw new Refusal(503, 'The service is starting', repeat ? UNKNOWN : { headers: RETRY_SOON })
   }
 
   const customers = new Router({ prefix: '/order/v1/orders' })
   const crowd = crowdLimit({
     mostInFlight: config.MAX_IN_FLIGHT,
-    // Half of the budget is then left for the checkout itself.
+    // The other half of the budget is for the checkout itself.
     mostBehindMs: config.CHECKOUT_BUDGET_MS / 2,
     behindMs: () => deps().queueBehindMs(),
     isPaused: () => deps().isPaused(),
   })
-  const ofCustomer = customerLimit(config.MAX_IN_FLIGHT_PER_CUSTOMER)
+  const perCustomer = customerLimit(config.MAX_IN_FLIGHT_PER_CUSTOMER)
   customers.post(
     '/checkout',
     started,
     crowd,
     customersOnly(readToken),
-    ofCustomer,
+    perCustomer,
     refusedLimit(() => deps().refused),
     readBody,
     checkoutHandler(deps, config.CHECKOUT_BUDGET_MS),
   )
   customers.get('/:id', started, orderHandler(deps))
-  return around(options, () => service() !== undefined, [
+  return withCommonParts(options, () => service() !== undefined, [
     customers,
     operatorRoutes(operators, { readToken, jwtKey: config.jwtKey, logger }),
   ])
 }
 
-/** For processes that serve no customers: health, readiness and metrics alone. @param started whether the process does its work */
+/** For processes without customer routes: health, readiness and metrics. @param started whether the process has started its work */
 export function createOpsApp(options: OpsOptions, started: () => boolean): Koa {
-  return around(options, started, [])
+  return withCommonParts(options, started, [])
 }
 
-function around(options: OpsOptions, started: () => boolean, routers: Router[]): Koa {
+function withCommonParts(options: OpsOptions, started: () => boolean, routers: Router[]): Koa {
   const { logger, metrics, servesMetrics = true, checks, stopping = () => false } = options
   const app = new Koa()
-  // What gets here is a customer who left while being answered; all else has been answered for in `refusals`.
-  app.on('error', (error) => logger.debug({ err: error }, 'answer not delivered'))
+  // Only failed writes to a client that disconnected get here; `refusals` handles everything else.
+  app.on('error', (error) => logger.debug({ err: error }, 'response not delivered: the client disconnected'))
   app.use(requestLog({ logger, metrics, stopping }))
   app.use(refusals(logger))
   app.use(wellFormedOnly)
   const ops = opsRoutes({ checks, metrics: servesMetrics ? metrics : undefined, started, stopping })
   for (const router of [...routers, ops]) app.use(router.routes())
-  // By itself a router answers 501, on any path, to methods that none of its users has.
+  // Otherwise the router answers 501 on any path to methods that no route has.
   app.use(new Router({ methods: METHODS }).allowedMethods())
   return app
 }

@@ -1,4 +1,4 @@
-/** Who somebody is: Auth's access token, and nothing else. */
+/** Authenticates requests by Auth's access token. */
 import type { KeyObject } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import koaJwt from 'koa-jwt'
@@ -9,10 +9,10 @@ import { Refusal } from './refusal.ts'
 /** `orders.user_email varchar(255)` */
 const MAX_EMAIL = 255
 
-/** How far Auth's clock may run ahead of ours, in seconds. */
-const CLOCKS_APART_S = 300
+/** How far Auth's clock may be ahead of ours, in seconds. */
+const CLOCK_SKEW_S = 300
 
-/** What a verified access token says. `exp` is in epoch seconds. */
+/** The claims of a verified access token. `exp` is in epoch seconds. */
 export interface Claims {
   sub: string
   role: unknown
@@ -20,14 +20,16 @@ export interface Claims {
 }
 
 /**
- * Reads the given access token, or, without one, that of `Authorization: Bearer`.
- * Throws a 401 for all that is no access token of ours: also for a token without an end (Auth issues none; it could never be taken back),
- * for one that says it may only be accepted by whoever understands an extension (`crit`; we understand none), for one from the future, and
- * for one whose `sub` no order can carry (it names no customer; the body, which a 422 would blame, is not at fault).
+ * Verifies the given access token, or else that of `Authorization: Bearer`. Throws a 401 for anything but a valid access token.
+ * A token is also refused
+ * - without an expiry time: Auth issues none, and it could never be revoked;
+ * - with `crit`, which requires extensions, since none are supported;
+ * - if it was issued in the future;
+ * - if no order can store its `sub`. A 422 would blame the body instead.
  */
 export type ReadToken = (ctx: Context, token?: string) => Promise<Claims>
 
-/** @param now epoch ms, by PostgreSQL's clock where it is known: a host whose clock is an hour off serves as usual */
+/** @param now epoch ms by PostgreSQL's clock once it is known, so that a host whose clock is an hour off works */
 export function tokenReader({
   jwtKey,
   JWT_ALGORITHM,
@@ -38,12 +40,12 @@ export function tokenReader({
   now?: () => number
 }): ReadToken {
   const verify = koaJwt({
-    secret: jwtKey as unknown as string, // its types know no KeyObject; with a string every request imports the key anew (31 us, not 7.5)
-    algorithms: [JWT_ALGORITHM], // without it a token names its own
+    secret: jwtKey as unknown as string, // the types lack KeyObject; with a string each request imports the key again (31 us instead of 7.5)
+    algorithms: [JWT_ALGORITHM], // otherwise a token chooses its own algorithm
     key: 'verified',
-    complete: true, // with the header; handed on to jsonwebtoken, and unknown to its types, too
+    complete: true, // returns the header too; passed on to jsonwebtoken, missing from the types
     passthrough: true,
-    // Read anew for each token: jsonwebtoken copies its options first.
+    // Evaluated for each token, because jsonwebtoken copies its options.
     get clockTimestamp() {
       return Math.floor(now() / 1000)
     },
@@ -56,7 +58,7 @@ export function tokenReader({
   }
 }
 
-/** Whether the request says itself who it is from. */
+/** Whether the request carries its own token, not only a cookie. */
 export const bearsToken = (ctx: Context): boolean => /^\s*bearer\b/i.test(ctx.get('Authorization'))
 
 function claimsOf(ctx: Context, nowMs: number): Claims {
@@ -68,17 +70,18 @@ function claimsOf(ctx: Context, nowMs: number): Claims {
     throw refuse(given ? 'Invalid or expired token' : 'Not authenticated')
   }
   const { type, sub, exp, iat, role } = claims as Record<string, unknown>
-  if ('crit' in verified!.header) throw refuse('The token needs an extension that this service does not know')
+  if ('crit' in verified!.header) throw refuse('The token requires an extension that this service does not support')
   if (type !== 'access') throw refuse('Not an access token')
-  if (typeof exp !== 'number') throw refuse('The token never expires')
-  if (iat !== undefined && !(typeof iat === 'number' && iat <= nowMs / 1000 + CLOCKS_APART_S)) {
-    throw refuse('The token was issued at no time, or in the future')
+  if (typeof exp !== 'number') throw refuse('The token has no expiry time')
+  if (iat !== undefined && !(typeof iat === 'number' && iat <= nowMs / 1000 + CLOCK_SKEW_S)) {
+    throw refuse('The token has an invalid issue time, or one in the future')
   }
-  if (typeof sub !== 'string' || sub === '' || !lengthWithin(sub, MAX_EMAIL) || !storable(sub)) throw refuse('The token names no customer')
+  if (typeof sub !== 'string' || sub === '' || !lengthWithin(sub, MAX_EMAIL) || !storable(sub))
+    throw refuse('The token does not name a customer')
   return { sub, role, exp }
 }
 
-/** Lets a request through whose `Authorization: Bearer` carries an access token, and puts its `sub`, exactly as it stands, into `ctx.state.customer`. */
+/** Admits requests with a valid access token in `Authorization: Bearer`. Puts its unchanged `sub` into `ctx.state.customer`. */
 export function customersOnly(readToken: ReadToken): Middleware {
   return async (ctx, next) => {
     ctx.state.customer = (await readToken(ctx)).sub

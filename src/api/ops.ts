@@ -1,4 +1,4 @@
-/** What machines ask of any of our processes: whether it lives, whether it can work, who it is, and its numbers. */
+/** Liveness, readiness, version and metrics of a process. */
 import { Router } from '@koa/router'
 import manifest from '../../package.json' with { type: 'json' }
 import { reasonOf } from '../telemetry/error-fields.ts'
@@ -6,32 +6,32 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import { answer } from './refusal.ts'
 import { within } from '../within.ts'
 
-/** One component that a process needs, or, `required: false`, only tells about. */
+/** One component of readiness. `required: false` means that it is only reported. */
 export interface Check {
   name: string
   required: boolean
-  /** Resolves where the component can be used; the reason in what it throws is shown. */
+  /** Resolves if the component can be used. The reason of its error is shown. */
   check: () => Promise<unknown>
 }
 
-/** A component that has not answered by then counts as away. */
+/** A component that has not answered by then counts as unavailable. */
 const CHECK_MS = 1000
-/** Gauges that PostgreSQL and Redis have not told by then keep their last value. */
+/** Gauges that have not been read from PostgreSQL and Redis by then keep their last value. */
 const SCRAPE_MS = 3000
-/** Everybody who scrapes within this time gets the same text: a Prometheus asks every 15 s, and the route is open to all. */
-const SHARED_MS = 5000
+/** All scrapes within this time get the same text. Prometheus scrapes every 15 s, and the route is public. */
+const CACHE_MS = 5000
 
 export interface OpsDeps {
   checks: readonly Check[]
-  /** undefined: another port serves them */
+  /** undefined if another port serves them */
   metrics: Pick<Metrics, 'registry' | 'refresh'> | undefined
-  /** False from the start until the process can do its work. */
+  /** False until the process has started its work. */
   started: () => boolean
-  /** True from the moment that the process has been asked to end. */
+  /** True once the process is shutting down. */
   stopping: () => boolean
 }
 
-/** Liveness asks nothing of anybody; readiness asks every component, all at once. */
+/** Liveness checks nothing; readiness checks all components in parallel. */
 export function opsRoutes({ checks, metrics, started, stopping }: OpsDeps): Router {
   const router = new Router()
 
@@ -58,13 +58,13 @@ export function opsRoutes({ checks, metrics, started, stopping }: OpsDeps): Rout
   return router
 }
 
-/** @returns a function for the text that Prometheus reads; one refresh, and one rendering, for all who ask within {@link SHARED_MS} */
+/** @returns a function for the text that Prometheus reads, with at most one refresh and rendering per {@link CACHE_MS} */
 function metricsText({ registry, refresh }: Pick<Metrics, 'registry' | 'refresh'>): () => Promise<string> {
   let text: Promise<string> | undefined
-  let askedAt = 0
+  let refreshedAt = 0
   return () => {
-    if (!text || performance.now() - askedAt >= SHARED_MS) {
-      askedAt = performance.now()
+    if (!text || performance.now() - refreshedAt >= CACHE_MS) {
+      refreshedAt = performance.now()
       text = within(SCRAPE_MS, refresh())
         .catch(() => {})
         .then(() => registry.metrics())

@@ -1,11 +1,11 @@
-/** Orders as customers and downstreams read them. */
+/** Reads orders for customers and other services. */
 import type { Middleware } from 'koa'
 import type { OrderView } from '../db/orders.ts'
 import { MAX_INTEGER } from '../model.ts'
 import { answer, Refusal, RETRY_SOON } from './refusal.ts'
 import { within } from '../within.ts'
 
-/** Where PostgreSQL stands still, the customer is told so after this time. It reads an order in a millisecond. */
+/** If PostgreSQL does not answer within this time, the customer gets a 503. An order is normally read in 1 ms. */
 const READ_MS = 2000
 
 export interface OrderDeps {
@@ -13,11 +13,11 @@ export interface OrderDeps {
   readOrder(orderId: number): Promise<OrderView | undefined>
 }
 
-/** Answers `GET /order/v1/orders/{id}`. Open to all, as today: the contract names no token here. */
+/** Answers `GET /order/v1/orders/{id}`. It is public, because the contract requires no token here. */
 export function orderHandler(deps: () => OrderDeps): Middleware {
   return async (ctx) => {
     const text = String(ctx.params.id)
-    if (!/^[+-]?\d+$/.test(text)) throw new Refusal(422, 'The order id is no integer')
+    if (!/^[+-]?\d+$/.test(text)) throw new Refusal(422, 'The order id is not an integer')
     const id = Number(text)
     const order = id >= 1 && id <= MAX_INTEGER ? await read(deps(), id) : undefined
     if (!order) throw new Refusal(404, 'Order not found')

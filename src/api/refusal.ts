@@ -1,10 +1,10 @@
-/** How every answer that is not a success looks: `{"detail": "..."}`, as the stack's clients know it. */
+/** Error answers in the form that the stack's clients expect: `{"detail": "..."}`. */
 import { STATUS_CODES } from 'node:http'
 import type { Context, Middleware } from 'koa'
 import { reasonOf } from '../telemetry/error-fields.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
-/** Thrown by a handler that will not go on: the customer gets `status`, `{"detail": message, ...fields}` and `headers`, the log `cause`. */
+/** Thrown by handlers. The customer gets `status`, `{"detail": message, ...fields}` and `headers`; `cause` is logged. */
 export class Refusal extends Error {
   override name = 'Refusal'
   readonly status: number
@@ -23,13 +23,13 @@ export class Refusal extends Error {
   }
 }
 
-/** What goes with a 503: it is worth coming back soon. */
+/** For a 503 that a retry may get past soon. */
 export const RETRY_SOON = { 'Retry-After': '1' }
 
-/** While the service is drained, which takes a minute at the least. */
+/** For a 503 while the service is drained, which takes at least a minute. */
 export const RETRY_LATER = { 'Retry-After': '30' }
 
-/** Answers in JSON; the type without a charset is what today's clients see. */
+/** Answers in JSON. The content type has no charset, as today's clients expect. */
 export function answer(ctx: Context, status: number, body: object, headers: Readonly<Record<string, string>> = {}): void {
   ctx.status = status
   ctx.set('Content-Type', 'application/json')
@@ -37,32 +37,32 @@ export function answer(ctx: Context, status: number, body: object, headers: Read
   ctx.body = body
 }
 
-/** An outage refuses hundreds of customers a second: each reason is worth one line in this time. */
-const QUIET_MS = 60_000
+/** An outage refuses hundreds of requests a second. Each reason is logged once in this time. */
+const LOG_EVERY_MS = 60_000
 
-/** Tells the log why customers are refused. */
-function reasons(logger: Logger): (refusal: Refusal, requestId: unknown) => void {
-  const toldAt = new Map<string, number>()
+/** Logs why requests are refused. */
+function refusalLog(logger: Logger): (refusal: Refusal, requestId: unknown) => void {
+  const loggedAt = new Map<string, number>()
   return (refusal, requestId) => {
-    const what = `${refusal.message}: ${reasonOf(refusal.cause)}`
+    const reason = `${refusal.message}: ${reasonOf(refusal.cause)}`
     const now = performance.now()
-    for (const [one, at] of toldAt) if (now - at >= QUIET_MS) toldAt.delete(one)
-    if (toldAt.has(what)) return
-    toldAt.set(what, now)
-    logger.error({ err: refusal.cause, detail: refusal.message, requestId }, 'customers are refused')
+    for (const [one, at] of loggedAt) if (now - at >= LOG_EVERY_MS) loggedAt.delete(one)
+    if (loggedAt.has(reason)) return
+    loggedAt.set(reason, now)
+    logger.error({ err: refusal.cause, detail: refusal.message, requestId }, 'customer requests refused')
   }
 }
 
-/** Turns what handlers throw, and paths and methods that nobody serves, into answers. Nothing gets past it. */
+/** Answers for every error that a handler throws, and for unknown paths and methods. */
 export function refusals(logger: Logger): Middleware {
-  const tell = reasons(logger)
+  const logCause = refusalLog(logger)
   return async (ctx, next) => {
     try {
       await next()
       if (ctx.status >= 400 && ctx.body == null) answer(ctx, ctx.status, { detail: STATUS_CODES[ctx.status] ?? 'Error' })
     } catch (error) {
       if (error instanceof Refusal) {
-        if (error.cause !== undefined) tell(error, ctx.state.requestId)
+        if (error.cause !== undefined) logCause(error, ctx.state.requestId)
         return answer(ctx, error.status, { detail: error.message, ...error.fields }, error.headers)
       }
       logger.error({ err: error, requestId: ctx.state.requestId, orderId: ctx.state.orderId }, 'request failed')

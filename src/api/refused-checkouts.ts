@@ -1,6 +1,6 @@
 /**
- * How many checkouts of one customer may be refused: each has drawn an order id, and ids are an `integer`. At 250 a second one account
- * with an empty shelf would use them up in 99 days. Only refusals are counted, so a checkout that becomes an order asks Redis nothing.
+ * Limits how many checkouts of one customer may be refused. Each one uses an order id, and ids are an `integer`: at 250 refusals a
+ * second, one account would use them up in 99 days. Only refusals are counted, so that an order costs no Redis command here.
  */
 import { createHmac, type KeyObject } from 'node:crypto'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
@@ -9,28 +9,30 @@ import type { RedisConnection } from '../redis/connection.ts'
 const WINDOW_S = 60
 
 export interface RefusedCheckouts {
-  /** Counts one more. Never throws: where Redis is away, each process counts for itself. */
+  /** Counts a refusal. Never throws; while Redis is unavailable, each process counts for itself. */
   count(customer: string): Promise<void>
-  /** @returns seconds to wait for a customer who had too many of them, as far as this process knows; else 0 */
+  /** @returns seconds that a customer with too many refusals must wait, as far as this process knows; else 0 */
   waitS(customer: string): Promise<number>
 }
 
 /**
- * @param key so that Redis has no emails, only what cannot be turned back into one
- * @param most of one customer in a minute, over all processes; each process learns of it with its own next refusal
+ * @param key of the HMAC by which Redis stores customers, instead of emails
+ * @param most refusals of one customer per minute over all processes; a process learns of the limit at its own next refusal
  */
 export function createRefusedCheckouts(redis: RedisConnection, prefix: string, key: KeyObject, most: number): RefusedCheckouts {
   const common = { points: most, duration: WINDOW_S, keyPrefix: `${prefix}:refused` }
-  const refused = new RateLimiterRedis({ ...common, storeClient: redis, insuranceLimiter: new RateLimiterMemory(common) })
-  const stopped = new RateLimiterMemory({ points: 1, duration: WINDOW_S })
+  const refusals = new RateLimiterRedis({ ...common, storeClient: redis, insuranceLimiter: new RateLimiterMemory(common) })
+  const blocked = new RateLimiterMemory({ points: 1, duration: WINDOW_S })
   return {
     async count(customer) {
-      const counted = await refused.consume(createHmac('sha256', key).update(customer).digest('base64url')).catch((said: unknown) => said)
-      if (counted instanceof RateLimiterRes && counted.remainingPoints === 0) await stopped.block(customer, counted.msBeforeNext / 1000)
+      const counted = await refusals
+        .consume(createHmac('sha256', key).update(customer).digest('base64url'))
+        .catch((limit: unknown) => limit)
+      if (counted instanceof RateLimiterRes && counted.remainingPoints === 0) await blocked.block(customer, counted.msBeforeNext / 1000)
     },
     async waitS(customer) {
-      const stop = await stopped.get(customer)
-      return stop ? Math.ceil(stop.msBeforeNext / 1000) : 0
+      const block = await blocked.get(customer)
+      return block ? Math.ceil(block.msBeforeNext / 1000) : 0
     },
   }
 }

@@ -1,16 +1,16 @@
-/** One log line and one observation a request. No token, address or email is in either. */
+/** Logs and measures each request, without tokens, addresses or emails. */
 import type { Middleware } from 'koa'
 import { randomUUID } from 'node:crypto'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
-/** What we take over from a gateway or a client; anything else could forge log lines or bloat them. */
-const SANE = /^[A-Za-z0-9._:-]{1,128}$/
+/** The ids that we accept from a gateway or client. Other text could forge or bloat log lines. */
+const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
-/** Asked for every few seconds by machines: not worth a line. */
+/** Routes that machines poll every few seconds; they are logged at debug level. */
 const QUIET = /\/(health|ready|metrics)$/
 
-/** Gives each request its id (`X-Request-Id`, sent back too). Routes are told by their pattern, so that labels stay few. */
+/** Gives each request an id and returns it in `X-Request-Id`. Routes are labelled by pattern, so that labels stay few. */
 export function requestLog({
   logger,
   metrics,
@@ -23,7 +23,7 @@ export function requestLog({
   return async (ctx, next) => {
     const began = performance.now()
     const given = ctx.get('X-Request-Id')
-    const requestId = SANE.test(given) ? given : randomUUID()
+    const requestId = REQUEST_ID.test(given) ? given : randomUUID()
     ctx.state.requestId = requestId
     ctx.set('X-Request-Id', requestId)
 

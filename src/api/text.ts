@@ -1,6 +1,6 @@
-/** How the characters of a text count. */
+/** Counts characters as PostgreSQL does. */
 
-/** Characters as `varchar(n)` counts them: an emoji is one, where JavaScript sees two units. */
+/** Whether `varchar(max)` can store the text. It counts an emoji once, where JavaScript counts two UTF-16 units. */
 export function lengthWithin(text: string, max: number): boolean {
   if (text.length <= max) return true
   return text.length <= 2 * max && [...text].length <= max

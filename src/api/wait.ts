@@ -1,38 +1,38 @@
-/** Waiting, with an end to it. */
+/** Waiting with a time-out. */
 import type { Outcome } from '../model.ts'
 
 export interface Waiting {
-  /** Resolves with the outcome, or, lost on the way, never. */
+  /** Resolves with the outcome, or never if the reply is lost. */
   reply?: Promise<Outcome>
-  /** Looks for the outcome; undefined while there is none. What it throws is a look in vain. */
-  look: () => Promise<Outcome | undefined>
-  /** How long to pause before a look, in ms, by how many there have been. */
-  pauseMs: (looks: number) => number
+  /** Reads the outcome; undefined while there is none. An error counts as no outcome yet. */
+  read: () => Promise<Outcome | undefined>
+  /** The pause before a read, in ms. `reads` is the number of earlier reads. */
+  pauseMs: (reads: number) => number
   /** When to give up, in ms from now. */
   forMs: number
 }
 
-/** @returns the outcome of a checkout by reply or by look, whichever comes first, or undefined when the time is over */
-export function untilEnded({ reply, look, pauseMs, forMs }: Waiting): Promise<Outcome | undefined> {
+/** @returns the outcome of a checkout by reply or by read, whichever comes first, or undefined when the time is over */
+export function untilEnded({ reply, read, pauseMs, forMs }: Waiting): Promise<Outcome | undefined> {
   return new Promise((resolve) => {
     let over = false
-    let nextLook: NodeJS.Timeout
+    let nextRead: NodeJS.Timeout
     const end = (outcome: Outcome | undefined) => {
       over = true
-      clearTimeout(nextLook)
+      clearTimeout(nextRead)
       clearTimeout(giveUp)
       resolve(outcome)
     }
     const giveUp = setTimeout(end, forMs, undefined)
-    const lookLater = (looks: number) => {
-      nextLook = setTimeout(async () => {
-        const outcome = await look().catch(() => undefined)
+    const readLater = (reads: number) => {
+      nextRead = setTimeout(async () => {
+        const outcome = await read().catch(() => undefined)
         if (over) return
         if (outcome) end(outcome)
-        else lookLater(looks + 1)
-      }, pauseMs(looks))
+        else readLater(reads + 1)
+      }, pauseMs(reads))
     }
-    lookLater(0)
-    reply?.then(end, () => {}) // a reply that fails is a lost one
+    readLater(0)
+    reply?.then(end, () => {}) // a failed reply counts as lost
   })
 }

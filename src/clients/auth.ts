@@ -1,18 +1,18 @@
-/** Auth: whether a person's email and password are right (wire contract, "Downstreams"). */
+/** Client of Auth, which checks email and password (wire contract, "Downstreams"). */
 import { z } from 'zod'
 import { detailOf, NoAnswer, type Downstream } from './http.ts'
 
-/** `accessToken` as Auth issued it: not verified yet. */
+/** `accessToken` is as Auth issued it, not verified. */
 export type Login = { login: 'accepted'; accessToken: string } | { login: 'refused' }
 
 export interface Auth {
-  /** @throws NoAnswer where Auth cannot be reached, takes too long or says something else. Neither email nor password is in its message */
+  /** @throws NoAnswer if Auth is unreachable, too slow or answers anything else. Its message has neither email nor password */
   login(email: string, password: string): Promise<Login>
 }
 
 const tokens = z.object({ access_token: z.string().min(1) })
 
-/** What Auth says of a pair that is not right, or that it cannot even read as one. Anything else is Auth's own trouble. */
+/** Auth's statuses for wrong or malformed credentials. Any other status is a fault of Auth. */
 const refusals = new Set([400, 401, 403, 422])
 
 export function createAuth(downstream: Downstream): Auth {

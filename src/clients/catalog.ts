@@ -1,12 +1,12 @@
-/** Catalog: the stock that orders are made of (wire contract, "Catalog"). */
+/** Client of Catalog, which keeps the stock (wire contract, "Catalog"). */
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
 import { type Answer, detailOf, NoAnswer, type Downstream, saidByGateway } from './http.ts'
 
-/** What Catalog said to a change of stock; an answer that leaves open whether it happened is a {@link NoAnswer}. */
+/** Catalog's answer to a change of stock. An answer that leaves open whether it happened is a {@link NoAnswer}. */
 export type StockAnswer = { answer: 'done' } | ({ answer: 'refused' } & StockRefusal)
 
-/** `retryAfterMs`: how long a 429 asks us to wait. */
+/** `retryAfterMs` is from the `Retry-After` of a 429. */
 export interface StockRefusal {
   status: number
   detail: string
@@ -21,7 +21,7 @@ export interface StockChange {
   mayGo?: () => Promise<boolean>
 }
 
-/** Units of a product; `reserved` is part of what is in stock. */
+/** Units of a product. `reserved` is included in `inStock`. */
 export interface CatalogInventory {
   inStock: number
   reserved: number
@@ -29,24 +29,24 @@ export interface CatalogInventory {
 
 export interface Catalog {
   /**
-   * Whether holds can be given back in one call: by a `release`, or by a `reserve` of less than nothing, which today's Catalog takes
-   * (wire contract). A Catalog that refuses both is not asked again for ten minutes.
+   * Whether holds can be released by one call: by `release`, or by `reserve` with negative quantities, which today's Catalog accepts
+   * (wire contract). If Catalog refuses both, neither is tried again for ten minutes.
    */
   canRelease(): boolean
-  /** A 200 to a reserve of less than nothing changed nothing: it is done without for ten minutes. */
+  /** Reports that a `reserve` with negative quantities was answered 200 but changed nothing. It is not used for ten minutes. */
   ignoredRelease(): void
-  /** All items or none. @throws NoAnswer also on a 5xx, which Catalog may have sent after it acted */
+  /** Changes all items or none. @throws NoAnswer also on a 5xx, since Catalog may have acted before it */
   change(change: StockChange): Promise<StockAnswer>
-  /** Catalog's inventory of a product; one that it does not know, or has no inventory of, has nothing. @throws NoAnswer */
+  /** Reads the inventory of a product, which is zero if Catalog does not know the product or its inventory. @throws NoAnswer */
   read(productId: number): Promise<CatalogInventory>
 }
 
-/** For so long a Catalog is not asked again for what it did not have: a newer one may have come meanwhile. */
+/** How long a missing route is not tried again. A newer Catalog may have it by then. */
 const MISSING_LASTS_MS = 10 * 60_000
 
 const productBody = z.object({ inventory: z.object({ in_stock: z.int(), reserved: z.int() }).nullish() })
 
-/** @param now ms, from any beginning */
+/** @param now a monotonic time in ms */
 export function createCatalog(downstream: Downstream, now = () => performance.now()): Catalog {
   let noReleaseUntil = -Infinity
   let noNegativeUntil = -Infinity
@@ -68,7 +68,7 @@ export function createCatalog(downstream: Downstream, now = () => performance.no
     throw unclear(name, answer)
   }
 
-  /** A release that Catalog does not have changed nothing: the other way is tried at once. */
+  /** If Catalog has no `release`, nothing was changed, and the negative `reserve` is tried at once. */
   async function release(change: StockChange): Promise<StockAnswer> {
     if (now() >= noReleaseUntil) {
       const released = await send('release', change)
@@ -99,10 +99,10 @@ export function createCatalog(downstream: Downstream, now = () => performance.no
   }
 }
 
-/** What a Catalog says that checks quantities; a 404 or 409 is about the product. */
+/** Statuses of a Catalog that refuses negative quantities. A 404 or 409 is about the product instead. */
 const REFUSES_NEGATIVES = new Set([400, 405, 422])
 
-/** What FastAPI says where it has no such path, as in another service at Catalog's address: it says nothing of a product. */
+/** FastAPI's answer for an unknown path, for example of another service at Catalog's address. It says nothing about a product. */
 const isNoRoute = (answer: Answer) => answer.status === 404 && detailOf(answer) === 'Not Found'
 
 const isMissing = (status: number) => status === 404 || status === 405

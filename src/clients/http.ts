@@ -1,6 +1,6 @@
 /**
- * What we ask of downstreams goes through here: a pool of kept connections, at most so many calls at a time, one time-out, and for
- * every call without an answer whether it can have reached the downstream.
+ * HTTP client of the downstream services: a pool of persistent connections, a limit of concurrent calls and a time-out. For each call
+ * without an answer it tells whether the call can have reached the service.
  */
 import type { Socket } from 'node:net'
 import pLimit from 'p-limit'
@@ -9,29 +9,29 @@ import { buildConnector, Pool } from 'undici'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { type BreakerState, createBreaker, PROBE_EVERY_MS } from './breaker.ts'
 
-/** The downstream answered. A body that is no JSON is undefined. */
+/** An answer of a downstream service. The body is undefined if it is not JSON. */
 export interface Answer {
   status: number
   body: unknown
-  /** How long a 429 or 503 asks to be left alone. */
+  /** From the `Retry-After` of a 429 or 503. */
   retryAfterMs?: number | undefined
-  /** As of a {@link NoAnswer}: where a gateway answered, the call behind it may be under way until then. */
+  /** As in {@link NoAnswer}: if a gateway answered, the call behind it may run until then. */
   settlesAt: number
 }
 
-/** What a gateway says that waited in vain, or got no clear answer itself: the call may still be under way behind it. */
+/** Statuses of a gateway that got no clear answer itself. The call may still run behind it. */
 export const saidByGateway = new Set([408, 425, 499, 502, 504])
 
 /**
- * No answer. `sent` says whether the downstream may have acted: false only where nothing was sent, or the connection was never made, so
- * that the same call may be made again. From `settlesAt` on (a time of `performance.now()`) a call that was sent counts as over: one that acts later
- * still is found by those who look again.
+ * A call without an answer. `sent` says whether the service may have acted. It is false only if nothing was sent or no connection was
+ * made, so that the call may be repeated. From `settlesAt` on (a time of `performance.now()`) a call that was sent counts as over. One
+ * that acts even later is found by later reads.
  */
 export class NoAnswer extends Error {
   override name = 'NoAnswer'
   readonly sent: boolean
   readonly settlesAt: number
-  /** A repeat before that would be in vain; Infinity where the breaker is open. */
+  /** A retry is useless before that; Infinity while the breaker is open. */
   readonly retryAfterMs: number | undefined
 
   constructor(
@@ -46,25 +46,25 @@ export class NoAnswer extends Error {
 }
 
 export interface Call {
-  /** What the call is called in metrics and messages. */
+  /** The call's name in metrics and messages. */
   name: string
   method: 'GET' | 'POST'
   path: string
   body?: unknown
   idempotencyKey?: string
-  /** Asked in the moment in which the call has its place: where it is false or throws, nothing is sent. */
+  /** Checked when the call gets its turn. If it is false or throws, nothing is sent. */
   mayGo?: (() => Promise<boolean>) | undefined
 }
 
 export interface Downstream {
-  /** @returns what the service itself said. @throws NoAnswer */
+  /** @returns the answer of the service itself. @throws NoAnswer */
   call(call: Call): Promise<Answer>
-  /** Lets calls under way finish. */
+  /** Waits for calls in flight. */
   close(): Promise<void>
 }
 
 export interface GuardedDownstream extends Downstream {
-  /** Whether its breaker would refuse a call that changes something. */
+  /** Whether the breaker would refuse a write. */
   isRefusing(): boolean
 }
 
@@ -76,14 +76,14 @@ export interface DownstreamOptions {
   concurrency: number
   timeoutMs: number
   metrics: Metrics
-  /** For a service whose failures are to be waited out: the path of a harmless read, and who is told of each state after `closed`. */
+  /** A circuit breaker: the path of a harmless read, and a callback for each state after `closed`. */
   breaker?: { probePath: string; onChange(state: BreakerState): void }
 }
 
-/** Beyond so many bytes the rest of an answer is not read, and it is none: nothing that we ask for comes near it. */
+/** A larger answer is not read and counts as no answer. Expected answers are far smaller. */
 const MOST_BYTES = 1_048_576
 
-/** undici's codes for calls of which no byte left: no connection was made (tried one by one, version 7.30). */
+/** undici's codes for calls without a connection, of which no byte was sent (each tried with version 7.30). */
 const neverSent = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT', 'EHOSTUNREACH', 'ENETUNREACH'])
 
 function wasSent(error: unknown): boolean {
@@ -91,7 +91,7 @@ function wasSent(error: unknown): boolean {
   return !(neverSent.has(String(code)) || syscall === 'connect')
 }
 
-/** What went wrong, without the address that Node puts into its messages. */
+/** The reason of an error, without the address that Node puts into its message. */
 function reason(error: unknown): string {
   const { name, message, code } = error as { name?: string; message: string; code?: unknown }
   if (name === 'TimeoutError') return message
@@ -101,14 +101,14 @@ function reason(error: unknown): string {
 export function createDownstream(options: DownstreamOptions): GuardedDownstream {
   const { name, concurrency, timeoutMs, metrics, breaker: guard } = options
   const { exchange, close } = openConnections(options)
-  const place = pLimit(concurrency)
+  const limit = pLimit(concurrency)
   const breaker =
     guard &&
     createBreaker<Answer>({
       probe: () => exchange({ name: 'probe', method: 'GET', path: guard.probePath }, PROBE_EVERY_MS),
       isFailure: ({ status }) => status >= 500 || saidByGateway.has(status),
       refusal: () =>
-        new NoAnswer(`${name} is not asked: its breaker is open`, {
+        new NoAnswer(`${name} was not called: its circuit breaker is open`, {
           sent: false,
           settlesAt: performance.now(),
           retryAfterMs: Number.POSITIVE_INFINITY,
@@ -129,8 +129,8 @@ export function createDownstream(options: DownstreamOptions): GuardedDownstream 
 
   return {
     async call(call) {
-      breaker?.admit(isRead(call)) // not after a wait for a place
-      return place(send, call)
+      breaker?.admit(isRead(call)) // before the call waits for its turn
+      return limit(send, call)
     },
     isRefusing: () => breaker?.isRefusing() ?? false,
     close() {
@@ -145,24 +145,24 @@ function openConnections({ name, base, headers, concurrency, metrics }: Downstre
   const prefix = url.pathname.replace(/\/$/, '')
   const connect = buildConnector({ timeout: 1000 })
   const pool = new Pool(url.origin, {
-    connections: concurrency + 1, // one for the breaker's probe, while all others hang
+    connections: concurrency + 1, // one for the breaker's probe while all others hang
     connect: (options, connected) =>
-      connect(options, (...[error, socket]) => (error ? connected(error, null) : connected(null, passOverContinue(socket!)))),
-    // Below the 5 s after which uvicorn closes an idle connection: a call that meets the closing is one without an answer.
+      connect(options, (...[error, socket]) => (error ? connected(error, null) : connected(null, skipUnexpectedContinue(socket!)))),
+    // Less than the 5 s after which uvicorn closes an idle connection. A call that hits the closing connection gets no answer.
     keepAliveTimeout: 2000,
     keepAliveMaxTimeout: 3000,
     maxResponseSize: MOST_BYTES,
   })
 
-  /** @throws NoAnswer where there is none, or where it is not the service that gave it */
+  /** @throws NoAnswer if there is no answer, or if it is not the service's own */
   async function exchange(call: Call, withinMs: number): Promise<Answer> {
     const sentAt = performance.now()
     const observe = (answer: string) =>
       metrics.downstreamSeconds.observe({ downstream: name, call: call.name, answer }, (performance.now() - sentAt) / 1000)
     metrics.downstreamInFlight.inc({ downstream: name })
-    // Not AbortSignal.timeout, which cannot be cleared: each would live for its 5 s, in crowds ten thousand at a time, and then make an error for nobody.
-    const late = new AbortController()
-    const timer = setTimeout(() => late.abort(new DOMException(`no answer in ${withinMs} ms`, 'TimeoutError')), withinMs)
+    // AbortSignal.timeout cannot be cleared: under load, ten thousand signals would each live for 5 s and then create an unused error.
+    const timeout = new AbortController()
+    const timer = setTimeout(() => timeout.abort(new DOMException(`no answer in ${withinMs} ms`, 'TimeoutError')), withinMs)
     let answer: Answer
     try {
       const response = await pool.request({
@@ -174,7 +174,7 @@ function openConnections({ name, base, headers, concurrency, metrics }: Downstre
           ...(call.idempotencyKey === undefined ? {} : { 'idempotency-key': call.idempotencyKey }),
         },
         body: call.body === undefined ? null : JSON.stringify(call.body),
-        signal: late.signal,
+        signal: timeout.signal,
       })
       const text = await response.body.text()
       const status = response.statusCode
@@ -188,9 +188,9 @@ function openConnections({ name, base, headers, concurrency, metrics }: Downstre
       clearTimeout(timer)
       metrics.downstreamInFlight.dec({ downstream: name })
     }
-    const missing = whatIsMissing(call, answer)
+    const missing = missingPart(call, answer)
     if (missing === undefined) return answer
-    // A gateway that knows no such service has passed nothing on; its page in place of an answer may stand for a call that is under way.
+    // An error page of a gateway means that nothing was passed on. Any other page may stand for a call that is still running.
     const settlesAt = answer.status >= 400 ? performance.now() : answer.settlesAt
     throw new NoAnswer(`${name} ${call.name}: status ${answer.status} without ${missing}`, { sent: true, settlesAt })
   }
@@ -198,8 +198,8 @@ function openConnections({ name, base, headers, concurrency, metrics }: Downstre
   return { exchange, close: () => pool.close() }
 }
 
-/** undici passes over interim answers but an unasked 100, which ends the connection. It reads by `read()`; no JSON begins like this. */
-function passOverContinue(socket: Socket): Socket {
+/** undici skips interim answers, but an unexpected 100 ends the connection. It uses `read()`; no JSON begins like a 100. */
+function skipUnexpectedContinue(socket: Socket): Socket {
   const read = socket.read.bind(socket)
   socket.read = (size?: number) => {
     let chunk = read(size) as Buffer | null
@@ -215,18 +215,18 @@ function passOverContinue(socket: Socket): Socket {
 
 const isRead = ({ method }: Call) => method === 'GET'
 
-/** Those of a service that say something of what was asked for. A gateway says them too, but not with a `detail` in JSON. */
-const aboutWhatWasAsked = new Set([404, 405, 409, 422])
+/** Statuses about the requested resource. A gateway also sends them, but without a `detail` in JSON. */
+const aboutResource = new Set([404, 405, 409, 422])
 
-/** @returns what an answer of the service itself would have; undefined where nothing is missing */
-function whatIsMissing(call: Call, { status, body }: Answer): string | undefined {
+/** @returns what the answer lacks that the service itself would send; undefined if nothing */
+function missingPart(call: Call, { status, body }: Answer): string | undefined {
   const isObject = typeof body === 'object' && body !== null && (isRead(call) || !Array.isArray(body))
   if (status >= 200 && status < 300 && !isObject) return 'a JSON object'
   const hasDetail = (body as { detail?: unknown } | null | undefined)?.detail !== undefined
-  return aboutWhatWasAsked.has(status) && !hasDetail ? 'a detail' : undefined
+  return aboutResource.has(status) && !hasDetail ? 'a detail' : undefined
 }
 
-/** `Retry-After` in seconds, or as a date: that is held against the server's own clock, where it tells it. */
+/** `Retry-After` in seconds or as a date, which is compared with the server's own `Date` if it is sent. */
 function retryAfterOf(status: number, { 'retry-after': after, date }: Record<string, string | string[] | undefined>): number | undefined {
   if ((status !== 429 && status !== 503) || typeof after !== 'string') return undefined
   const ms = /^\d+$/.test(after) ? Number(after) * 1000 : Date.parse(after) - (Date.parse(String(date)) || Date.now())
@@ -242,8 +242,8 @@ function json(text: string): unknown {
 }
 
 /**
- * The `detail` of an error answer, as FastAPI writes it: a string, or a list of objects with `msg`; at most 500 characters. Emails are
- * hidden: downstreams quote what they were sent, and a detail goes into jobs, logs and answers.
+ * The `detail` of an error answer of FastAPI, which is a string or a list of objects with `msg`, cut to 500 characters. Emails are
+ * removed, because services quote their input, and a detail goes into jobs, logs and answers.
  */
 export function detailOf({ status, body }: Answer): string {
   const detail = (body as { detail?: unknown } | null | undefined)?.detail

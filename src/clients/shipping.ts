@@ -1,4 +1,4 @@
-/** Shipping: one draft an order, which cannot be deleted and must never be two (wire contract, "Shipping"). */
+/** Client of Shipping. An order gets exactly one draft, which cannot be deleted (wire contract, "Shipping"). */
 import { z } from 'zod'
 import type { Address } from '../model.ts'
 import { detailOf, NoAnswer, type Downstream, saidByGateway } from './http.ts'
@@ -8,7 +8,7 @@ export interface ShipmentDraft extends Address {
   user_email: string
 }
 
-/** `failed`: a 5xx, which may have left a shipment behind, or a 429. Shipping said it, so the call is over, and may be made again. */
+/** `failed`: a 429, or a 5xx, which may have left a shipment. Shipping itself answered, so the call has ended and may be repeated. */
 export type ShipmentAnswer =
   | { answer: 'created' }
   | { answer: 'refused'; detail: string }
@@ -16,8 +16,8 @@ export type ShipmentAnswer =
 
 export interface Shipping {
   /**
-   * @param mayGo asked when it is its turn: many may wait before it
-   * @throws NoAnswer where Shipping, or a gateway before it, leaves open what became of the call
+   * @param mayGo checked when the call gets its turn, since many may wait before it
+   * @throws NoAnswer if Shipping or a gateway leaves the result open
    */
   create(draft: ShipmentDraft, idempotencyKey: string, mayGo?: () => Promise<boolean>): Promise<ShipmentAnswer>
   /** Whether Shipping has a shipment of the order. @throws NoAnswer */
@@ -40,11 +40,11 @@ export function createShipping(downstream: Downstream): Shipping {
     },
 
     async has(orderId) {
-      const answer = await downstream.call({ name: 'look', method: 'GET', path: `/shipping/v1/shipments?order_id=${orderId}` })
+      const answer = await downstream.call({ name: 'read', method: 'GET', path: `/shipping/v1/shipments?order_id=${orderId}` })
       const list = answer.status === 200 ? shipments.safeParse(answer.body) : undefined
       if (!list?.success) {
         const { retryAfterMs } = answer
-        throw new NoAnswer(`shipping look: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now(), retryAfterMs })
+        throw new NoAnswer(`shipping read: ${detailOf(answer)}`, { sent: true, settlesAt: performance.now(), retryAfterMs })
       }
       return list.data.some((shipment) => shipment.order_id === orderId)
     },

@@ -77,10 +77,10 @@ test('an empty cart is a 400', async (t) => {
 
 test('a malformed cart is a 422 that says what is wrong', async (t) => {
   const api = await open(t)
-  api.cart = { cart: 'malformed', detail: 'Cart is malformed: qty is not as it should be' }
+  api.cart = { cart: 'malformed', detail: 'Cart is malformed: qty is invalid' }
   const answer = await api.checkout()
   t.is(answer.status, 422)
-  t.deepEqual(answer.body, { detail: 'Cart is malformed: qty is not as it should be' })
+  t.deepEqual(answer.body, { detail: 'Cart is malformed: qty is invalid' })
 })
 
 test('a Redis that is away is a 503 before anything is written', async (t) => {

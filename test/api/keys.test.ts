@@ -29,7 +29,7 @@ test('a repeat of a key with another body is a 422', async (t) => {
   await api.checkout({ headers: k1 })
   const other = await api.checkout({ headers: k1, body: { ...demoAddress, city: 'Cork' } })
   t.is(other.status, 422)
-  t.is(other.body.detail, 'Idempotency-Key was used with another body before')
+  t.is(other.body.detail, 'Idempotency-Key was already used with another body')
   t.is(api.tables.rows.size, 1)
 })
 

@@ -38,7 +38,7 @@ test('a starting process is live and not ready, and customers are told to come b
   })
   const checkout = await api.checkout()
   t.is(checkout.status, 503)
-  t.deepEqual(checkout.body, { detail: 'Starting' })
+  t.deepEqual(checkout.body, { detail: 'The service is starting' })
   t.is(checkout.headers.get('retry-after'), '1')
   t.is((await api.get('/order/v1/orders/1')).status, 503)
 })
@@ -46,7 +46,7 @@ test('a starting process is live and not ready, and customers are told to come b
 test('a repeat that comes while the process starts is not told that there is no order', async (t) => {
   const api = await open(t, { service: () => undefined })
   const answer = await api.checkout({ headers: { 'idempotency-key': 'k1' } })
-  t.like(answer.body, { detail: 'Starting', outcome: 'unknown' })
+  t.like(answer.body, { detail: 'The service is starting', outcome: 'unknown' })
   t.is(answer.headers.get('checkout-outcome'), 'unknown')
 })
 

@@ -36,7 +36,7 @@ test('while an operator has paused the checkout queue, customers, readiness, met
   await turn('resume')
   await until(asked, ({ status }) => status === 200)
   await service.logged('checkout queue resumed')
-  const actions = service.log.filter(({ msg }) => msg === 'an operator changed a queue')
+  const actions = service.log.filter(({ msg }) => msg === 'queue changed by an operator')
   t.deepEqual(
     actions.map(({ action }) => action),
     ['checkout/pause', 'checkout/resume'],

@@ -48,7 +48,7 @@ test('an attempt that was taken over at its shipment does not end the checkout o
       create: async () => ({ answer: 'created' }),
       async has() {
         await checkouts.resume(orderId)
-        throw new NoAnswer('shipping look: no answer', { sent: true, settlesAt: 0 })
+        throw new NoAnswer('shipping read: no answer', { sent: true, settlesAt: 0 })
       },
     },
     checkout: { orderId, products, deadline: Date.now() + 30_000 },

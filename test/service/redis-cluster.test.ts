@@ -60,8 +60,8 @@ test.serial('sign-ins are counted in a cluster', async (t) => {
   t.teardown(() => redis.disconnect())
   await ready(redis)
   const tries = createSignInTries(redis, '{cluster}', readConfig({}).jwtKey)
-  for (let i = 0; i < 10; i++) t.is(await tries.take('192.0.2.1', 'ada@example.com'), 0)
-  t.true((await tries.take('192.0.2.1', 'ada@example.com')) > 0)
+  for (let i = 0; i < 10; i++) t.is(await tries.count('192.0.2.1', 'ada@example.com'), 0)
+  t.true((await tries.count('192.0.2.1', 'ada@example.com')) > 0)
 })
 
 test.serial('customers are served when a cluster node hands over to its replica, and every answer is true', async (t) => {

@@ -326,7 +326,7 @@ test.serial(
 
     await allow('resetkeys', `~${env.REDIS_PREFIX}*`)
     for (let i = 0; i < 3; i += 1) t.is((await checkout(service.url, email)).status, 503)
-    const told = service.log.filter(({ msg }) => msg === 'customers are refused')
+    const told = service.log.filter(({ msg }) => msg === 'customer requests refused')
     t.is(told.length, 1)
     t.like(told[0], { level: 50, detail: 'The cart cannot be read at the moment', err: { name: 'ReplyError' } })
     t.regex((told[0]!.err as { message: string }).message, /^NOPERM/)
@@ -426,7 +426,7 @@ test('a standby is waited for until it is promoted, and a database that turns re
   const { status, body } = await checkout(service!.url, email)
   t.is(status, 503)
   t.is(body.detail, 'Orders cannot be taken at the moment')
-  const told = await service!.logged('customers are refused')
+  const told = await service!.logged('customer requests refused')
   t.regex(JSON.stringify(told.err), /read-only transaction/)
 
   await query(postgres.dsn, 'alter system reset default_transaction_read_only')

@@ -1,6 +1,6 @@
-/** HTML as tagged templates: whatever is put into one is escaped, unless it is HTML already. No library and no build (decision 0015). */
+/** HTML as tagged templates. Inserted text is escaped; inserted HTML is not. Needs no library and no build (decision 0015). */
 
-/** Made by {@link html} alone: text that needs no more escaping. */
+/** Escaped text. Only {@link html} creates it. */
 export class Html {
   readonly text: string
 
@@ -22,8 +22,8 @@ function textOf(insert: Insert): string {
 }
 
 /**
- * An attribute's insert needs quotes around it. A URL from outside has to be checked by whoever inserts it: `javascript:` escapes to itself
- * (the pages' policy would stop it).
+ * Inserts in attributes need quotes. The caller must check URLs from outside, because escaping does not change `javascript:` (the pages'
+ * policy would block it).
  */
 export function html(strings: TemplateStringsArray, ...inserts: Insert[]): Html {
   return new Html(strings.reduce((text, string, at) => text + textOf(inserts[at - 1]) + string))

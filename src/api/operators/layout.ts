@@ -1,23 +1,23 @@
-/** What all operators' pages share: where they are, their frame, and how a refusal looks to a person. */
+/** What all operators' pages share: paths, layout and error pages. */
 import { STATUS_CODES } from 'node:http'
 import type { Context, Middleware } from 'koa'
 import { Refusal } from '../refusal.ts'
 import { type Html, html, type Insert } from './html.ts'
 
-/** All of it lies below this path, behind the gateway as before it: nothing is stripped. */
+/** The path of all operators' pages. The gateway does not strip it. */
 export const HOME = '/order/admin'
 export const QUEUES = `${HOME}/queues`
 
-/** The pages, as the navigation shows them. */
+/** The pages in the navigation. */
 const pages = [
   { path: QUEUES, title: 'Queues' },
   { path: `${HOME}/sign-out`, title: 'Sign out' },
 ]
 
-/** People's browsers ask for HTML by name; programs take anything, or JSON. */
+/** Browsers ask for HTML by name; programs accept anything, or JSON. */
 export const wantsHtml = (ctx: Context): boolean => ctx.accepts('json', 'html') === 'html'
 
-/** @param signedIn whether to offer the other pages */
+/** @param signedIn whether to show the navigation */
 export function page(ctx: Context, status: number, title: string, content: Insert, { signedIn }: { signedIn: boolean }): void {
   const navigation =
     signedIn &&
@@ -54,7 +54,7 @@ const document = (title: string, navigation: Insert, content: Insert): Html => h
 </html>
 `
 
-/** Shows people a page where programs get JSON. What is no refusal goes on to be logged. */
+/** Shows refusals as pages to browsers. Programs get JSON. Other errors are thrown on and logged. */
 export function refusalPages(): Middleware {
   return async (ctx, next) => {
     try {
@@ -66,7 +66,7 @@ export function refusalPages(): Middleware {
         ctx,
         error.status,
         STATUS_CODES[error.status] ?? 'Refused',
-        html`<p>${error.message}.</p><p><a href="${HOME}">To the first page</a></p>`,
+        html`<p>${error.message}.</p><p><a href="${HOME}">Go to the start page</a></p>`,
         {
           signedIn: false,
         },

@@ -1,4 +1,4 @@
-/** The queues, as Bull Board shows them: jobs by state, their progress, log lines and reasons of failure. */
+/** Mounts Bull Board, which shows the queues: jobs by state, their progress, log lines and failure reasons. */
 import { createBullBoard } from '@bull-board/api'
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import { KoaAdapter } from '@bull-board/koa'
@@ -9,8 +9,8 @@ import { HOME, QUEUES } from './layout.ts'
 import { boardPolicy } from './protection.ts'
 
 /**
- * What may be done there: a job is a wake-up, and these wake or let sleep. To add, copy or edit one is more: a copy of a running checkout
- * is a first attempt like it, and Shipping would get a second shipment, which breaks it. To remove one that has not ended leaves its checkout without a driver.
+ * The allowed actions, which only change when a job runs. Adding, copying or editing a job is refused: a copy of a running checkout would
+ * run as a first attempt, and the second shipment would break Shipping. Removing a job would leave its checkout without one.
  */
 const allowed = new Set([
   '/api/queues/:queueName/:jobId/retry',
@@ -21,17 +21,21 @@ const allowed = new Set([
   '/api/queues/:queueName/resume',
 ])
 
-/** Before the queue and what is done to it. */
+/** The part of the path before queue and action. */
 const API = `${QUEUES}/api/queues/`
 
-const refused = { allow: false, status: 403, message: 'Jobs are only woken here: retry, promote, pause, resume.' } as const
+const refused = {
+  allow: false,
+  status: 403,
+  message: 'This action is not allowed here; the allowed ones are retry, promote, pause and resume.',
+} as const
 
-/** In numbers that can be found again in the log. */
+/** Times in the log's format. */
 const time = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' } as const
 
 /**
- * What is changed there is logged with `ctx.state.operator`.
- * @param queues in the order in which they are shown; guarding the board is its caller's business
+ * Logs each change with `ctx.state.operator`. The caller must authenticate requests.
+ * @param queues in the order in which they are shown
  */
 export function queueBoard(queues: readonly Queue[], logger: Logger): Middleware {
   const adapter = new KoaAdapter().setBasePath(QUEUES)
@@ -52,15 +56,15 @@ export function queueBoard(queues: readonly Queue[], logger: Logger): Middleware
   const board: Middleware = adapter.registerPlugin()
   return async (ctx, next) => {
     const route = ctx._matchedRoute
-    ctx.disableBodyParser = true // nothing that is allowed has a body, and one that cannot be parsed would be a 500
+    ctx.disableBodyParser = true // no allowed action has a body, and a malformed one would be a 500
     ctx.set('Content-Security-Policy', boardPolicy)
     await board(ctx, next)
-    if (ctx.status === 501) ctx.status = 405 // its router's word for methods that nobody has
-    // Done only where queue and job are ours: nothing that somebody made up is in the path.
+    if (ctx.status === 501) ctx.status = 405 // what its router answers for unknown methods
+    // A success means that queue and job exist, so the path contains nothing that the caller made up.
     if (!/^(GET|HEAD|OPTIONS)$/.test(ctx.method) && ctx.status < 300) {
       const { operator, requestId } = ctx.state
-      logger.info({ operator, action: ctx.path.replace(API, ''), requestId }, 'an operator changed a queue')
+      logger.info({ operator, action: ctx.path.replace(API, ''), requestId }, 'queue changed by an operator')
     }
-    ctx._matchedRoute = route // its own routes lie below ours
+    ctx._matchedRoute = route // its router sets its own route
   }
 }

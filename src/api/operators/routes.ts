@@ -1,4 +1,4 @@
-/** The operators' pages, below /order/admin: what is open to all, and what needs a session. */
+/** Routes of the operators' pages below /order/admin, public ones and those that need a session. */
 import type { KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Router } from '@koa/router'
@@ -13,23 +13,23 @@ import { operatorsOnly } from './session.ts'
 import { readForm, showSignIn, showSignOut, signIn, type SignInDeps, signOut } from './sign-in.ts'
 
 export interface OperatorDeps extends SignInDeps {
-  /** All that are shown. */
+  /** The queues that are shown. */
   queues: readonly Queue[]
 }
 
 const style = readFileSync(new URL('style.css', import.meta.url), 'utf8')
 
-/** @param deps undefined until everything is there: until then operators get a 503 */
+/** @param deps undefined during start-up, when operators get a 503 */
 export function operatorRoutes(
   deps: () => OperatorDeps | undefined,
   { readToken, jwtKey, logger }: { readToken: ReadToken; jwtKey: KeyObject; logger: Logger },
 ): Router {
-  const present = (): OperatorDeps => {
-    const here = deps()
-    if (!here) throw new Refusal(503, 'The service is starting', { headers: RETRY_SOON })
-    return here
+  const requireDeps = (): OperatorDeps => {
+    const ready = deps()
+    if (!ready) throw new Refusal(503, 'The service is starting', { headers: RETRY_SOON })
+    return ready
   }
-  // With each route and not by `router.use`, which would put its own pattern in the place of the route's.
+  // Given to each route, because `router.use` would replace the route's pattern with its own.
   const open = [pageHeaders(), refusalPages(), decodableOnly, sameOriginOnly()]
   const guarded = [...open, operatorsOnly(readToken, jwtKey)]
 
@@ -39,7 +39,7 @@ export function operatorRoutes(
     ctx.body = style
   })
   router.get('/sign-in', ...open, showSignIn)
-  router.post('/sign-in', ...open, readForm, signIn(present, readToken, logger))
+  router.post('/sign-in', ...open, readForm, signIn(requireDeps, readToken, logger))
   router.get('/sign-out', ...guarded, showSignOut)
   router.post('/sign-out', ...open, signOut)
 
@@ -49,8 +49,8 @@ export function operatorRoutes(
   })
   let board: Middleware | undefined
   router.all('/queues{/*path}', ...guarded, async (ctx, next) => {
-    const { queues } = present()
-    // Loaded for the first who asks: few processes ever show it, and it took each start a tenth of its CPU.
+    const { queues } = requireDeps()
+    // Loaded at the first request: few processes ever show it, and it took a tenth of the CPU of each start.
     const { queueBoard } = await import('./queues.ts')
     board ??= queueBoard(queues, logger)
     return board(ctx, next)

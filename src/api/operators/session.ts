@@ -1,4 +1,4 @@
-/** An operator's session: Auth's own access token in a cookie, for as long as the token lasts. Programs send theirs as `Authorization: Bearer`. */
+/** Operators' sessions: Auth's access token in a cookie until it expires. Programs send it as `Authorization: Bearer`. */
 import { createHmac, type KeyObject } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import { bearsToken, type Claims, type ReadToken } from '../auth.ts'
@@ -14,12 +14,12 @@ const isOperator = ({ role }: Claims): boolean => role === 'admin'
 
 function setCookie(ctx: Context, value: string | null, expires?: Date): void {
   const secure = isHttps(ctx)
-  // It refuses a secure cookie on a connection that is not, and knows nothing of the gateway.
+  // Koa refuses secure cookies on a plain connection, and does not know that the gateway ends TLS.
   ctx.cookies.secure = secure
   ctx.cookies.set(COOKIE, value, { path: HOME, httpOnly: true, sameSite: 'strict', secure, ...(expires && { expires }) })
 }
 
-/** Takes a token that Auth has just issued. @returns false, and no session, where it is no operator's. @throws what `readToken` throws */
+/** Begins a session with a token that Auth has just issued. @returns false if it is not an operator's. @throws what `readToken` throws */
 export async function beginSession(ctx: Context, readToken: ReadToken, token: string): Promise<boolean> {
   const claims = await readToken(ctx, token)
   if (!isOperator(claims)) return false
@@ -30,38 +30,38 @@ export async function beginSession(ctx: Context, readToken: ReadToken, token: st
 export const endSession = (ctx: Context): void => setCookie(ctx, null)
 
 /**
- * What the log calls an operator: a token names people by their email alone, which must not be there. Who knows the secret can tell whose
- * name it is (README, "Operators' pages"). The space keeps what is hashed apart from everything that is signed as a token.
+ * The operator's name in the log. A token only has the email, which must not be logged. With the secret the name can be traced to its
+ * email (README, "Operators' pages"). Tokens contain no space, so this hash is never a token's signature.
  */
 const nameOf = (jwtKey: KeyObject, email: string): string =>
   createHmac('sha256', jwtKey).update(`operator ${email}`).digest('hex').slice(0, 12)
 
 /**
- * Lets operators through, their name for the log in `ctx.state.operator`. People without a session are sent to sign in and come back here; programs get a 401; a token without the role is a 403.
- * Where a Bearer token and a cookie come together the token alone counts, also where it is a bad one: who says who they are means it.
- * (koa-jwt by itself would take the cookie.) Another scheme in `Authorization` is a gateway's business.
+ * Admits operators and puts their name for the log into `ctx.state.operator`. Browsers without a session are redirected to sign in;
+ * programs get a 401. A token without the role gets a 403. With both a Bearer token and a cookie, only the token counts, even if it is
+ * invalid (koa-jwt would use the cookie). Other schemes in `Authorization` are for the gateway and are ignored.
  */
 export function operatorsOnly(readToken: ReadToken, jwtKey: KeyObject): Middleware {
   return async (ctx, next) => {
-    const byPerson = !bearsToken(ctx)
-    const claims = await readToken(ctx, byPerson ? ctx.cookies.get(COOKIE) : undefined).catch((error: unknown) => {
-      if (error instanceof Refusal && byPerson && /^(GET|HEAD)$/.test(ctx.method) && wantsHtml(ctx)) return undefined
+    const usesCookie = !bearsToken(ctx)
+    const claims = await readToken(ctx, usesCookie ? ctx.cookies.get(COOKIE) : undefined).catch((error: unknown) => {
+      if (error instanceof Refusal && usesCookie && /^(GET|HEAD)$/.test(ctx.method) && wantsHtml(ctx)) return undefined
       throw error
     })
     if (!claims) {
       ctx.status = 303
       return ctx.redirect(`${SIGN_IN}?next=${encodeURIComponent(ctx.path + ctx.search)}`)
     }
-    if (!isOperator(claims)) throw new Refusal(403, 'Only operators may do this: the token has not the role admin')
+    if (!isOperator(claims)) throw new Refusal(403, 'This account does not have the admin role')
     ctx.state.operator = nameOf(jwtKey, claims.sub)
     return next()
   }
 }
 
-/** @returns the path of the page that was asked for before the sign-in, or the first page where that is none of ours */
-export function pathWithin(asked: string): string {
-  const here = 'http://here'
-  const url = URL.canParse(asked, here) ? new URL(asked, here) : undefined
-  const within = url?.origin === here && url.pathname.startsWith(`${HOME}/`) && url.pathname !== SIGN_IN
-  return within ? url.pathname + url.search : HOME
+/** @returns the path that was requested before the sign-in, or the start page if it is not one of the operators' pages */
+export function pathWithin(requested: string): string {
+  const base = 'http://base'
+  const url = URL.canParse(requested, base) ? new URL(requested, base) : undefined
+  const isOurs = url?.origin === base && url.pathname.startsWith(`${HOME}/`) && url.pathname !== SIGN_IN
+  return isOurs ? url.pathname + url.search : HOME
 }

@@ -1,4 +1,4 @@
-/** Signing in with email and password, which Auth checks, and out again. */
+/** Sign-in with email and password, which Auth checks, and sign-out. */
 import type { Context, Middleware } from 'koa'
 import { type Auth, type Login } from '../../clients/auth.ts'
 import type { Logger } from '../../telemetry/logger.ts'
@@ -21,15 +21,15 @@ export interface SignInDeps {
 
 const MAX_FORM_KB = 8
 
-/** Nothing that was typed is shown again. */
+/** The form is always empty: nothing that was typed is shown again. */
 function signInPage(ctx: Context, status: number, next: string, message?: string): void {
-  const lost =
+  const sessionHint =
     ctx.method === 'GET' &&
     ctx.get('Sec-Fetch-Site') === 'cross-site' &&
-    html`<p>You followed a link from another site, and browsers leave your session out then. If you have one, <a href="${next}">go on here</a>.</p>`
+    html`<p>You followed a link from another site, so your browser did not send your session. If you are signed in, <a href="${next}">continue here</a>.</p>`
   const form = html`
       ${message !== undefined && html`<p class="fault" role="alert" id="fault">${message}</p>`}
-      ${lost}
+      ${sessionHint}
       <form method="post" action="${SIGN_IN}">
         <input type="hidden" name="next" value="${next}">
         <label for="email">Email</label>
@@ -38,7 +38,7 @@ function signInPage(ctx: Context, status: number, next: string, message?: string
         <input id="password" name="password" type="password" autocomplete="current-password" required>
         <button>Sign in</button>
       </form>
-      <p class="note">For operators of the shop, with their account at Auth.</p>`
+      <p class="note">Operators sign in with their shop account.</p>`
   page(ctx, status, 'Sign in', form, { signedIn: false })
 }
 
@@ -46,7 +46,7 @@ export const showSignIn: Middleware = (ctx) => signInPage(ctx, 200, pathWithin(S
 
 const readFields = readBodyAs('form', MAX_FORM_KB)
 
-/** Reads what a form sends. Throws a 400 or 413 without a word of what is in it. */
+/** Reads a form. Throws a 400 or 413 that quotes nothing of its content. */
 export const readForm: Middleware = async (ctx, next) => {
   await readFields(ctx, async () => {}).catch((error: unknown) => {
     throw new Refusal(error instanceof Refusal && error.status === 413 ? 413 : 400, 'The form cannot be read')
@@ -54,42 +54,42 @@ export const readForm: Middleware = async (ctx, next) => {
   return next()
 }
 
-/** Begins a session and goes on to the page that was asked for, or shows the page again with the reason and its status. */
+/** Begins a session and redirects to the requested page, or shows the form again with the reason. */
 export function signIn(deps: () => SignInDeps, readToken: ReadToken, logger: Logger): Middleware {
   return async (ctx) => {
-    const { email, password, next: asked } = ctx.request.body as Record<string, unknown>
-    const next = pathWithin(typeof asked === 'string' ? asked : '')
+    const { email, password, next: requested } = ctx.request.body as Record<string, unknown>
+    const next = pathWithin(typeof requested === 'string' ? requested : '')
     if (typeof email !== 'string' || typeof password !== 'string' || email === '' || password === '') {
       return signInPage(ctx, 400, next, 'Enter your email and your password.')
     }
     const { auth, tries, authTimeoutMs } = deps()
-    const who = [callerAddress(ctx), email] as const
-    const waitS = await tries.take(...who)
+    const attempt = [callerAddress(ctx), email] as const
+    const waitS = await tries.count(...attempt)
     if (waitS > 0) {
       ctx.set('Retry-After', String(waitS))
-      return signInPage(ctx, 429, next, `Too many tries. Try again in ${inWords(waitS)}.`)
+      return signInPage(ctx, 429, next, `Too many attempts. Try again in ${inWords(waitS)}.`)
     }
-    const away = async (error: unknown) => {
-      logger.warn({ err: error, requestId: ctx.state.requestId }, 'Auth did not say whether a sign-in is right')
-      await tries.giveBack(...who)
+    const notCounted = async (error: unknown) => {
+      logger.warn({ err: error, requestId: ctx.state.requestId }, 'sign-in not possible: Auth is unavailable or its token is invalid')
+      await tries.uncount(...attempt)
     }
     let login: Login
     try {
       login = await within(authTimeoutMs, auth.login(email, password))
     } catch (error) {
-      await away(error)
-      return signInPage(ctx, 503, next, 'Auth cannot be reached or takes too long. Nobody can sign in at the moment; try again soon.')
+      await notCounted(error)
+      return signInPage(ctx, 503, next, 'Auth is unreachable or too slow, so nobody can sign in at the moment. Try again soon.')
     }
     if (login.login === 'refused') return signInPage(ctx, 401, next, 'Email or password is wrong.')
     let begun: boolean
     try {
       begun = await beginSession(ctx, readToken, login.accessToken)
     } catch (error) {
-      await away(error)
-      return signInPage(ctx, 503, next, 'Auth sent a token that this service does not accept. Do both have the same JWT_SECRET?')
+      await notCounted(error)
+      return signInPage(ctx, 503, next, 'Auth issued a token that this service does not accept. Check that both have the same JWT_SECRET.')
     }
-    if (!begun) return signInPage(ctx, 403, next, 'This account is not an operator.')
-    await tries.forget(...who)
+    if (!begun) return signInPage(ctx, 403, next, 'This account does not have the admin role.')
+    await tries.reset(...attempt)
     ctx.status = 303
     ctx.redirect(next)
   }
@@ -102,7 +102,7 @@ export const showSignOut: Middleware = (ctx) =>
     ctx,
     200,
     'Sign out',
-    html`<form method="post" action="${HOME}/sign-out"><p>This ends your session in this browser.</p><p class="note">The log calls you ${ctx.state.operator as string}.</p><button>Sign out</button></form>`,
+    html`<form method="post" action="${HOME}/sign-out"><p>This ends your session in this browser.</p><p class="note">Your name in the log is ${ctx.state.operator as string}.</p><button>Sign out</button></form>`,
     {
       signedIn: true,
     },

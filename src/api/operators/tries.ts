@@ -1,22 +1,22 @@
-/** How often somebody may try to sign in: counted in Redis over all processes, and in each process where Redis is away. */
+/** Limits sign-in attempts. They are counted in Redis for all processes, or in each process while Redis is unavailable. */
 import { createHmac, type KeyObject } from 'node:crypto'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
 import type { RedisConnection } from '../../redis/connection.ts'
 
-/** A person mistypes a few times. Ten in ten minutes make 1,440 guesses a day at one account; behind one address sit several people. */
+/** Attempts per window. Ten in ten minutes allow 1,440 guesses a day at one account; several people may share an address. */
 const limits = { account: 10, address: 30 }
 const WINDOW_S = 600
 
 export interface SignInTries {
-  /** Counts a try. @returns seconds to wait, where there were too many from this address or for this account; 0 where it may go on */
-  take(address: string, account: string): Promise<number>
-  /** That try was right: all of both are forgotten. */
-  forget(address: string, account: string): Promise<void>
-  /** Nobody could say whether that try was right: it does not count. */
-  giveBack(address: string, account: string): Promise<void>
+  /** Counts an attempt. @returns seconds to wait after too many from this address or for this account; 0 if it may proceed */
+  count(address: string, account: string): Promise<number>
+  /** Forgets the attempts of both after a successful sign-in. */
+  reset(address: string, account: string): Promise<void>
+  /** Takes back an attempt that Auth could not decide. */
+  uncount(address: string, account: string): Promise<void>
 }
 
-/** @param key so that Redis has neither addresses nor emails, only what cannot be turned back into one */
+/** @param key of the HMAC by which Redis stores addresses and accounts */
 export function createSignInTries(redis: RedisConnection, prefix: string, key: KeyObject): SignInTries {
   const limiter = (what: keyof typeof limits) => {
     const common = { points: limits[what], duration: WINDOW_S, keyPrefix: `${prefix}:sign-in:${what}` }
@@ -24,23 +24,23 @@ export function createSignInTries(redis: RedisConnection, prefix: string, key: K
   }
   const byAddress = limiter('address')
   const byAccount = limiter('account')
-  const named = (text: string) => createHmac('sha256', key).update(text.trim().toLowerCase()).digest('base64url')
+  const hashed = (text: string) => createHmac('sha256', key).update(text.trim().toLowerCase()).digest('base64url')
   return {
-    async take(address, account) {
+    async count(address, account) {
       try {
-        await byAddress.consume(named(address))
-        await byAccount.consume(named(account))
+        await byAddress.consume(hashed(address))
+        await byAccount.consume(hashed(account))
         return 0
       } catch (error) {
         if (error instanceof RateLimiterRes) return Math.ceil(error.msBeforeNext / 1000)
         throw error
       }
     },
-    async forget(address, account) {
-      await Promise.all([byAddress.delete(named(address)), byAccount.delete(named(account))])
+    async reset(address, account) {
+      await Promise.all([byAddress.delete(hashed(address)), byAccount.delete(hashed(account))])
     },
-    async giveBack(address, account) {
-      await Promise.all([byAddress.reward(named(address)), byAccount.reward(named(account))])
+    async uncount(address, account) {
+      await Promise.all([byAddress.reward(hashed(address)), byAccount.reward(hashed(account))])
     },
   }
 }

@@ -37,7 +37,7 @@ test('the board finds its own files behind a gateway that strips no prefix', asy
   t.is((await operators.visit('/order/admin/queues/api/nothing', session)).status, 404)
 })
 
-test('an address with malformed percent-encoding in it is a 400 on every page, for programs with a detail', async (t) => {
+test('a URL with malformed percent-encoding is a 400 on every page, for programs with a detail', async (t) => {
   const operators = await openOperators(t)
   const session = await operators.session()
   for (const path of [
@@ -49,7 +49,7 @@ test('an address with malformed percent-encoding in it is a 400 on every page, f
   ]) {
     const answer = await operators.ask(path, { headers: session })
     t.is(answer.status, 400, path)
-    t.is(answer.text, '{"detail":"The address has malformed percent-encoding in it"}')
+    t.is(answer.text, '{"detail":"The URL has malformed percent-encoding"}')
     t.is((await operators.visit(path, session)).status, 400, path)
   }
   t.is(
@@ -150,11 +150,11 @@ test('what an operator changes is logged with a name that is no email, which the
     ['stock/pause', 'stock/resume'],
   )
   t.regex(actions[0].operator, /^[0-9a-f]{12}$/)
-  t.true((await operators.visit('/order/admin/sign-out', session)).text.includes(`The log calls you ${actions[0].operator}.`))
+  t.true((await operators.visit('/order/admin/sign-out', session)).text.includes(`Your name in the log is ${actions[0].operator}.`))
   t.notRegex(operators.logged.join('\n'), /@/)
 })
 
-test('the board only retries and promotes jobs: what could make a second shipment or lose a checkout is refused', async (t) => {
+test('actions that could make a second shipment or lose a checkout are refused on the board', async (t) => {
   const operators = await openOperators(t)
   await operators.checkoutQueue.addAgain({ ...task(7), tries: 1 }, 60_000)
   const headers = { ...(await operators.session()), 'sec-fetch-site': 'same-origin', 'content-type': 'application/json' }
@@ -172,7 +172,7 @@ test('the board only retries and promotes jobs: what could make a second shipmen
   ] as const) {
     const answer = await operators.ask(`${api}/${path}`, { method, headers, body: JSON.stringify(body) })
     t.is(answer.status, 403, path)
-    t.regex(JSON.parse(answer.text).message, /Jobs are only woken here/)
+    t.regex(JSON.parse(answer.text).message, /This action is not allowed here/)
   }
   t.deepEqual(await operators.checkoutQueue.queue.getJobCounts('waiting', 'delayed'), { waiting: 0, delayed: 1 })
 

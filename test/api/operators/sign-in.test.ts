@@ -100,7 +100,7 @@ const refusals: Record<
 > = {
   'a wrong password': { fields: { password: 'wrong-8f3a' }, status: 401, says: /Email or password is wrong/ },
   'an email that is none': { fields: { email: 'nobody' }, status: 401, says: /Email or password is wrong/ },
-  'a customer': { fields: { email: 'cust@example.com' }, status: 403, says: /not an operator/ },
+  'a customer': { fields: { email: 'cust@example.com' }, status: 403, says: /does not have the admin role/ },
   'no password': { fields: { password: '' }, status: 400, says: /Enter your email and your password/ },
   'no email': { fields: { email: '' }, status: 400, says: /Enter your email and your password/ },
   'an Auth with a fault': { instead: { status: 500, body: {} }, status: 503, says: /Auth cannot be reached/ },
@@ -162,7 +162,7 @@ test('a guesser is stopped at ten tries for one account, whatever the address', 
   for (let at = 1; at <= 10; at++) t.is((await guess(at)).status, 401)
   const stopped = await operators.signIn({ email: ' ADMIN@example.com' }, { 'x-forwarded-for': '10.0.0.99' })
   t.is(stopped.status, 429)
-  t.regex(stopped.text, /Too many tries. Try again in 10 min/)
+  t.regex(stopped.text, /Too many attempts. Try again in 10 min/)
   const seconds = Number(stopped.headers.get('retry-after'))
   t.true(seconds > 500 && seconds <= 600)
   t.is(operators.auth.logins.length, 10)
@@ -234,8 +234,8 @@ test('no log line of a sign-in has the password, the token or the email', async 
 test('a person who comes by a link from another site is told why the session is not seen', async (t) => {
   const operators = await openOperators(t)
   const page = await operators.visit('/order/admin/sign-in?next=/order/admin/queues', { 'sec-fetch-site': 'cross-site' })
-  t.regex(page.text, /<a href="\/order\/admin\/queues">go on here<\/a>/)
-  t.notRegex((await operators.visit('/order/admin/sign-in', { 'sec-fetch-site': 'same-origin' })).text, /go on here/)
+  t.regex(page.text, /<a href="\/order\/admin\/queues">continue here<\/a>/)
+  t.notRegex((await operators.visit('/order/admin/sign-in', { 'sec-fetch-site': 'same-origin' })).text, /continue here/)
 })
 
 test('a sign-in form that is not UTF-8, or of an unknown content coding, is a 400', async (t) => {

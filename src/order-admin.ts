@@ -1,10 +1,10 @@
 /**
- * What operators do on the command line, straight on PostgreSQL and the queues:
+ * The operators' command line. It works directly on PostgreSQL and the queues.
  *
- *     node src/order-admin.ts [GROUP] COMMAND [arguments]     without any, it says what there is
+ *     node src/order-admin.ts [GROUP] COMMAND [arguments]     `--help` lists the commands
  *
- * Exit codes: 0 done; 1 not all of it could be done; 75 not done within the time that was given; 64 the command line, 78 the environment
- * is wrong; 69 PostgreSQL or Redis is away.
+ * Exit codes: 0 done; 1 partly done; 64 wrong command line; 69 PostgreSQL or Redis unavailable; 75 not done within the time-out;
+ * 78 wrong environment.
  */
 import { parseArgs } from 'node:util'
 import { type Command, type Group, openTools, postgresFault, TimedOut, Unavailable, UsageError } from './admin/command.ts'
@@ -28,14 +28,18 @@ const usage = () =>
     .join('\n')
 
 function find([groupName, ...args]: readonly string[]) {
-  if (groupName === undefined) throw new UsageError('Name a command')
+  if (groupName === undefined) throw new UsageError('No command given; write one of these:')
   const group = Object.hasOwn(commands, groupName) ? commands[groupName]! : undefined
   if (group && isCommand(group)) return { command: group, rest: args }
   const [commandName, ...rest] = args
-  if (!group) throw new UsageError(`There is no ${JSON.stringify(groupName)}`)
+  if (!group) throw new UsageError(`Unknown command ${JSON.stringify(groupName)}; write one of these:`)
   const command = commandName !== undefined && Object.hasOwn(group, commandName) ? group[commandName] : undefined
   if (!command)
-    throw new UsageError(commandName === undefined ? 'Name a command' : `There is no ${groupName} ${JSON.stringify(commandName)}`)
+    throw new UsageError(
+      commandName === undefined
+        ? `No command given after ${groupName}; write one of these:`
+        : `Unknown command ${groupName} ${JSON.stringify(commandName)}; write one of these:`,
+    )
   return { command, rest }
 }
 
@@ -54,7 +58,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const { command, rest } = find(args)
   const { values, positionals } = parsed(rest, command.options)
-  const run = command.prepare({ values, positionals }) // before anything is asked: a wrong command line changes nothing
+  const run = command.prepare({ values, positionals }) // before connecting, so that a wrong command line changes nothing
   const tools = openTools(readAdminConfig(process.env), () => readCatalogConfig(process.env))
   try {
     return (await run(tools)) ? 0 : 1
@@ -63,31 +67,31 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-function complain(error: unknown): number {
-  const say = (text: string) => process.stderr.write(`${text}\n`)
+function report(error: unknown): number {
+  const printError = (text: string) => process.stderr.write(`${text}\n`)
   if (error instanceof UsageError) {
-    say(`${safe(error.message)}\n${usage()}`)
+    printError(`${safe(error.message)}\n${usage()}`)
     return EXIT.usage
   }
   if (error instanceof ConfigError) {
-    say(error.message)
+    printError(error.message)
     return EXIT.config
   }
   if (error instanceof TimedOut) {
-    say(error.message)
+    printError(error.message)
     return EXIT.timedOut
   }
-  const away = error instanceof Unavailable ? error : postgresFault(error)
-  if (away) {
-    say(away.message)
+  const unavailable = error instanceof Unavailable ? error : postgresFault(error)
+  if (unavailable) {
+    printError(unavailable.message)
     return EXIT.unavailable
   }
   throw error
 }
 
-// A pipe that is closed early (`| head`) is no fault.
+// A pipe that is closed early (`| head`) is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0)
   throw error
 })
-process.exitCode = await main(process.argv.slice(2)).catch(complain)
+process.exitCode = await main(process.argv.slice(2)).catch(report)

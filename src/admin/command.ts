@@ -1,4 +1,4 @@
-/** What a command of the operators is, and what it works with. */
+/** The interface of a command, and the connections that commands share. */
 import type { ParseArgsConfig } from 'node:util'
 import type { Catalog } from '../clients/catalog.ts'
 import type { AdminConfig, CatalogConfig } from '../config.ts'
@@ -6,22 +6,23 @@ import { connectPool, type Pool, sqlState } from '../db/pool.ts'
 import type { PaymentQueue } from '../queues/payment.ts'
 import { createLogger } from '../telemetry/logger.ts'
 
-/** The command line is wrong; nothing was done. */
+/** The command line is wrong, and nothing was done. */
 export class UsageError extends Error {}
 
-/** The time that it was given is over; what was begun goes on, and the command can be repeated. */
+/** The time-out has passed. Work that has begun continues, and the command can be repeated. */
 export class TimedOut extends Error {}
 
-/** PostgreSQL or Redis cannot be used. The message names neither address nor password. */
+/** PostgreSQL or Redis is unavailable. The message has neither address nor password. */
 export class Unavailable extends Error {}
 
 export interface Command {
-  /** Its name and what follows it. */
+  /** The command's name and arguments. */
   usage: string
   about: string
   options: NonNullable<ParseArgsConfig['options']>
   /**
-   * @returns what is to be done; it resolves to whether all of it could be done, or rejects with TimedOut
+   * Checks the command line.
+   * @returns the work. It resolves to whether everything was done, or rejects with TimedOut
    * @throws UsageError
    */
   prepare(given: Given): (tools: Tools) => Promise<boolean>
@@ -34,12 +35,12 @@ export interface Given {
 
 const MOST_SECONDS = 3600
 
-/** @returns what an option says in seconds, in ms. @throws UsageError */
+/** @returns an option in seconds as ms. @throws UsageError */
 export function msOf(option: string, text: Given['values'][string]): number | undefined {
   if (text === undefined) return undefined
   const seconds = Number(text)
   if (!/^\d+(\.\d+)?$/.test(String(text)) || seconds > MOST_SECONDS) {
-    throw new UsageError(`${option} is a number of seconds up to ${MOST_SECONDS}, not ${JSON.stringify(text)}`)
+    throw new UsageError(`${option}: ${JSON.stringify(text)} is not a number of seconds; write one up to ${MOST_SECONDS}`)
   }
   return 1000 * seconds
 }
@@ -48,17 +49,17 @@ export function msOf(option: string, text: Given['values'][string]): number | un
 export type Group = Record<string, Command>
 
 export interface Tools {
-  /** Connects when it is first asked for. @throws Unavailable */
+  /** Connects at the first call. @throws Unavailable */
   pool(): Promise<Pool>
-  /** Connects when it is first asked for. @throws Unavailable */
+  /** Connects at the first call. @throws Unavailable */
   payments(): Promise<PaymentQueue>
-  /** To look at: it connects with the first look. @throws ConfigError */
+  /** For reading; it connects at the first read. @throws ConfigError */
   catalog(): Promise<Catalog>
   print(line: string): void
   close(): Promise<void>
 }
 
-/** @param readCatalog is asked for what only some commands need */
+/** @param readCatalog reads the variables that only some commands need */
 export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig): Tools {
   const logger = createLogger('silent')
   const closers: (() => Promise<unknown>)[] = []
@@ -69,12 +70,12 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
   return {
     pool: once(async () => {
       const pool = await connectPool(config.POSTGRES_DSN, { size: 2, statementTimeoutMs: 60_000, logger }).catch((error: unknown) => {
-        throw postgresAway(error)
+        throw postgresUnavailable(error)
       })
       closers.push(() => pool.end())
       return pool
     }),
-    // What few commands use is loaded with its first use: the others are there in half the time.
+    // Loaded at first use: commands that do not need it start in half the time.
     payments: once(async () => {
       const [{ connectFailFast, ready }, { createPaymentQueue }] = await Promise.all([
         import('../redis/connection.ts'),
@@ -83,7 +84,7 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
       const redis = connectFailFast(config.REDIS_URL, logger)
       closers.push(async () => redis.disconnect())
       await ready(redis).catch(() => {
-        throw new Unavailable('Redis cannot be reached; is REDIS_URL right?')
+        throw new Unavailable('Redis cannot be reached; check REDIS_URL')
       })
       const queue = createPaymentQueue(redis, config.REDIS_PREFIX, { wallTime: Date.now })
       closers.push(() => queue.close())
@@ -107,18 +108,18 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
   }
 }
 
-/** @returns what to tell an operator where PostgreSQL did not do what it was asked; undefined for any other error */
+/** @returns the error for the operator if PostgreSQL caused this one; otherwise undefined */
 export function postgresFault(error: unknown): Unavailable | undefined {
   const { code, name, cause } = error as { code?: unknown; name?: string; cause?: { code?: unknown } }
-  const said = [code, cause?.code].find((one) => typeof one === 'string')
-  const isPostgres = sqlState(error) !== undefined || said !== undefined || /Connection|BackendTerminated|Statement/.test(name ?? '')
-  return isPostgres ? postgresAway(error) : undefined
+  const reason = [code, cause?.code].find((one) => typeof one === 'string')
+  const isPostgres = sqlState(error) !== undefined || reason !== undefined || /Connection|BackendTerminated|Statement/.test(name ?? '')
+  return isPostgres ? postgresUnavailable(error) : undefined
 }
 
-function postgresAway(error: unknown): Unavailable {
+function postgresUnavailable(error: unknown): Unavailable {
   const state = sqlState(error)
-  if (state === '42P01' || state === '3F000') return new Unavailable('The tables are not there yet; node src/main.ts release makes them')
+  if (state === '42P01' || state === '3F000') return new Unavailable('The tables do not exist yet; run node src/main.ts release')
   const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }
-  const said = [state, code, cause?.code].find((one) => typeof one === 'string')
-  return new Unavailable(`PostgreSQL cannot be used${said ? ` (${said})` : ''}; is POSTGRES_DSN right?`)
+  const reason = [state, code, cause?.code].find((one) => typeof one === 'string')
+  return new Unavailable(`PostgreSQL cannot be used${reason ? ` (${reason})` : ''}; check POSTGRES_DSN`)
 }

@@ -1,30 +1,30 @@
-/** Commands on dead letters: what lies there, what each says, and what is done about it. */
+/** The commands for dead letters: list, show, replay and discard. */
 import { countLetters, discardLetter, listLetters, readLetter } from '../db/dead-letters.ts'
 import { type Group, msOf, UsageError } from './command.ts'
-import { forJson, listHeading, listRow, shown, standing } from './letter.ts'
+import { forJson, listHeading, listRow, shown, stateInWords } from './letter.ts'
 import { replay } from './replay.ts'
 import { safeJson, table } from './shown.ts'
 
-const LISTED_AT_MOST = 1000
+const LIST_LIMIT = 1000
 const WAIT_S = 15
 
 export const deadLetters: Group = {
   list: {
     usage: 'list [--all] [--json]',
-    about: 'Dead letters that wait for a person, the oldest first; with --all those that were dealt with too.',
+    about: 'Lists the dead letters that wait for an operator, oldest first; --all also lists replayed and discarded ones.',
     options: { all: { type: 'boolean' }, json: { type: 'boolean' } },
     prepare({ values, positionals }) {
-      if (positionals.length > 0) throw new UsageError(`list takes no ${JSON.stringify(positionals[0])}`)
+      if (positionals.length > 0) throw new UsageError(`list takes no argument ${JSON.stringify(positionals[0])}`)
       const all = values.all === true
       return async ({ pool, print }) => {
-        const found = await listLetters(await pool(), { all, limit: LISTED_AT_MOST + 1 })
-        const letters = found.slice(0, LISTED_AT_MOST)
+        const found = await listLetters(await pool(), { all, limit: LIST_LIMIT + 1 })
+        const letters = found.slice(0, LIST_LIMIT)
         if (values.json) print(safeJson(letters.map(forJson)))
-        else if (letters.length === 0) print(all ? 'There are no dead letters.' : 'No dead letter waits for a person.')
+        else if (letters.length === 0) print(all ? 'There are no dead letters.' : 'No dead letters wait for an operator.')
         else print(table([listHeading, ...letters.map(listRow)]))
         if (found.length > letters.length) {
           const { waiting } = await countLetters(await pool())
-          process.stderr.write(`These are the oldest ${letters.length}; ${waiting} wait in all.\n`)
+          process.stderr.write(`Only the oldest ${letters.length} are listed; ${waiting} wait for an operator.\n`)
         }
         return true
       }
@@ -33,13 +33,13 @@ export const deadLetters: Group = {
 
   show: {
     usage: 'show ID [--json]',
-    about: 'All of one dead letter, with what usually helps.',
+    about: 'Shows one dead letter in full, with the usual remedy.',
     options: { json: { type: 'boolean' } },
     prepare({ values, positionals }) {
       const id = oneId(positionals)
       return async ({ pool, print }) => {
         const letter = await readLetter(await pool(), id)
-        if (!letter) process.stderr.write(`${id}: ${standing(letter)}\n`)
+        if (!letter) process.stderr.write(`${id}: ${stateInWords(letter)}\n`)
         else print(values.json ? safeJson(forJson(letter)) : shown(letter))
         return letter !== undefined
       }
@@ -48,7 +48,7 @@ export const deadLetters: Group = {
 
   replay: {
     usage: `replay ID... [--wait SECONDS]`,
-    about: `Tries once more what was the trouble with them, and says what became of each; waits ${WAIT_S} s for that. It can be repeated.`,
+    about: `Processes dead letters again, waits up to ${WAIT_S} s (--wait) and prints the result of each. It can be repeated.`,
     options: { wait: { type: 'string' } },
     prepare({ values, positionals }) {
       const ids = idsOf(positionals)
@@ -59,20 +59,20 @@ export const deadLetters: Group = {
 
   discard: {
     usage: 'discard ID --reason TEXT',
-    about: 'Nobody will apply it: it was refunded, or means nothing. Its bytes and the reason are kept.',
+    about: 'Marks a dead letter as not to be applied, for example after a refund. Its bytes and the reason are kept.',
     options: { reason: { type: 'string' } },
     prepare({ values, positionals }) {
       const id = oneId(positionals)
       const reason = String(values.reason ?? '').trim()
-      if (reason === '') throw new UsageError('Say why: --reason TEXT')
-      if (reason.includes('\0') || !reason.isWellFormed()) throw new UsageError('The reason is no text')
+      if (reason === '') throw new UsageError('The reason is missing; write --reason TEXT')
+      if (reason.includes('\0') || !reason.isWellFormed()) throw new UsageError('The reason contains a NUL or an unpaired surrogate')
       return async ({ pool, print }) => {
         if (await discardLetter(await pool(), id, reason)) {
           print(`${id}: discarded`)
           return true
         }
         const letter = await readLetter(await pool(), id)
-        process.stderr.write(`${id}: ${standing(letter)}; nothing was changed\n`)
+        process.stderr.write(`${id}: ${stateInWords(letter)}; nothing was changed\n`)
         return false
       }
     },
@@ -80,11 +80,11 @@ export const deadLetters: Group = {
 }
 
 function idsOf(texts: readonly string[]): number[] {
-  if (texts.length === 0) throw new UsageError('Name a dead letter by its id')
+  if (texts.length === 0) throw new UsageError('The id of a dead letter is missing; order-admin dead-letters list shows the ids')
   const ids = texts.map((text) => {
     const id = Number(text)
     if (!/^\d+$/.test(text) || !Number.isSafeInteger(id) || id < 1)
-      throw new UsageError(`${JSON.stringify(text)} is no id of a dead letter`)
+      throw new UsageError(`${JSON.stringify(text)} is not the id of a dead letter; write a whole number`)
     return id
   })
   return [...new Set(ids)]
@@ -92,6 +92,6 @@ function idsOf(texts: readonly string[]): number[] {
 
 function oneId(texts: readonly string[]): number {
   const ids = idsOf(texts)
-  if (ids.length > 1) throw new UsageError('One id, please')
+  if (ids.length > 1) throw new UsageError('Too many ids; write one')
   return ids[0]!
 }

@@ -1,4 +1,4 @@
-/** `inventory --check`: whether our counters are what our orders add up to, and whether Catalog holds what our orders have been promised. */
+/** `inventory --check`: compares our counters with the sums over orders, and Catalog's holds with our orders. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Catalog } from '../clients/catalog.ts'
 import { compareCounters, type Miscount, readHolders, readHolds } from '../db/inventory-view.ts'
@@ -7,32 +7,32 @@ import type { Tools } from './command.ts'
 import { readCatalog } from './read-catalog.ts'
 import { safeJson, table } from './shown.ts'
 
-const HOLDERS_AT_MOST = 50
-const HOLDERS_IN_A_ROW = 10
-/** Longer than an order and Catalog differ while somebody, the predecessor too, changes one after the other. */
+const HOLDERS_LIMIT = 50
+const HOLDERS_SHOWN = 10
+/** Longer than orders and Catalog differ while this service or the predecessor changes one after the other. */
 const PAUSE_MS = 500
 
-/** A product of which Catalog holds fewer units than our orders. */
+/** A product of which Catalog holds fewer units than our orders do. */
 interface MissingHold {
   productId: number
   held: number
   reserved: number
   missing: number
-  /** Units that Catalog would still give. */
+  /** Units that Catalog could still reserve. */
   free: number
-  /** Units that are missing and that Catalog does not have. */
+  /** Missing units that Catalog does not have. */
   oversold: number
 }
 
 interface Holds {
-  /** Products that our orders hold. */
+  /** The number of products that our orders hold. */
   products: number
   missing: (MissingHold & { orders: Awaited<ReturnType<typeof readHolders>> })[]
   /** Products for which Catalog did not answer. */
   unread: number[]
 }
 
-/** @returns whether the counters are right (or are now), and Catalog answered for all products and holds what our orders hold */
+/** @returns whether the counters are right or repaired, and Catalog answered for all products and holds what our orders hold */
 export async function check(
   tools: Tools,
   { repair, catalog, json }: { repair: boolean; catalog: boolean; json: boolean },
@@ -43,11 +43,11 @@ export async function check(
   if (json) tools.print(safeJson({ counters, repaired: repair, ...(holds && { holds }) }))
   else tools.print([shownCounters(counters, repair), ...(holds ? [shownHolds(holds)] : [])].join('\n\n'))
   if (holds && holds.unread.length > 0)
-    process.stderr.write(`Catalog did not answer for ${holds.unread.length} of ${holds.products} products; is CATALOG_BASE right?\n`)
+    process.stderr.write(`Catalog did not answer for ${holds.unread.length} of ${holds.products} products; check CATALOG_BASE\n`)
   return (repair || counters.length === 0) && (!holds || holds.missing.length + holds.unread.length === 0)
 }
 
-/** What seems to be missing is read a second time: an order or a payment may have come between the two. */
+/** Reads missing holds twice, since an order or a payment may have come between the reads of orders and Catalog. */
 async function checkHolds(pool: Pool, catalog: Catalog): Promise<Holds> {
   const held = await readHolds(pool)
   const first = await compareHolds(held, catalog)
@@ -57,19 +57,19 @@ async function checkHolds(pool: Pool, catalog: Catalog): Promise<Holds> {
   const again = (await readHolds(pool)).filter(({ productId }) => suspects.has(productId))
   const second = await compareHolds(again, catalog)
   const missing = []
-  for (const one of second.missing) missing.push({ ...one, orders: await readHolders(pool, one.productId, HOLDERS_AT_MOST) })
+  for (const one of second.missing) missing.push({ ...one, orders: await readHolders(pool, one.productId, HOLDERS_LIMIT) })
   return { products: held.length, missing, unread: [...first.unread, ...second.unread] }
 }
 
 async function compareHolds(holds: Awaited<ReturnType<typeof readHolds>>, catalog: Catalog) {
-  const says = await readCatalog(
+  const answers = await readCatalog(
     catalog,
     holds.map(({ productId }) => productId),
   )
   const missing: MissingHold[] = []
   const unread: number[] = []
   for (const { productId, held } of holds) {
-    const one = says.get(productId)!
+    const one = answers.get(productId)!
     if ('noAnswer' in one) unread.push(productId)
     else if (one.reserved < held) {
       const lost = held - one.reserved
@@ -81,18 +81,18 @@ async function compareHolds(holds: Awaited<ReturnType<typeof readHolds>>, catalo
 }
 
 function shownCounters(counters: readonly Miscount[], isRepaired: boolean): string {
-  if (counters.length === 0) return 'The counter of every product is what its orders and open checkouts hold.'
+  if (counters.length === 0) return 'The counter of each product equals what its orders and open checkouts hold.'
   return [
     table([['PRODUCT', 'COUNTER', 'ORDERS_HOLD'], ...counters.map((one) => [one.productId, one.counted, one.held].map(String))]),
     isRepaired
-      ? `Put right: the counters of ${counters.length} products.`
-      : `The counters of ${counters.length} products are wrong; --check --repair puts them right.`,
+      ? `Repaired the counters of ${counters.length} products.`
+      : `The counters of ${counters.length} products are wrong; --check --repair repairs them.`,
   ].join('\n')
 }
 
 function shownHolds({ products, missing, unread }: Holds): string {
   const read = products - unread.length
-  if (missing.length === 0) return `Catalog holds what our orders hold of all ${read} products that it was read for.`
+  if (missing.length === 0) return `Catalog holds what our orders hold, for all ${read} products that were read.`
   return [
     table([
       ['PRODUCT', 'ORDERS_HOLD', 'CATALOG_HOLDS', 'MISSING', 'FREE', 'OVERSOLD', 'ORDERS'],
@@ -101,13 +101,13 @@ function shownHolds({ products, missing, unread }: Holds): string {
         shownOrders(one.orders),
       ]),
     ]),
-    `Catalog holds too few units of ${missing.length} of ${read} products. The service reserves what is free by itself.`,
-    'For units that are oversold, raise the stock at Catalog or cancel orders.',
+    `Catalog holds too few units of ${missing.length} of ${read} products. The service reserves free units by itself.`,
+    'For oversold units, raise the stock at Catalog or cancel orders.',
   ].join('\n')
 }
 
 function shownOrders(orders: Holds['missing'][number]['orders']): string {
-  const rest = orders.length - HOLDERS_IN_A_ROW
-  const first = orders.slice(0, HOLDERS_IN_A_ROW).map(({ orderId, qty }) => `${orderId} (${qty})`)
-  return [...first, ...(rest > 0 ? [`and ${orders.length < HOLDERS_AT_MOST ? rest : `at least ${rest}`} more`] : [])].join(', ')
+  const rest = orders.length - HOLDERS_SHOWN
+  const first = orders.slice(0, HOLDERS_SHOWN).map(({ orderId, qty }) => `${orderId} (${qty})`)
+  return [...first, ...(rest > 0 ? [`and ${orders.length < HOLDERS_LIMIT ? rest : `at least ${rest}`} more`] : [])].join(', ')
 }

@@ -1,4 +1,4 @@
-/** The command that shows what Catalog should say of each product, which calls have no answer, and what was reconciled; `--check` compares. */
+/** `inventory`: shows what Catalog should have of each product, unanswered calls and reconciliations; `--check` compares. */
 import {
   type InventoryEntry,
   listProducts,
@@ -12,21 +12,21 @@ import { MAX_INTEGER } from '../model.ts'
 import { type Command, type Given, type Tools, UsageError } from './command.ts'
 import { check } from './inventory-check.ts'
 import { forJson, oversoldUnits, type Product, row, rowHeading, shown } from './product.ts'
-import { type CatalogSays, readCatalog } from './read-catalog.ts'
+import { type CatalogReading, readCatalog } from './read-catalog.ts'
 import { safeJson, table } from './shown.ts'
 
-const LISTED_AT_MOST = 1000
-/** Of a product's history, and of the orders that hold it. */
-const SHOWN_AT_MOST = 50
+const LIST_LIMIT = 1000
+/** The limit for a product's history and for the orders that hold it. */
+const DETAILS_LIMIT = 50
 
 const warn = (text: string) => void process.stderr.write(`${text}\n`)
 
 export const inventory: Command = {
   usage: '[PRODUCT_ID...] [--open] [--catalog] [--json], or inventory --check [--repair] [--catalog] [--json]',
-  about: `What our orders hold of each product and what Catalog should say, or all about the products that are named.
-      --open: products with corrections, calls without an answer, or something ambiguous, each whole.
-      --catalog: beside what Catalog says now.
-      --check: compares the counters with the sums over orders and open checkouts; --repair puts them right.
+  about: `Lists what our orders hold of each product and what Catalog should have, or shows the named products in full.
+      --open: shows products with corrections, unanswered calls or ambiguous units in full.
+      --catalog: also reads Catalog and shows the difference.
+      --check: compares the counters with the sums over orders and open checkouts; --repair repairs them.
       --check --catalog: also lists products of which Catalog holds fewer units than our orders. Run it before a take-over.`,
   options: {
     open: { type: 'boolean' },
@@ -61,33 +61,33 @@ interface ListOptions {
   json: boolean
 }
 
-/** @returns whether every product that was named has a row, and Catalog answered for all */
+/** @returns whether every named product is known, and Catalog answered for all */
 async function list(tools: Tools, { named, open, catalog, json }: ListOptions): Promise<boolean> {
   const { print } = tools
-  const isWhole = named.length > 0 || open
+  const isDetailed = named.length > 0 || open
   const pool = await tools.pool()
-  const ids = named.length > 0 ? named : await listProducts(pool, { onlyNotable: open, limit: LISTED_AT_MOST + 1 })
-  const entries = await readInventory(pool, ids.slice(0, LISTED_AT_MOST))
+  const ids = named.length > 0 ? named : await listProducts(pool, { onlyNotable: open, limit: LIST_LIMIT + 1 })
+  const entries = await readInventory(pool, ids.slice(0, LIST_LIMIT))
   const known = entries.map(({ productId }) => productId)
-  const says = catalog ? await readCatalog(await tools.catalog(), known) : undefined
-  const products = await describe(pool, entries, { says, isWhole })
+  const readings = catalog ? await readCatalog(await tools.catalog(), known) : undefined
+  const products = await describe(pool, entries, { readings, isDetailed })
   if (json) print(safeJson(products.map(forJson)))
-  else if (products.length > 0) print(isWhole ? products.map(shown).join('\n\n') : table([rowHeading, ...products.map(row)]))
-  else if (open) print('No product has corrections, calls without an answer, or something ambiguous.')
+  else if (products.length > 0) print(isDetailed ? products.map(shown).join('\n\n') : table([rowHeading, ...products.map(row)]))
+  else if (open) print('No product has corrections, unanswered calls or ambiguous units.')
   else if (named.length === 0) print('There are no products yet.')
-  if (ids.length > LISTED_AT_MOST) warn(`These are the first ${LISTED_AT_MOST} products; name the others by their ids.`)
+  if (ids.length > LIST_LIMIT) warn(`Only the first ${LIST_LIMIT} products are listed; name other products by id.`)
   const unknown = named.filter((id) => !known.includes(id))
-  for (const id of unknown) warn(`Product ${id} is unknown: no checkout has asked for it yet.`)
-  const silent = [...(says?.values() ?? [])].filter((one) => 'noAnswer' in one).length
-  if (silent > 0) warn(`Catalog did not answer for ${silent} of the products; is CATALOG_BASE right?`)
+  for (const id of unknown) warn(`Product ${id} is unknown: no checkout has contained it yet.`)
+  const silent = [...(readings?.values() ?? [])].filter((one) => 'noAnswer' in one).length
+  if (silent > 0) warn(`Catalog did not answer for ${silent} of the products; check CATALOG_BASE`)
   return unknown.length === 0 && silent === 0
 }
 
-/** @param isWhole with their history, and with the orders that hold what is oversold */
+/** @param isDetailed includes history, and the orders that hold oversold products */
 async function describe(
   pool: Pool,
   entries: readonly InventoryEntry[],
-  { says, isWhole }: { says: Map<number, CatalogSays> | undefined; isWhole: boolean },
+  { readings, isDetailed }: { readings: Map<number, CatalogReading> | undefined; isDetailed: boolean },
 ): Promise<Product[]> {
   const ambiguities = await readAmbiguities(
     pool,
@@ -98,10 +98,10 @@ async function describe(
     const { productId } = entry
     products.push({
       entry,
-      says: says?.get(productId),
+      inCatalog: readings?.get(productId),
       ambiguities: ambiguities.filter((one) => one.productId === productId),
-      holders: isWhole && oversoldUnits(entry) > 0 ? await readHolders(pool, productId, SHOWN_AT_MOST) : [],
-      reconciliations: isWhole ? await readReconciliations(pool, productId, SHOWN_AT_MOST) : [],
+      holders: isDetailed && oversoldUnits(entry) > 0 ? await readHolders(pool, productId, DETAILS_LIMIT) : [],
+      reconciliations: isDetailed ? await readReconciliations(pool, productId, DETAILS_LIMIT) : [],
     })
   }
   return products

@@ -1,16 +1,16 @@
-/** How a dead letter is shown: as a row of a list, whole, or as JSON. */
+/** Formats a dead letter as a row of a list, in full, or as JSON. */
 import type { DeadLetter } from '../db/dead-letters.ts'
 import { deadLetterFaults } from '../model.ts'
 import { bytesForJson, cut, safe, shownBytes, shownTime, table } from './shown.ts'
 
 const LIST_WIDTH = 60
 
-/** How a letter stands that cannot be worked on as was asked. */
-export function standing(letter: DeadLetter | undefined): string {
-  if (!letter) return 'there is no such dead letter'
+/** The state of a letter in words, for a command that cannot be carried out on it. */
+export function stateInWords(letter: DeadLetter | undefined): string {
+  if (!letter) return 'no dead letter has this id'
   const { state, note, lastAt } = letter
   if (state === 'DISCARDED') return `it was discarded at ${shownTime(lastAt)}: ${safe(note!)}`
-  return state === 'REPLAYED' ? `it was replayed at ${shownTime(lastAt)}` : 'it waits'
+  return state === 'REPLAYED' ? `it was replayed at ${shownTime(lastAt)}` : 'it waits for an operator'
 }
 
 export const listHeading = ['ID', 'LAST', 'TIMES', 'STATE', 'FAULT', 'ORDER', 'PARTITION', 'OFFSET', 'REASON', 'VALUE']
@@ -31,17 +31,17 @@ export function shown(letter: DeadLetter): string {
   const rows: [string, string][] = [
     ['id', String(letter.id)],
     ['state', letter.state],
-    ...(letter.note === undefined ? [] : [['discarded because', safe(letter.note)] as [string, string]]),
+    ...(letter.note === undefined ? [] : [['reason for discarding', safe(letter.note)] as [string, string]]),
     ['fault', letter.fault],
     ['reason', safe(letter.reason)],
-    ['what helps', deadLetterFaults[letter.fault] ?? '-'],
+    ['remedy', deadLetterFaults[letter.fault] ?? '-'],
     ['order', String(letter.orderId ?? '-')],
-    ['event', String(letter.eventId ?? 'it never became one')],
+    ['event', String(letter.eventId ?? 'none')],
     ['times', String(letter.times)],
     ['first', shownTime(letter.firstAt)],
     ['last', shownTime(letter.lastAt)],
-    ['on its topic', letter.publishedAt ? shownTime(letter.publishedAt) : 'not yet'],
-    ['came from', `${safe(letter.topic)}, partition ${letter.partition}, offset ${letter.offset}, sent ${shownTime(letter.sentAt)}`],
+    ['published', letter.publishedAt ? shownTime(letter.publishedAt) : 'not yet'],
+    ['source', `${safe(letter.topic)}, partition ${letter.partition}, offset ${letter.offset}, sent ${shownTime(letter.sentAt)}`],
     ...(letter.prunedAt
       ? [['bytes', `pruned at ${shownTime(letter.prunedAt)}`] as [string, string]]
       : [

@@ -1,25 +1,25 @@
-/** How a product of the inventory is shown: as a row of a list, whole, or as JSON. */
+/** Formats a product of the inventory as a row of a list, in full, or as JSON. */
 import type { CatalogInventory } from '../clients/catalog.ts'
 import type { Ambiguity, InventoryEntry, OpenCall, Reconciliation } from '../db/inventory-view.ts'
 import { missingHolds } from '../stock/explain.ts'
-import type { CatalogSays } from './read-catalog.ts'
+import type { CatalogReading } from './read-catalog.ts'
 import { shownTime, table } from './shown.ts'
 
 export interface Product {
   entry: InventoryEntry
-  /** undefined: Catalog was not read */
-  says: CatalogSays | undefined
-  /** The latest first. */
+  /** undefined if Catalog was not read */
+  inCatalog: CatalogReading | undefined
+  /** Latest first. */
   ambiguities: readonly Ambiguity[]
-  /** Orders that hold the product, where it is oversold. */
+  /** The orders that hold the product, if it is oversold. */
   holders: readonly { orderId: number; qty: number; createdAt: Date }[]
-  /** The latest first. */
+  /** Latest first. */
   reconciliations: readonly Reconciliation[]
 }
 
 /**
- * What Catalog should say: corrections that are still to be made are in it, calls without an answer are not.
- * @returns undefined where Catalog has not been read yet
+ * What Catalog should have, including pending corrections and excluding unanswered calls.
+ * @returns undefined if Catalog has not been read yet
  */
 function expected(entry: InventoryEntry): CatalogInventory | undefined {
   const { held, foreignHolds, holdCorrection, expectedStock, stockCorrection } = entry
@@ -27,11 +27,11 @@ function expected(entry: InventoryEntry): CatalogInventory | undefined {
   return { inStock: expectedStock + stockCorrection, reserved: held + foreignHolds + holdCorrection }
 }
 
-/** What Catalog says beyond what it should. */
-function difference({ entry, says }: Product): CatalogInventory | undefined {
+/** What Catalog has, less what it should have. */
+function difference({ entry, inCatalog }: Product): CatalogInventory | undefined {
   const known = expected(entry)
-  if (!known || !says || 'noAnswer' in says) return undefined
-  return { inStock: says.inStock - known.inStock, reserved: says.reserved - known.reserved }
+  if (!known || !inCatalog || 'noAnswer' in inCatalog) return undefined
+  return { inStock: inCatalog.inStock - known.inStock, reserved: inCatalog.reserved - known.reserved }
 }
 
 const signed = (units: number) => (units > 0 ? `+${units}` : String(units))
@@ -39,7 +39,7 @@ const upTo = ({ tooMany, tooFew }: { tooMany: number; tooFew: number }) =>
   [tooMany > 0 ? `up to ${tooMany} too many` : '', tooFew > 0 ? `up to ${tooFew} too few` : ''].filter(Boolean).join(', ') || 'none'
 const shownInventory = ({ reserved, inStock }: CatalogInventory) => `reserved ${reserved}, in_stock ${inStock}`
 
-/** Units that our orders hold and Catalog does not. Before Catalog was read, nothing is known of it. */
+/** Units that our orders hold and Catalog does not; 0 until Catalog has been read. */
 export const oversoldUnits = (entry: InventoryEntry): number => (entry.expectedStock === null ? 0 : missingHolds(entry))
 
 function stateOf(entry: InventoryEntry): string {
@@ -66,7 +66,7 @@ export const rowHeading = [
   'STATE',
 ]
 
-/** Its line in the list. */
+/** The product's row in the list. */
 export function row(product: Product): string[] {
   const { entry } = product
   const [oldest] = entry.unanswered
@@ -87,16 +87,16 @@ export function row(product: Product): string[] {
 }
 
 function besideCatalog(product: Product): string {
-  const { says } = product
-  if (!says) return '-'
-  if ('noAnswer' in says) return 'no answer'
+  const { inCatalog } = product
+  if (!inCatalog) return '-'
+  if ('noAnswer' in inCatalog) return 'no answer'
   const differs = difference(product)
-  if (!differs) return shownInventory(says)
+  if (!differs) return shownInventory(inCatalog)
   if (differs.inStock === 0 && differs.reserved === 0) return 'agrees'
   return `${signed(differs.reserved)} reserved, ${signed(differs.inStock)} in_stock`
 }
 
-/** All about it, line by line. */
+/** The product in full, one property a line. */
 export function shown(product: Product): string {
   const { entry, ambiguities, holders, reconciliations } = product
   const known = expected(entry)
@@ -108,9 +108,9 @@ export function shown(product: Product): string {
     ['foreign holds', String(entry.foreignHolds)],
     ['hold correction', signed(entry.holdCorrection)],
     ['stock correction', signed(entry.stockCorrection)],
-    ['Catalog should say', known ? shownInventory(known) : 'unknown'],
+    ['Catalog should have', known ? shownInventory(known) : 'unknown'],
     ...catalogLines(product),
-    ['call under way', entry.call ? shownCall(entry.call) : 'none'],
+    ['call in flight', entry.call ? shownCall(entry.call) : 'none'],
     ...entry.unanswered.map((call) => ['unanswered call', shownUnanswered(call)]),
     ['ambiguous', upTo(entry.ambiguous)],
     ...ambiguities.map((one) => ['ambiguous', `${shownTime(one.at)} ${upTo(one)}: ${one.explanation}`]),
@@ -120,13 +120,13 @@ export function shown(product: Product): string {
 }
 
 function catalogLines(product: Product): string[][] {
-  const { says } = product
-  if (!says) return []
-  if ('noAnswer' in says) return [['Catalog says', says.noAnswer]]
+  const { inCatalog } = product
+  if (!inCatalog) return []
+  if ('noAnswer' in inCatalog) return [['Catalog has', inCatalog.noAnswer]]
   const differs = difference(product)
-  if (!differs) return [['Catalog says', shownInventory(says)]]
-  const { reserved, inStock } = says
-  return [['Catalog says', `reserved ${reserved} (${signed(differs.reserved)}), in_stock ${inStock} (${signed(differs.inStock)})`]]
+  if (!differs) return [['Catalog has', shownInventory(inCatalog)]]
+  const { reserved, inStock } = inCatalog
+  return [['Catalog has', `reserved ${reserved} (${signed(differs.reserved)}), in_stock ${inStock} (${signed(differs.inStock)})`]]
 }
 
 const shownCall = ({ callId, verb, qty, expiresAt }: NonNullable<InventoryEntry['call']>) =>
@@ -134,7 +134,7 @@ const shownCall = ({ callId, verb, qty, expiresAt }: NonNullable<InventoryEntry[
 
 const shownUnanswered = ({ callId, verb, qty, since, checkedAt }: OpenCall) =>
   `${verb} ${qty} (call ${callId}), since ${shownTime(since)}, ${
-    checkedAt ? `had not happened at ${shownTime(checkedAt)}` : 'Catalog not read since'
+    checkedAt ? `not carried out by ${shownTime(checkedAt)}` : 'Catalog not read since'
   }`
 
 const shownReconciliation = ({ at, verb, qty, result, reason }: Reconciliation) =>
@@ -142,12 +142,12 @@ const shownReconciliation = ({ at, verb, qty, result, reason }: Reconciliation) 
 
 /** As `--json` prints it. */
 export function forJson(product: Product) {
-  const { entry, says, ambiguities, holders, reconciliations } = product
+  const { entry, inCatalog, ambiguities, holders, reconciliations } = product
   return {
     ...entry,
     oversold: oversoldUnits(entry),
     expected: expected(entry) ?? null,
-    ...(says === undefined ? {} : { catalog: says, difference: difference(product) ?? null }),
+    ...(inCatalog === undefined ? {} : { catalog: inCatalog, difference: difference(product) ?? null }),
     ambiguities,
     holders,
     reconciliations,

@@ -1,13 +1,13 @@
-/** What Catalog says of products now. It is read without a lease: while a call of ours is under way, it may differ from our rows. */
+/** Reads Catalog's inventory of products, without a lease. It may differ from our rows while one of our calls is in flight. */
 import type { Catalog, CatalogInventory } from '../clients/catalog.ts'
 
-/** What Catalog says of a product, or why it gave no answer. */
-export type CatalogSays = CatalogInventory | { noAnswer: string }
+/** Catalog's inventory of a product, or the reason why it gave no answer. */
+export type CatalogReading = CatalogInventory | { noAnswer: string }
 
-export async function readCatalog(catalog: Catalog, productIds: readonly number[]): Promise<Map<number, CatalogSays>> {
-  const { NoAnswer } = await import('../clients/http.ts') // loaded with Catalog; most commands do without
+export async function readCatalog(catalog: Catalog, productIds: readonly number[]): Promise<Map<number, CatalogReading>> {
+  const { NoAnswer } = await import('../clients/http.ts') // loaded here, because most commands do not need it
   const answers = await Promise.all(
-    productIds.map(async (productId): Promise<[number, CatalogSays]> => {
+    productIds.map(async (productId): Promise<[number, CatalogReading]> => {
       try {
         return [productId, await catalog.read(productId)]
       } catch (error) {

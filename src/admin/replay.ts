@@ -1,6 +1,6 @@
 /**
- * Replaying dead letters. Each step is on record before the next one: what is interrupted, repeated or done by two people at once is
- * found again by whoever comes next, or by the look for payments without a job.
+ * Replays dead letters. Each step is recorded before the next one. After an interruption or a parallel replay, a repetition or the
+ * rescuer continues from the record.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type DeadLetter, readLetter, replayEvent, replayMessage } from '../db/dead-letters.ts'
@@ -9,31 +9,31 @@ import { type EventState, readEventStates } from '../db/payment-events.ts'
 import { isRefusal, type Pool, sqlState } from '../db/pool.ts'
 import { readPaymentMessage, unreadable } from '../kafka/payment-message.ts'
 import type { Tools } from './command.ts'
-import { standing } from './letter.ts'
+import { stateInWords } from './letter.ts'
 import { safe } from './shown.ts'
 
-const LOOK_EVERY_MS = 200
-/** A job that was just ending when its event was set back swallows the new one: it is added again while the event waits. */
+const POLL_MS = 200
+/** A job that ends just as its event is reset absorbs the new job. So jobs are added again while events wait. */
 const ADD_EVERY_MS = 2000
 
-/** What became of a letter: an event that a job has to drive, or what there is to say at once. */
-type Begun = { id: number; eventId: number } | { id: number; isDone: boolean; said: string }
+/** The start of a replay: an event that a job must process, or an immediate result. */
+type Begun = { id: number; eventId: number } | { id: number; isDone: boolean; result: string }
 
-/** @returns whether each of them was applied, or needed nothing any more */
+/** @returns whether every letter was applied, or needs nothing more */
 export async function replay(tools: Tools, ids: readonly number[], waitMs: number): Promise<boolean> {
   const pool = await tools.pool()
-  const queue = await tools.payments() // first: without jobs nothing is set back
+  const queue = await tools.payments() // connected first, so that no event is reset without a job
   let allDone = true
-  const say = (id: number, isDone: boolean, said: string) => {
+  const report = (id: number, isDone: boolean, result: string) => {
     allDone &&= isDone
-    tools.print(`${id}: ${said}`)
+    tools.print(`${id}: ${result}`)
   }
-  // Two letters may tell of one event.
+  // Two letters may belong to one event.
   const waiting = new Map<number, number[]>()
   for (const id of ids) {
     const begun = await begin(pool, id)
     if ('eventId' in begun) waiting.set(begun.eventId, [...(waiting.get(begun.eventId) ?? []), id])
-    else say(id, begun.isDone, begun.said)
+    else report(id, begun.isDone, begun.result)
   }
 
   const until = performance.now() + waitMs
@@ -42,7 +42,7 @@ export async function replay(tools: Tools, ids: readonly number[], waitMs: numbe
     const states = await readEventStates(pool, [...waiting.keys()])
     for (const event of states) {
       if (event.state === 'WAITING') continue
-      for (const id of waiting.get(event.eventId)!) say(id, event.state === 'APPLIED', ended(event))
+      for (const id of waiting.get(event.eventId)!) report(id, event.state === 'APPLIED', ended(event))
       waiting.delete(event.eventId)
     }
     if (waiting.size === 0) return allDone
@@ -51,39 +51,39 @@ export async function replay(tools: Tools, ids: readonly number[], waitMs: numbe
     if (now >= addAt) {
       addAt = now + ADD_EVERY_MS
       await queue.add(left.map(({ eventId, orderId }) => ({ eventId, orderId, attempt: null }))).catch((error: Error) => {
-        process.stderr.write(`The jobs could not be added (${error.message}); a worker finds the payments by itself.\n`)
+        process.stderr.write(`The jobs could not be added (${error.message}); a worker will process the payments later.\n`)
       })
     }
     if (now >= until) {
       for (const { eventId, lastError } of left) {
         const why = lastError === undefined ? '' : `: ${safe(lastError)}`
-        for (const id of waiting.get(eventId)!) say(id, false, `still waiting${why}; a worker goes on with it`)
+        for (const id of waiting.get(eventId)!) report(id, false, `still waiting${why}; a worker keeps retrying`)
       }
       return false
     }
-    await sleep(Math.min(LOOK_EVERY_MS, until - now))
+    await sleep(Math.min(POLL_MS, until - now))
   }
 }
 
 async function begin(pool: Pool, id: number): Promise<Begun> {
   const letter = await readLetter(pool, id)
-  if (!letter || letter.state === 'DISCARDED') return { id, isDone: false, said: standing(letter) }
-  // Replayed before, perhaps a moment ago by somebody else: what became of it is still worth knowing.
+  if (!letter || letter.state === 'DISCARDED') return { id, isDone: false, result: stateInWords(letter) }
+  // Replayed before, perhaps just now by another operator. Its result is reported all the same.
   if (letter.state === 'REPLAYED')
-    return letter.eventId === undefined ? { id, isDone: true, said: standing(letter) } : { id, eventId: letter.eventId }
+    return letter.eventId === undefined ? { id, isDone: true, result: stateInWords(letter) } : { id, eventId: letter.eventId }
   if (letter.eventId !== undefined) {
     await replayEvent(pool, { id, eventId: letter.eventId })
     return { id, eventId: letter.eventId }
   }
   const read = await readAgain(pool, letter)
   if (!read) return begin(pool, id)
-  if (read.became === 'recorded') return { id, isDone: true, said: 'a failed payment: it is kept, and changes nothing' }
-  if (read.became === 'ignored') return { id, isDone: true, said: 'it means nothing to an order, and was passed by' }
-  if (read.became === 'dead') return { id, isDone: false, said: `dead again: ${safe(read.reason)}` }
+  if (read.became === 'recorded') return { id, isDone: true, result: 'a failed payment: recorded, the order is unchanged' }
+  if (read.became === 'ignored') return { id, isDone: true, result: 'ignored: its type does not concern orders' }
+  if (read.became === 'dead') return { id, isDone: false, result: `dead again: ${safe(read.reason)}` }
   return { id, eventId: read.eventId }
 }
 
-/** What PostgreSQL cannot keep stays as it is, with that reason. */
+/** A letter that PostgreSQL cannot store stays dead, with that reason. */
 async function readAgain(pool: Pool, letter: DeadLetter): Promise<ReadAgain | undefined> {
   try {
     return await replayMessage(pool, letter, readPaymentMessage(letter))
@@ -94,7 +94,7 @@ async function readAgain(pool: Pool, letter: DeadLetter): Promise<ReadAgain | un
 }
 
 function ended({ orderId, state, result, lastError }: EventState): string {
-  if (state === 'DEAD') return `dead again: ${safe(lastError ?? 'no reason was noted')}`
+  if (state === 'DEAD') return `dead again: ${safe(lastError ?? 'no reason was recorded')}`
   if (result === 'paid') return `order ${orderId} is PAID`
-  return result === 'already-paid' ? `order ${orderId} was paid already` : 'a failed payment: it is kept, and changes nothing'
+  return result === 'already-paid' ? `order ${orderId} was already paid` : 'a failed payment: recorded, the order is unchanged'
 }

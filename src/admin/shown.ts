@@ -1,14 +1,14 @@
-/** How things are shown to people: nothing that came from outside may steer a terminal. */
+/** Formats values for terminals. Text from outside must not control the terminal. */
 
-/** Control and format characters (among them those that turn the direction of writing), line and paragraph separators, lone surrogates. */
+/** Control and format characters (also those that change the writing direction), line and paragraph separators, lone surrogates. */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu
 const named: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
 
-/** As it is, but for characters that a terminal would act on. */
+/** The text, with characters escaped that a terminal would act on. */
 export const safe = (text: string): string =>
   text.replace(UNSAFE, (char) => named[char] ?? `\\u{${char.codePointAt(0)!.toString(16).padStart(4, '0')}}`)
 
-/** JSON that is still JSON, and that a terminal shows as it is. */
+/** Valid JSON, with characters escaped that a terminal would act on. */
 export const safeJson = (value: unknown): string =>
   JSON.stringify(value, null, 2).replace(UNSAFE, (char) =>
     char === '\n' ? char : Array.from({ length: char.length }, (_, i) => `\\u${char.charCodeAt(i).toString(16).padStart(4, '0')}`).join(''),
@@ -16,7 +16,7 @@ export const safeJson = (value: unknown): string =>
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-/** Text where the bytes are UTF-8. */
+/** The bytes as text, or undefined if they are not UTF-8. */
 export function textOf(bytes: Buffer): string | undefined {
   try {
     return utf8.decode(bytes)
@@ -25,14 +25,14 @@ export function textOf(bytes: Buffer): string | undefined {
   }
 }
 
-/** `none`, the text, or `base64:` and the bytes in base64. */
+/** `none`, the text, or `base64:` followed by base64. */
 export function shownBytes(bytes: Buffer | null): string {
   if (bytes === null) return 'none'
   const text = textOf(bytes)
   return text === undefined ? `base64:${bytes.toString('base64')}` : safe(text)
 }
 
-/** For machines: which of the two it is stands beside it. */
+/** Bytes in JSON, labelled as text or base64. */
 export function bytesForJson(bytes: Buffer | null): { text: string } | { base64: string } | null {
   if (bytes === null) return null
   const text = textOf(bytes)
@@ -46,13 +46,13 @@ export const shownTime = (time: Date): string =>
     .replace('T', ' ')
     .replace(/\.\d+Z$/, 'Z')
 
-/** By characters, not by halves of them. */
+/** Cuts by characters, not by UTF-16 units. */
 export function cut(text: string, most: number): string {
   const characters = [...text]
   return characters.length <= most ? text : `${characters.slice(0, most - 3).join('')}...`
 }
 
-/** Columns one below the other; the first row is the heading. The last column may be as long as it likes. */
+/** Aligned columns. The first row is the heading; the last column has no padding. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => [...row[column]!].length)))
   const cells = (row: readonly string[]) =>

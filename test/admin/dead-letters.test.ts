@@ -62,8 +62,8 @@ async function order(): Promise<Bought & { productId: number }> {
   return { productId, ...(await harness.buys({ product_id: productId, qty: 2 })) }
 }
 
-test.serial('`dead-letters list` says so where there are no dead letters', async (t) => {
-  t.deepEqual(await run('list'), { code: 0, out: 'No dead letter waits for a person.\n', err: '' })
+test.serial('`dead-letters list` says so when there are no dead letters', async (t) => {
+  t.deepEqual(await run('list'), { code: 0, out: 'No dead letters wait for an operator.\n', err: '' })
   t.deepEqual(await run('list', '--json'), { code: 0, out: '[]\n', err: '' })
 })
 
@@ -83,11 +83,11 @@ test.serial('`dead-letters list` cuts long values, and `show` prints one letter 
   const show = await run('show', String(id))
   t.is(show.code, 0)
   t.true(show.out.includes('p'.repeat(200)))
-  t.regex(show.out, /what helps +amount or currency are not those of the order: refund/)
+  t.regex(show.out, /remedy +amount or currency are not those of the order: refund/)
   t.regex(show.out, /reason +1 USD was paid, order \d+ is 2000 USD/)
 })
 
-test.serial('a dead letter that is not text is shown in base64, and no control character reaches the terminal', async (t) => {
+test.serial('bytes that are not UTF-8 are shown in base64, and nothing controls the terminal', async (t) => {
   const bytes = Buffer.from([0xff, 0x00, 0x1b, 0x5b])
   const binary = await unread(bytes)
   const evil = '\u001b[2J\u009b31m\u202egnp.exe\u2028\r\nnext\u{e0041}'
@@ -127,7 +127,7 @@ test.serial('a dead letter that is replayed once Catalog works again makes its o
   t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} is PAID\n`, err: '' }, 'said again')
 })
 
-test.serial('a dead letter whose replay fails is dead again, and says why', async (t) => {
+test.serial('a replayed letter that fails again is dead again, with the reason', async (t) => {
   const bought = await order()
   const id = await died(paymentOf(bought, { amountCents: 5 }), 'wrong-amount')
   const said = await run('replay', String(id))
@@ -139,14 +139,14 @@ test.serial('a payment of an order that was paid meanwhile needs nothing any mor
   const bought = await order()
   const id = await died(paymentOf(bought, { provider: 'late' }), 'unknown-order')
   await harness.ended(await harness.paid(paymentOf(bought)))
-  t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} was paid already\n`, err: '' })
+  t.deepEqual(await run('replay', String(id)), { code: 0, out: `${id}: order ${bought.orderId} was already paid\n`, err: '' })
 })
 
 test.serial('a replay that takes longer than the command waits goes on without it', async (t) => {
   const id = await died(paymentOf({ orderId: 2_000_000_001, totalCents: 2000 }), 'unknown-order')
   const said = await run('replay', String(id), '--wait', '2')
   t.is(said.code, 1)
-  t.regex(said.out, new RegExp(`^${id}: still waiting: there is no order 2000000001; a worker goes on with it\n$`))
+  t.regex(said.out, new RegExp(`^${id}: still waiting: there is no order 2000000001; a worker keeps retrying\n$`))
   t.is((await letter(id)).state, 'REPLAYED')
 })
 
@@ -168,7 +168,7 @@ test.serial('a replayed message that is read, and whose event then fails, stays 
   t.like(await letter(id), { state: 'WAITING', fault: 'wrong-amount', orderId: bought.orderId, times: 2 })
 })
 
-test.serial('a replay says so of messages that concern no order, of failed payments and of repetitions', async (t) => {
+test.serial('a replay reports ignored messages, failed payments and repetitions as such', async (t) => {
   const bought = await order()
   await harness.ended(await harness.paid(paymentOf(bought)))
   const told = { order_id: bought.orderId, amount_cents: 2000, currency: 'USD' }
@@ -184,10 +184,10 @@ test.serial('a replay says so of messages that concern no order, of failed payme
   t.deepEqual(
     out.trim().split('\n').sort(),
     [
-      `${first}: order ${bought.orderId} was paid already`,
-      `${again}: order ${bought.orderId} was paid already`,
-      `${failed}: a failed payment: it is kept, and changes nothing`,
-      `${other}: it means nothing to an order, and was passed by`,
+      `${first}: order ${bought.orderId} was already paid`,
+      `${again}: order ${bought.orderId} was already paid`,
+      `${failed}: a failed payment: recorded, the order is unchanged`,
+      `${other}: ignored: its type does not concern orders`,
     ].sort(),
   )
 })
@@ -205,7 +205,7 @@ test.serial('a replay of several letters reports each of them, and a missing one
   const { code, out } = await run('replay', '999999', String(bad), String(good), String(good))
   t.is(code, 1)
   t.deepEqual(out.split('\n').filter(Boolean), [
-    '999999: there is no such dead letter',
+    '999999: no dead letter has this id',
     `${bad}: dead again: the value is not JSON`,
     `${good}: order ${bought.orderId} is PAID`,
   ])
@@ -283,7 +283,7 @@ const wrong: string[][] = [
   ['dead-letters', 'discard', '1'],
   ['dead-letters', 'discard', '1', '--reason', ' '],
 ]
-test.serial('a wrong command line exits with 64 and lists the commands, before PostgreSQL or Redis is asked', async (t) => {
+test.serial('a wrong command line exits with 64 and the list of commands before it connects', async (t) => {
   const nowhere = { POSTGRES_DSN: 'postgresql://127.0.0.1:1/none', REDIS_URL: 'redis://127.0.0.1:1' }
   for (const args of wrong) {
     const { code, out, err } = await admin(args, nowhere)
@@ -293,20 +293,20 @@ test.serial('a wrong command line exits with 64 and lists the commands, before P
   }
 })
 
-test.serial('asking for help exits with 0', async (t) => {
+test.serial('--help lists the commands and exits with 0', async (t) => {
   const { code, out } = await admin(['--help'], {})
   t.is(code, 0)
   t.regex(out, /order-admin dead-letters replay ID\.\.\. \[--wait SECONDS\]/)
 })
 
-test.serial('a wrong environment exits with 78, and names the variable and not its value', async (t) => {
+test.serial('a wrong environment exits with 78 and names the variable without its value', async (t) => {
   const { code, err } = await admin(['dead-letters', 'list'], { POSTGRES_DSN: 'mysql://root:hunter2@db/app' })
   t.is(code, 78)
   t.regex(err, /^POSTGRES_DSN: the value is not a PostgreSQL URL; write [^\n]+\n$/)
   t.false(err.includes('hunter2'))
 })
 
-test.serial('a wrong variable that the command does not need is ignored', async (t) => {
+test.serial('order-admin ignores faults in variables that it does not need', async (t) => {
   const { code } = await admin(['dead-letters', 'list'], { ...env, NODE_ENV: 'production', PORT: 'eighty', CATALOG_BASE: 'nowhere' })
   t.is(code, 0)
 })
@@ -317,19 +317,19 @@ test.serial('an unreachable PostgreSQL is reported in one line without its addre
     ...env,
     POSTGRES_DSN: `postgresql://ada:hunter2@127.0.0.1:${port}/app`,
   })
-  t.deepEqual({ code, out, err }, { code: 69, out: '', err: 'PostgreSQL cannot be used (ECONNREFUSED); is POSTGRES_DSN right?\n' })
+  t.deepEqual({ code, out, err }, { code: 69, out: '', err: 'PostgreSQL cannot be used (ECONNREFUSED); check POSTGRES_DSN\n' })
 })
 
 test.serial('a database without the service’s tables is reported in one line', async (t) => {
   const { code, err } = await admin(['dead-letters', 'list'], { ...env, POSTGRES_DSN: process.env.POSTGRES_DSN! })
-  t.deepEqual({ code, err }, { code: 69, err: 'The tables are not there yet; node src/main.ts release makes them\n' })
+  t.deepEqual({ code, err }, { code: 69, err: 'The tables do not exist yet; run node src/main.ts release\n' })
 })
 
 test.serial('with Redis away nothing is replayed, and the other commands work', async (t) => {
   const id = await died(paymentOf(await order()), 'unknown-order')
   const noRedis = { ...env, REDIS_URL: `redis://127.0.0.1:${await freePort()}` }
   const said = await admin(['dead-letters', 'replay', String(id)], noRedis)
-  t.deepEqual(said, { code: 69, out: '', err: 'Redis cannot be reached; is REDIS_URL right?\n' })
+  t.deepEqual(said, { code: 69, out: '', err: 'Redis cannot be reached; check REDIS_URL\n' })
   t.is((await letter(id)).state, 'WAITING')
   t.is((await admin(['dead-letters', 'show', String(id)], noRedis)).code, 0)
 })

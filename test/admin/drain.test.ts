@@ -32,7 +32,7 @@ test.serial('drain ends at once where nothing is under way, and customers get a 
   const said = await run()
 
   t.is(said.code, 0, said.err)
-  t.regex(said.out, /^Nothing is under way\.\n/)
+  t.regex(said.out, /^All open work is finished\.\n/)
   const refused = await (await buyer()).checkout()
   t.is(refused.status, 503)
   t.deepEqual(refused.body, { detail: 'New orders are not taken at the moment' })
@@ -47,7 +47,7 @@ test.serial('drain ends at once where nothing is under way, and customers get a 
   t.regex((await intake()).state, /^drained since \d{4}-.*order-admin drain --undo/)
   t.is((await shop.get('/order/ready')).status, 200)
 
-  t.deepEqual(await run('--undo'), { code: 0, out: 'New orders and payments are taken again.\n', err: '' })
+  t.deepEqual(await run('--undo'), { code: 0, out: 'New orders and payments are accepted again.\n', err: '' })
 
   t.is((await (await buyer()).checkout()).status, 200)
   await until(drained, (line) => line === 'order_drained 0')
@@ -62,10 +62,10 @@ test.serial('drain prints its progress while checkouts under way go on', async (
   await until(down.fired, (fired) => fired > 0)
 
   const command = startAdmin(['drain', '--json'], env)
-  await until(() => command.err().includes('Under way: 1 checkout'))
+  await until(() => command.err().includes('Open work: 1 checkout'))
   down.remove()
   t.is((await answer).status, 200)
-  await until(() => command.err().includes('Under way: 1 event'))
+  await until(() => command.err().includes('Open work: 1 event'))
   await shop.query('update order_service.outbox set sent_at = now() where sent_at is null')
 
   const { code, out, err } = await command.said
@@ -81,12 +81,12 @@ test.serial('drain prints its progress while checkouts under way go on', async (
 test.serial('drain exits with 1 when somebody undoes it meanwhile', async (t) => {
   t.is((await (await buyer()).checkout()).status, 200)
   const command = startAdmin(['drain'], env)
-  await until(() => command.err().includes('Under way: 1 event'))
+  await until(() => command.err().includes('Open work: 1 event'))
   t.is((await run('--undo')).code, 0)
   const { code, out, err } = await command.said
   t.is(code, 1)
   t.is(out, '')
-  t.regex(err, /^Somebody has undone the drain/m)
+  t.regex(err, /^The drain was undone by another operator/m)
 })
 
 test.serial('drain that times out prints what is left and what to do, and exits with 75', async (t) => {
@@ -107,9 +107,9 @@ test.serial('drain that times out prints what is left and what to do, and exits 
 
   t.is(said.code, 75)
   t.is(said.out, '')
-  t.regex(said.err, /^Not done after 0 s; still nothing new is taken\.$/m)
-  t.regex(said.err, /^ {2}1 payment: received and not applied; is a worker running/m)
-  t.regex(said.err, /^ {2}1 event: not acknowledged by Kafka; is a relay running/m)
+  t.regex(said.err, /^Open work is not finished after 0 s; new orders and payments are still not accepted\.$/m)
+  t.regex(said.err, /^ {2}1 payment: received but not applied; check that a worker is running/m)
+  t.regex(said.err, /^ {2}1 event: not acknowledged by Kafka; check that a relay is running/m)
   t.is(json.code, 75)
   t.like(JSON.parse(json.out), {
     drained: true,

@@ -48,13 +48,13 @@ test.serial('the inventory command says so where there are no products', async (
   t.deepEqual(await run(), { code: 0, out: 'There are no products yet.\n', err: '' })
   t.deepEqual(await run('--open'), {
     code: 0,
-    out: 'No product has corrections, calls without an answer, or something ambiguous.\n',
+    out: 'No product has corrections, unanswered calls or ambiguous units.\n',
     err: '',
   })
   t.deepEqual(await run('--json'), { code: 0, out: '[]\n', err: '' })
   t.deepEqual(await run('--check'), {
     code: 0,
-    out: 'The counter of every product is what its orders and open checkouts hold.\n',
+    out: 'The counter of each product equals what its orders and open checkouts hold.\n',
     err: '',
   })
 })
@@ -100,18 +100,21 @@ test.serial('the inventory command prints a line for each product, those that ne
   )
 })
 
-test.serial('the inventory command shows a named product whole: calls, ambiguities, history, and who holds oversold units', async (t) => {
-  const unanswered = (await run('2')).out
-  t.regex(unanswered, /unanswered call +reserve 4 \(call 1001\), since 20.*, Catalog not read since\n/)
-  t.regex(unanswered, /ambiguous +20.* up to 2 too few: others took 2, or our commit of 2 acted late\n/)
-  t.regex(unanswered, /history +20.* follow 5 seen\n/)
-  t.regex(unanswered, /history +20.* release 1 done held-for-nobody\n/)
-  t.regex((await run('1')).out, /call under way +commit 1 \(call 1000\), its lease ends 20/)
-  const oversold = (await run('3')).out
-  t.regex(oversold, /state +oversold by 2, reconciling since 20/)
-  t.regex(oversold, /held for +order 1: 2, since 20/)
-  t.notRegex(oversold, /@/)
-})
+test.serial(
+  'the inventory command shows a named product whole: calls, ambiguities, history, and who holds oversold units',
+  async (t) => {
+    const unanswered = (await run('2')).out
+    t.regex(unanswered, /unanswered call +reserve 4 \(call 1001\), since 20.*, Catalog not read since\n/)
+    t.regex(unanswered, /ambiguous +20.* up to 2 too few: others took 2, or our commit of 2 acted late\n/)
+    t.regex(unanswered, /history +20.* follow 5 seen\n/)
+    t.regex(unanswered, /history +20.* release 1 done held-for-nobody\n/)
+    t.regex((await run('1')).out, /call in flight +commit 1 \(call 1000\), its lease ends 20/)
+    const oversold = (await run('3')).out
+    t.regex(oversold, /state +oversold by 2, reconciling since 20/)
+    t.regex(oversold, /held for +order 1: 2, since 20/)
+    t.notRegex(oversold, /@/)
+  },
+)
 
 test.serial('inventory --open shows the products that need attention, each whole', async (t) => {
   const { out } = await run('--open')
@@ -144,14 +147,14 @@ test.serial('inventory --catalog shows what Catalog says and what differs, or th
   t.regex(out, /^2 .* \+4 reserved, -1 in_stock +ok$/m)
   t.regex(out, /^1 .* agrees +ok$/m)
   t.regex(out, /^4 .* reserved 0, in_stock 0 +Catalog not read yet$/m)
-  t.regex((await withCatalog('2')).out, /Catalog says +reserved 4 \(\+4\), in_stock 14 \(-1\)\n/)
+  t.regex((await withCatalog('2')).out, /Catalog has +reserved 4 \(\+4\), in_stock 14 \(-1\)\n/)
   const [two] = JSON.parse((await withCatalog('2', '--json')).out)
   t.like(two, { catalog: { inStock: 14, reserved: 4 }, difference: { inStock: -1, reserved: 4 } })
 
   const away = await admin(['inventory', '--catalog', '1'], { ...env, CATALOG_BASE: `http://127.0.0.1:${await freePort()}` })
   t.is(away.code, 1)
-  t.regex(away.out, /Catalog says +catalog read: ECONNREFUSED\n/)
-  t.regex(away.err, /is CATALOG_BASE right\?/)
+  t.regex(away.out, /Catalog has +catalog read: ECONNREFUSED\n/)
+  t.regex(away.err, /check CATALOG_BASE/)
 })
 
 test.serial('an order that the predecessor makes is held at once, whether the product has a row or not', async (t) => {
@@ -170,7 +173,7 @@ test.serial('inventory --check lists the products whose counter is wrong, and --
     ['PRODUCT', 'COUNTER', 'ORDERS_HOLD'],
     ['1', '0', '2'],
     ['6', '0', '3'],
-    ['The counters of 2 products are wrong; --check --repair puts them right.'],
+    ['The counters of 2 products are wrong; --check --repair repairs them.'],
   ])
   const json = JSON.parse((await run('--check', '--json')).out)
   t.deepEqual(json, {
@@ -183,35 +186,32 @@ test.serial('inventory --check lists the products whose counter is wrong, and --
 
   const repaired = await run('--check', '--repair')
   t.is(repaired.code, 0)
-  t.regex(repaired.out, /^Put right: the counters of 2 products\.$/m)
+  t.regex(repaired.out, /^Repaired the counters of 2 products\.$/m)
   t.like(await run('--check'), { code: 0 })
   t.like(JSON.parse((await run('1', '--json')).out)[0], { held: 2, foreignHolds: 3, holdCorrection: -2 })
 })
 
-test.serial(
-  'inventory --check --catalog lists the holds that Catalog lost, how many stay oversold, and the orders concerned',
-  async (t) => {
-    const [five, six] = [await predecessorSells(5, 1), await predecessorSells(6, 1)] // 3 of product 5, 4 of product 6 in all
-    shop.catalog.product({ id: 5, stock: 3, reserved: 2 })
-    shop.catalog.product({ id: 6, stock: 3, reserved: 2 })
-    shop.catalog.setInventory(2, { in_stock: 14, reserved: 1 })
-    shop.catalog.setInventory(3, { in_stock: 2, reserved: 2 })
-    const { out, code } = await withCatalog('--check')
-    t.is(code, 1)
-    const [counters, holds] = out.trimEnd().split('\n\n')
-    t.regex(counters!, /^The counter of every product/)
-    t.deepEqual(holds!.split('\n').map(cells), [
-      ['PRODUCT', 'ORDERS_HOLD', 'CATALOG_HOLDS', 'MISSING', 'FREE', 'OVERSOLD', 'ORDERS'],
-      ['5', '3', '2', '1', '1', '0', `${five} (1), 3 (2)`],
-      ['6', '4', '2', '2', '1', '1', `${six} (1), 5 (3)`],
-      ['Catalog holds too few units of 2 of 5 products. The service reserves what is free by itself.'],
-      ['For units that are oversold, raise the stock at Catalog or cancel orders.'],
-    ])
-    const json = JSON.parse((await withCatalog('--check', '--json')).out)
-    t.like(json.holds.missing[1], { productId: 6, held: 4, reserved: 2, missing: 2, free: 1, oversold: 1 })
-    t.like(json.holds.missing[1].orders[0], { orderId: six, qty: 1 })
-  },
-)
+test.serial('inventory --check --catalog lists the holds that Catalog lost, how many stay oversold, and the orders concerned', async (t) => {
+  const [five, six] = [await predecessorSells(5, 1), await predecessorSells(6, 1)] // 3 of product 5, 4 of product 6 in all
+  shop.catalog.product({ id: 5, stock: 3, reserved: 2 })
+  shop.catalog.product({ id: 6, stock: 3, reserved: 2 })
+  shop.catalog.setInventory(2, { in_stock: 14, reserved: 1 })
+  shop.catalog.setInventory(3, { in_stock: 2, reserved: 2 })
+  const { out, code } = await withCatalog('--check')
+  t.is(code, 1)
+  const [counters, holds] = out.trimEnd().split('\n\n')
+  t.regex(counters!, /^The counter of each product/)
+  t.deepEqual(holds!.split('\n').map(cells), [
+    ['PRODUCT', 'ORDERS_HOLD', 'CATALOG_HOLDS', 'MISSING', 'FREE', 'OVERSOLD', 'ORDERS'],
+    ['5', '3', '2', '1', '1', '0', `${five} (1), 3 (2)`],
+    ['6', '4', '2', '2', '1', '1', `${six} (1), 5 (3)`],
+    ['Catalog holds too few units of 2 of 5 products. The service reserves free units by itself.'],
+    ['For units that are oversold, raise the stock at Catalog or cancel orders.'],
+  ])
+  const json = JSON.parse((await withCatalog('--check', '--json')).out)
+  t.like(json.holds.missing[1], { productId: 6, held: 4, reserved: 2, missing: 2, free: 1, oversold: 1 })
+  t.like(json.holds.missing[1].orders[0], { orderId: six, qty: 1 })
+})
 
 test.serial('units of a commit that is under way do not count as missing', async (t) => {
   shop.catalog.setInventory(6, { in_stock: 4, reserved: 4 })
@@ -221,7 +221,7 @@ test.serial('units of a commit that is under way do not count as missing', async
   await commit(`call_id = 1003, call_verb = 'commit', call_qty = 1, call_expires_at = now() + interval '7 s'`)
   const { out, code } = await withCatalog('--check')
   t.is(code, 0)
-  t.regex(out, /^Catalog holds what our orders hold of all 5 products that it was read for\.$/m)
+  t.regex(out, /^Catalog holds what our orders hold, for all 5 products that were read\.$/m)
   await commit('call_id = null, call_verb = null, call_qty = null, call_expires_at = null')
   t.is((await withCatalog('--check')).code, 1)
 })
@@ -229,7 +229,7 @@ test.serial('units of a commit that is under way do not count as missing', async
 test.serial('inventory --check --catalog fails where Catalog does not answer, and says for how many products', async (t) => {
   const away = await admin(['inventory', '--check', '--catalog'], { ...env, CATALOG_BASE: `http://127.0.0.1:${await freePort()}` })
   t.is(away.code, 1)
-  t.is(away.err, 'Catalog did not answer for 5 of 5 products; is CATALOG_BASE right?\n')
+  t.is(away.err, 'Catalog did not answer for 5 of 5 products; check CATALOG_BASE\n')
 })
 
 test.serial('the inventory command refuses a wrong command line or environment, and names an unknown product', async (t) => {
@@ -237,7 +237,7 @@ test.serial('the inventory command refuses a wrong command line or environment, 
     t.like(await run(...args), { code: 64, out: '' }, args.join(' '))
   const unknown = await run('1', '99')
   t.is(unknown.code, 1)
-  t.is(unknown.err, 'Product 99 is unknown: no checkout has asked for it yet.\n')
+  t.is(unknown.err, 'Product 99 is unknown: no checkout has contained it yet.\n')
   t.regex(unknown.out, /product +1\n/)
   const wrong = await admin(['inventory', '--catalog'], { ...env, CATALOG_BASE: 'catalog:8000' })
   t.like(wrong, { code: 78, out: '' })

@@ -192,7 +192,7 @@ test('a dead letter that waits for a person is kept whole; one that was dealt wi
   const env = { POSTGRES_DSN: shop.dsn, REDIS_URL: process.env.REDIS_URL!, REDIS_PREFIX: shop.prefix }
   const { out, code } = await admin(['dead-letters', 'show', String(discarded.id)], env)
   t.is(code, 0)
-  t.regex(out, /discarded because +refunded, number 7\n/)
+  t.regex(out, /reason for discarding +refunded, number 7\n/)
   t.regex(out, /bytes +pruned at \d{4}-/)
 
   // The payment told of once more is a duplicate of the dead one.

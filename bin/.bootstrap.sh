@@ -1,14 +1,14 @@
-# Sourced by the scripts beside it: goes to the root of the repository and sees to Node 24 and the packages there.
-# Safe to interrupt anywhere: what is half done is done again next time.
+# Sourced by the other scripts. Changes to the repository's root and installs Node 24 and the packages if needed.
+# It can be interrupted at any point; the next run repeats unfinished work.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p .dev .tools
-# Dozens of processes start in a run of the tests: from the second one on each takes 0.4 s of CPU to load the service, not 0.7.
+# A test run starts dozens of processes. With the cache, loading the service takes 0.4 s of CPU instead of 0.7.
 export NODE_COMPILE_CACHE="$PWD/.dev/compile-cache"
 
 node_major() { node --version 2>/dev/null | sed -nE 's/^v([0-9]+).*/\1/p'; }
 
-# Runs a command and gives a sign of life while it takes long; what it printed is shown only if it fails.
+# Runs a command and reports progress every 3 s. Its output is shown only if it fails.
 with_progress() {
   local what=$1 log=.dev/bootstrap.$$.log began=$SECONDS shown=$SECONDS status=0
   shift
@@ -19,7 +19,7 @@ with_progress() {
     sleep 0.2
     if ((SECONDS - shown >= 3)); then
       shown=$SECONDS
-      echo "${what%%:*}: still at it after $((SECONDS - began)) s" >&2
+      echo "${what%%:*}: still running after $((SECONDS - began)) s" >&2
     fi
   done
   wait "$job" || status=$?
@@ -34,7 +34,7 @@ use_node_24() {
   hash -r
   if [ "$(.tools/node_modules/.bin/node --version 2>/dev/null | cut -c1-4)" != v24. ]; then
     if ! command -v npm >/dev/null; then
-      echo 'Node: install Node 24 (https://nodejs.org), which also brings npm' >&2
+      echo 'Node: neither node nor npm was found; install Node 24 (https://nodejs.org), which includes npm' >&2
       exit 1
     fi
     rm -rf .tools/node_modules
@@ -44,19 +44,19 @@ use_node_24() {
   fi
 }
 
-# The stamp says which lock file the packages came from. It goes first and comes last.
+# The stamp is the lock file that the packages were installed from. It is written last.
 install_packages() {
   local stamp=node_modules/.installed-from
   cmp -s package-lock.json "$stamp" && return
-  if [ -e "$stamp" ]; then # in place, for others may be running from these packages
-    with_progress 'Packages: bringing them in line with package-lock.json' npm install --no-save --no-audit --no-fund
+  if [ -e "$stamp" ]; then # in place, because other processes may be using these packages
+    with_progress 'Packages: updating to package-lock.json' npm install --no-save --no-audit --no-fund
   else
     with_progress 'Packages: installing them with npm' npm ci --no-audit --no-fund
   fi
   cp package-lock.json "$stamp.new" && mv "$stamp.new" "$stamp"
 }
 
-# One run at a time, where flock is there to see to it; the system releases it however we end.
+# One run at a time, if flock is available. The system releases the lock when the process ends.
 if command -v flock >/dev/null; then
   exec 9>.tools/lock
   flock 9

@@ -1,4 +1,4 @@
--- Checkouts of one customer after the other, from requests made before the clock starts. The figures come out as one line of JSON.
+-- For wrk: sends the checkouts of many customers in turn, from requests built in advance. Prints the figures as one line of JSON.
 local requests = {}
 local at = 0
 

@@ -1,19 +1,19 @@
-/** How much PostgreSQL and Redis are asked: figures that do not depend on how fast a machine is. */
+/** Counts PostgreSQL statements and Redis commands, which do not depend on the machine's speed. */
 import { Redis } from 'ioredis'
 import { Client } from 'pg'
 
-/** Since each began. */
+/** Counts since each server started. */
 export interface Counts {
   postgres: number
-  /** With those that scripts call. */
+  /** Includes the commands that scripts call. */
   redis: number
 }
 
 export interface Counter {
   /**
-   * What of PostgreSQL is counted: the statements of this database, where pg_stat_statements is loaded. Elsewhere the transactions of the
-   * server that write, by their numbers. `xact_commit` would have the others as well, but a session adds its own once a second at most
-   * and, when it is idle, only after 10 s: of a run of 3 s a quarter was missing.
+   * What is counted: statements of this database if pg_stat_statements is loaded, otherwise writing transactions of the server, by their
+   * ids. `xact_commit` would include reading ones, but a session reports at most once a second, and when idle only after 10 s. A run of
+   * 3 s missed a quarter.
    */
   unit: 'statements' | 'writing transactions'
   read(): Promise<Counts>
@@ -24,7 +24,7 @@ const ofStatements = `select coalesce(sum(calls), 0)::float8 as n from pg_stat_s
   where dbid = (select oid from pg_database where datname = current_database())`
 const ofTransactions = 'select pg_snapshot_xmax(pg_current_snapshot())::text::float8 as n'
 
-/** @param dsn of the database that is counted */
+/** @param dsn of the database whose statements are counted */
 export async function openCounter({ dsn, redisUrl }: { dsn: string; redisUrl: string }): Promise<Counter> {
   const client = new Client({ connectionString: dsn })
   await client.connect()

@@ -1,13 +1,13 @@
-/** Customers of a benchmark that count the answers themselves: for loads that are no matter of wrk's. */
+/** Customers for benchmarks whose load wrk cannot generate. */
 import { Agent, request } from 'node:http'
 import { openAuth } from '../test/support/downstreams/auth.ts'
 import { type CartLine, openCart } from '../test/support/downstreams/cart.ts'
 import { demoAddress } from '../test/support/shop.ts'
 
 export interface Answer {
-  /** 0 where the connection broke. */
+  /** 0 if the connection broke. */
   status: number
-  /** Why it is no order; empty where it is one. */
+  /** The detail of a refusal; empty for an order. */
   detail: string
   ms: number
 }
@@ -17,11 +17,11 @@ export interface Client {
   close(): void
 }
 
-/** One unit of each of these products. */
+/** A cart with one unit of each product. */
 export const cartOf = (...products: number[]): CartLine[] =>
   products.map((product_id) => ({ product_id, qty: 1, unit_price_cents: 1299, title: 'Air Zoom' }))
 
-/** A customer for each of these carts. @returns their tokens, in the same order */
+/** Adds a customer for each cart. @returns their tokens in the same order */
 export async function addCustomers(name: string, carts: readonly (readonly CartLine[])[]): Promise<string[]> {
   const emails = carts.map((_, i) => `${name}-${i}@example.com`)
   const cart = openCart(process.env.REDIS_URL, () => undefined)
@@ -33,7 +33,7 @@ export async function addCustomers(name: string, carts: readonly (readonly CartL
   return tokens
 }
 
-/** As many checkouts at once as it is asked for. Not undici's pool: in a rush, requests wait seconds in there before they have a connection. */
+/** Sends any number of concurrent checkouts. In undici's pool, requests would wait seconds for a connection under load. */
 export function openClient(url: string): Client {
   const agent = new Agent({ keepAlive: true, maxFreeSockets: 4096 })
   const body = JSON.stringify(demoAddress)

@@ -1,6 +1,6 @@
 /**
- * What the service is measured against: the same packages, SQL and HTTP client, with everything done in the handler. No queue, no
- * intent, no outbox, no leases: a crash in it loses stock, orders and events, and two customers lose each other's holds.
+ * The inline implementation that the service is compared with. It has the same packages, SQL and HTTP client, but does everything in the
+ * handler, without queue, intent, outbox and leases. A crash loses stock, orders and events, and concurrent customers lose holds.
  */
 import { Router } from '@koa/router'
 import Koa from 'koa'
@@ -25,7 +25,7 @@ import { createMetrics } from '../src/telemetry/metrics.ts'
 const config = readConfig(process.env)
 const logger = createLogger(config.LOG_LEVEL)
 const metrics = createMetrics()
-// Each of its statements goes by itself: it needs more connections than batches do.
+// It sends each statement separately, so it needs more connections than batches do.
 const pool = await connectPool(config.POSTGRES_DSN, { size: 10, logger })
 const redis = connectFailFast(config.REDIS_URL, logger)
 await ready(redis)

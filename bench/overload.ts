@@ -1,7 +1,7 @@
 /**
- * Many more customers than can be served: `bin/bench-overload [--minutes 10] [--times 4]`. Against downstreams that take their time, as
- * today's do, it measures how many checkouts a second are sustained, offers so many times that rate without waiting for answers, and
- * prints what customers got and how soon, how memory went, and how the service does right after.
+ * Sends more checkouts than can be served: `bin/bench-overload [--minutes 10] [--times 4]`. It measures the sustained rate with downstream
+ * services that take a few ms, then offers a multiple of it without waiting for answers. It prints the answers and their times, memory,
+ * and the time until the service has recovered.
  */
 import { readFileSync } from 'node:fs'
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
@@ -18,7 +18,7 @@ const { values: options } = parseArgs({ options: { minutes: { type: 'string', de
 const CUSTOMERS = 4096
 const TICK_MS = 10
 const SAMPLE_MS = 5000
-/** So many at a time are what the service sustains: more only wait longer. */
+/** The concurrency at which the service reaches its sustained rate; more customers only wait longer. */
 const AT_ONCE = 64
 const MEASURE_S = 15
 
@@ -40,7 +40,7 @@ try {
   let next = 0
   const checkout = () => client.checkout(tokens[(next = (next + 1) % CUSTOMERS)]!)
 
-  /** As many at a time as the service sustains. @returns checkouts a second */
+  /** Runs at the sustained concurrency. @returns checkouts a second */
   async function sustained(seconds: number): Promise<number> {
     const end = performance.now() + seconds * 1000
     let served = 0
@@ -56,38 +56,38 @@ try {
   const offered = before * Number(options.times)
   console.log(`sustained: ${before.toFixed(0)} checkouts/s; offered for ${options.minutes} min: ${offered.toFixed(0)}/s`)
 
-  // A list of half a million answers would stop this process for its own garbage, and customers with it.
+  // A list of half a million answers would cause long garbage collections here, which would delay customers.
   const answered = new Map<number, RecordableHistogram>()
   let answers = 0
-  const note = ({ status, ms }: Answer) => {
+  const record = ({ status, ms }: Answer) => {
     answers += 1
     const times = answered.get(status) ?? createHistogram()
     answered.set(status, times)
     times.record(Math.max(1, Math.round(ms * 1000)))
   }
   const memory: { at: number; rss: number; redis: number }[] = []
-  const under: Promise<unknown>[] = []
+  const sampling: Promise<unknown>[] = []
   const began = performance.now()
   const lastsMs = Number(options.minutes) * 60_000
   let sent = 0
   let sampledAt = Number.NEGATIVE_INFINITY
   while (performance.now() - began < lastsMs) {
     const elapsed = performance.now() - began
-    for (; sent < (offered * elapsed) / 1000; sent += 1) void checkout().then(note)
+    for (; sent < (offered * elapsed) / 1000; sent += 1) void checkout().then(record)
     if (elapsed - sampledAt >= SAMPLE_MS) {
       sampledAt = elapsed
-      under.push(redisMb().then((mb) => memory.push({ at: elapsed, rss: rssMb(service.pid), redis: mb })))
+      sampling.push(redisMb().then((mb) => memory.push({ at: elapsed, rss: rssMb(service.pid), redis: mb })))
     }
     await sleep(TICK_MS)
   }
-  const calm = performance.now()
+  const endedAt = performance.now()
   let recoveredS = Number.NaN
-  // What waits at the end is served or refused within the budget; then the rate of each second tells.
-  while (Number.isNaN(recoveredS) && performance.now() - calm < 60_000) {
+  // Waiting checkouts are served or refused within the budget. After that the rate of each second is compared.
+  while (Number.isNaN(recoveredS) && performance.now() - endedAt < 60_000) {
     const rate = await sustained(1)
-    if (rate >= before * 0.9) recoveredS = (performance.now() - calm) / 1000
+    if (rate >= before * 0.9) recoveredS = (performance.now() - endedAt) / 1000
   }
-  await Promise.all(under)
+  await Promise.all(sampling)
   await until(
     () => answers,
     (count) => count === sent,
@@ -105,9 +105,11 @@ try {
   const sixths = Array.from({ length: 6 }, (_, i) => memory.filter(({ at }) => Math.min(5, Math.floor((at / lastsMs) * 6)) === i))
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
   for (const name of ['rss', 'redis'] as const) {
-    console.log(`${name} MB, means of each sixth: ${sixths.map((some) => mean(some.map((one) => one[name])).toFixed(0)).join(' ')}`)
+    console.log(
+      `${name} MB, mean of each sixth of the run: ${sixths.map((some) => mean(some.map((one) => one[name])).toFixed(0)).join(' ')}`,
+    )
   }
-  console.log(`full speed (90 % of before) again after ${recoveredS.toFixed(1)} s`)
+  console.log(`at full speed (90 % of before) again after ${recoveredS.toFixed(1)} s`)
   client.close()
 } finally {
   redis.disconnect()

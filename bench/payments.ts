@@ -1,10 +1,10 @@
 /**
- * Payments from their topic to PAID, everything in one process, beside what BullMQ does alone: jobs added in hundreds and an empty
- * processor, with the same concurrency on the same Redis. Runs take turns; medians are printed, and then the ratios:
+ * Compares payments, from their topic to PAID in one process, with bare BullMQ: jobs added in hundreds and an empty processor, with the
+ * same concurrency and Redis. Runs alternate; it prints medians and ratios:
  *
  *     bin/bench-payments [--products 5000] [--payments 5000] [--rounds 3] [--downstreams instant|real] [--beside]
  *
- * `--products 5000,1` measures payments of 5,000 products and of one. `--beside`: how long checkouts of other products take meanwhile.
+ * `--products 5000,1` measures payments of 5,000 products and of one. `--beside` measures checkouts of other products meanwhile.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
@@ -32,17 +32,17 @@ const productCounts = numbers('products', options.products)
 const [payments, rounds] = [...numbers('payments', options.payments), ...numbers('rounds', options.rounds)] as [number, number]
 const CONCURRENCY = 512
 const AT_ONCE = 100
-const PAID_WITHIN_MS = 120_000
-/** Others who shop beside the payments: so many, each with a product of his own, one every few ms whether the others have their answers or not. */
+const PAY_TIMEOUT_MS = 120_000
+/** Customers who check out during the payments, each with his own product. One starts every 20 ms, without waiting for answers. */
 const OTHERS = 256
 const OTHERS_EVERY_MS = 20
-/** How long their usual times are taken, without payments. */
+/** How long their usual latency is measured without payments. */
 const USUAL_MS = 4000
 
-/** The service is at half its speed in its first seconds. */
+/** The service runs at half its speed in its first seconds. */
 const WARM_UP_MS = 8000
 
-/** The first order of as many as there are payments in a run. */
+/** The orders of one run, with consecutive ids. */
 interface Lot {
   first: number
   count: number
@@ -52,8 +52,8 @@ const most = Math.max(...productCounts)
 const database = await createDatabase()
 
 /**
- * Orders of one unit each, of the products from 1 on in turn. All are made before the service first comes, as the predecessor's would be,
- * with their holds at Catalog: it meets each product once, and finds nothing to put right.
+ * Adds orders of one unit each, for products 1, 2, … in turn. They exist before the service starts, like the predecessor's, with their
+ * holds at Catalog. So the service reads each product once and corrects nothing.
  */
 async function addOrders(count: number, products: number): Promise<Lot> {
   const [row] = await query<{ first: number }>(
@@ -69,7 +69,7 @@ async function addOrders(count: number, products: number): Promise<Lot> {
   return { first: row!.first, count }
 }
 
-/** How many units of each product are in orders. */
+/** Units in orders by product. */
 async function unitsOrdered(): Promise<Map<number, number>> {
   const rows = await query<{ id: number; units: number }>(
     database.dsn,
@@ -84,7 +84,7 @@ async function pay({ first, count }: Lot): Promise<number> {
     paymentOf(first + i, { amount_cents: 1000, currency: 'USD', provider: 'bench', payment_id: `pi_${first + i}` }),
   )
   const began = performance.now()
-  await announcer.publish(messages)
+  await publisher.publish(messages)
   await until(
     () =>
       query<{ unpaid: number }>(
@@ -93,13 +93,13 @@ async function pay({ first, count }: Lot): Promise<number> {
         [first, count],
       ),
     ([row]) => row!.unpaid === 0,
-    PAID_WITHIN_MS,
+    PAY_TIMEOUT_MS,
   )
   return count / ((performance.now() - began) / 1000)
 }
 
 /** @returns jobs a second */
-async function bare(): Promise<number> {
+async function bareBullMQ(): Promise<number> {
   const connection = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
   const ofWorker = connection.duplicate()
   const prefix = `{bare-${process.pid}}`
@@ -129,7 +129,7 @@ async function bare(): Promise<number> {
   return rate
 }
 
-/** Has the others shop for as long as something takes. @returns what came of it, and their p95 in ms */
+/** Sends other checkouts while something runs. @returns its result and the p95 of the checkouts in ms */
 async function beside<Result>(
   checkout: () => Promise<Answer>,
   something: () => Promise<Result>,
@@ -149,10 +149,10 @@ async function beside<Result>(
   }
 }
 
-const announcer = openPayments(process.env.KAFKA_BOOTSTRAP!, paymentTopic)
+const publisher = openPayments(process.env.KAFKA_BOOTSTRAP!, paymentTopic)
 
 try {
-  // Of each product one, so that the service has met them all.
+  // One order of each product, so that the service has read all products.
   const first = await addOrders(most, most)
   const lots = productCounts.map(() => [] as Lot[])
   for (let round = 0; round < rounds; round += 1) {
@@ -172,12 +172,12 @@ try {
   const checkout = () => client.checkout(tokens[(next = (next + 1) % OTHERS)]!)
 
   process.stderr.write('warming up\n')
-  await beside(checkout, () => Promise.all([pay(first), bare(), sleep(WARM_UP_MS)]))
+  await beside(checkout, () => Promise.all([pay(first), bareBullMQ(), sleep(WARM_UP_MS)]))
 
   const rates = { bare: [] as number[], payments: productCounts.map(() => [] as number[]) }
   const p95 = { usual: [] as number[], payments: productCounts.map(() => [] as number[]) }
   for (let round = 0; round < rounds; round += 1) {
-    rates.bare.push(await bare())
+    rates.bare.push(await bareBullMQ())
     if (options.beside) p95.usual.push((await beside(checkout, () => sleep(USUAL_MS))).p95Ms)
     for (const i of productCounts.keys()) {
       const run = () => pay(lots[i]![round]!)
@@ -191,14 +191,14 @@ try {
   const named = (products: number) => (products === 1 ? 'one product' : `${products} products`)
   const show = (name: string, all: number[], unit: string) =>
     console.log(`${name.padEnd(40)} ${median(all).toFixed(0).padStart(6)} ${unit}   (${all.map((one) => one.toFixed(0)).join(', ')})`)
-  show('BullMQ alone', rates.bare, 'jobs/s')
+  show('bare BullMQ', rates.bare, 'jobs/s')
   for (const [i, products] of productCounts.entries()) show(`payments of ${named(products)}`, rates.payments[i]!, 'payments/s')
   if (options.beside) {
     show('p95 of checkouts, usual', p95.usual, 'ms')
     for (const [i, products] of productCounts.entries()) show(`p95 beside payments of ${named(products)}`, p95.payments[i]!, 'ms')
   }
   for (const [i, products] of productCounts.entries()) {
-    console.log(ratioLine(`payments of ${named(products)}/BullMQ alone`, rates.payments[i]!, rates.bare))
+    console.log(ratioLine(`payments of ${named(products)}/bare BullMQ`, rates.payments[i]!, rates.bare))
     if (options.beside)
       console.log(ratioLine(`p95 of other checkouts beside payments of ${named(products)}/usual`, p95.payments[i]!, p95.usual))
   }
@@ -206,7 +206,7 @@ try {
     if (i > 0) console.log(ratioLine(`payments ${named(products)}/${named(productCounts[0]!)}`, rates.payments[i]!, rates.payments[0]!))
   }
 } finally {
-  await announcer.close()
+  await publisher.close()
   await endChildren()
   await database.drop()
 }

@@ -1,11 +1,11 @@
 /**
- * The service beside the handler that does everything itself (`inline.ts`), each in one process, with a database of its own on the same
- * PostgreSQL, and the same Redis and stubs of Catalog and Shipping. Runs take turns; medians are printed, and then the ratios:
+ * Compares the service with an inline handler (`inline.ts`). Each runs in one process with its own database, on the same PostgreSQL and
+ * Redis, with the same stubs of Catalog and Shipping. Runs alternate; it prints medians and ratios:
  *
  *     bin/bench [--downstreams instant|real] [--carts spread|hot|mix] [--connections 1,64] [--rounds 3] [--seconds 8]
  *
- * `spread`: each customer buys products of his own. `hot`: everybody buys one product. `mix`: of five customers one does. With `hot`
- * and `mix` both sell spread carts too, in the same turns. Inline loses holds of a hot product where Catalog takes its time.
+ * `spread`: each customer buys his own products. `hot`: all buy one product. `mix`: one customer in five buys the hot product. `hot` and
+ * `mix` also run spread carts in the same rounds. The inline handler loses holds of a hot product if Catalog is slow.
  */
 import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -35,16 +35,17 @@ const kind = oneOf('downstreams', options.downstreams, downstreamKinds)
 const carts = oneOf('carts', options.carts, ['spread', 'hot', 'mix'])
 const crowds = numbers('connections', options.connections)
 const [rounds, seconds] = [...numbers('rounds', options.rounds), ...numbers('seconds', options.seconds)] as [number, number]
-if (carts === 'mix' && Math.min(...crowds) < 5) throw new TypeError('--carts mix needs 5 connections or more, for one of five is apart')
+if (carts === 'mix' && Math.min(...crowds) < 5)
+  throw new TypeError(`--connections is "${options.connections}"; --carts mix needs 5 or more, since one in five buys the hot product`)
 
 const CUSTOMERS = 512
-/** All buy the first one, or two each of the others, which no two customers share. */
+/** The hot product, and two products for each customer. */
 const PRODUCTS = 1 + 2 * CUSTOMERS
 const WARM_UP_S = 10
-/** What a run has left behind is over by then: a checkout has 8 s. */
-const CALM_WITHIN_MS = 20_000
+/** By then all checkouts of a run have ended: the budget is 8 s. */
+const QUIET_WITHIN_MS = 20_000
 
-/** What wrk saw of a group of customers. */
+/** The figures of wrk for a group of customers. */
 interface Figures {
   requests: number
   seconds: number
@@ -54,16 +55,16 @@ interface Figures {
   broken: number
 }
 
-/** So many at a time of the customers whose tokens are in this file. */
+/** Customers, as a file of tokens, and their concurrency. */
 interface Group {
   tokens: string
   connections: number
 }
 
-/** A run; CPU time in us, what PostgreSQL did and commands of Redis are of a checkout. */
+/** A run. CPU time in us, PostgreSQL's counts and Redis commands are per checkout. */
 interface Run {
   perSecond: number
-  /** Answers that were no orders, of a hundred. */
+  /** Percentage of answers that are not orders. */
   refused: number
   groups: Figures[]
   cpu: Cpu
@@ -71,7 +72,7 @@ interface Run {
   redis: number
 }
 
-/** A server with the database that it alone uses. */
+/** A server with its own database. */
 interface Seller extends Server {
   dsn: string
   counter: Counter
@@ -88,7 +89,7 @@ const databases = { inline: await createDatabase(), ours: await createDatabase()
 const cpu = await openCpu({ dsn: databases.ours.dsn, redisUrl: process.env.REDIS_URL! })
 const counters: Counter[] = []
 
-/** Customers of a kind, with their tokens in a file. @returns its path */
+/** Adds customers and writes their tokens to a file. @returns its path */
 async function addGroup(name: string, from: number, to: number, productsOf: (customer: number) => number[]): Promise<string> {
   const tokens = await addCustomers(
     `bench-${name}`,
@@ -99,10 +100,10 @@ async function addGroup(name: string, from: number, to: number, productsOf: (cus
   return path
 }
 
-/** Who buys what in a kind of run, the unrelated customers first. */
+/** Adds the customers for each kind of run. The unrelated customers come first. */
 async function addGroups(): Promise<(selling: Selling, connections: number) => Group[]> {
   const hot = () => [1]
-  // Beside hot carts, which have one line, ordinary ones have one too: nothing but the product differs.
+  // Hot carts have one line, so the ordinary ones beside them have one too, and only the product differs.
   const own = (i: number) => (carts === 'hot' ? [2 + i] : [2 + 2 * i, 3 + 2 * i])
   const split = carts === 'mix' ? Math.round(CUSTOMERS * 0.8) : CUSTOMERS
   const unrelated = await addGroup('spread', 0, split, own)
@@ -131,7 +132,7 @@ async function wrk(url: string, { tokens, connections }: Group, lastsS: number):
   return JSON.parse(stdout.trim().split('\n').at(-1)!) as Figures
 }
 
-/** All groups shop side by side. @returns once what they have left behind is over */
+/** Runs all groups at the same time. Resolves once all their checkouts have ended. */
 async function sell({ url, pid, dsn, counter }: Seller, groups: readonly Group[], lastsS: number): Promise<Run> {
   const before = { cpu: cpu(pid), counts: await counter.read() }
   const figures = await Promise.all(groups.map((group) => wrk(url, group, lastsS)))
@@ -140,7 +141,7 @@ async function sell({ url, pid, dsn, counter }: Seller, groups: readonly Group[]
   const orders = total(({ requests, notOk }) => requests - notOk)
   const spent = (name: keyof Cpu) => (after.cpu[name] - before.cpu[name]) / orders
   const open = () => query<{ n: number }>(dsn, "select count(*)::int as n from order_service.checkouts where state = 'OPEN'")
-  await until(open, ([left]) => left!.n === 0, CALM_WITHIN_MS)
+  await until(open, ([left]) => left!.n === 0, QUIET_WITHIN_MS)
   return {
     perSecond: total((one) => (one.requests - one.notOk) / one.seconds),
     refused: (total(({ notOk, broken }) => notOk + broken) / total(({ requests, broken }) => requests + broken)) * 100,
@@ -161,13 +162,13 @@ function row(connections: number, selling: Selling, name: Name, runs: readonly R
     `${String(connections).padStart(4)} connections  ${selling.padEnd(6)}  ${name.padEnd(6)}`,
     `${of((one) => one.perSecond, 0).padStart(6)}/s`,
     selling === 'mix' ? `${latencies(runs, 0)} (buyers of the hot product ${latencies(runs, 1)})` : latencies(runs, 0),
-    `CPU us a checkout: node ${of((one) => one.cpu.node, 0)} postgres ${of((one) => one.cpu.postgres, 0)} redis ${of((one) => one.cpu.redis, 0)}`,
-    `${unit} of PostgreSQL ${of((one) => one.postgres, 2)}  commands of Redis ${of((one) => one.redis, 1)}`,
+    `CPU us per checkout: node ${of((one) => one.cpu.node, 0)} postgres ${of((one) => one.cpu.postgres, 0)} redis ${of((one) => one.cpu.redis, 0)}`,
+    `PostgreSQL ${unit} ${of((one) => one.postgres, 2)}  Redis commands ${of((one) => one.redis, 1)}`,
     ...(refused > 0 ? [`up to ${refused.toFixed(1)} % REFUSED`] : []),
   ].join('  ')
 }
 
-/** The runs of each round, by what is sold and by whom. */
+/** The runs of all rounds by kind and server. */
 type Series = Record<Selling, Record<Name, Run[]>>
 
 function ratios(connections: number, series: Series): string[] {
@@ -205,7 +206,7 @@ try {
   }
 
   process.stderr.write('warming up\n')
-  // All get the same. The service has more code to be compiled: in its first 5 s it is at a tenth of its speed, in the next at half.
+  // The same for both. The service has more code to compile: it runs at a tenth of its speed in the first 5 s, at half in the next 5 s.
   for (let twice = 0; twice < 2; twice += 1) {
     for (const selling of sellings) {
       for (const name of names) await sell(sellers[name], groups(selling, 32), WARM_UP_S / sellings.length)
@@ -228,7 +229,7 @@ try {
   }
   for (const name of names) {
     const [all] = await query<{ n: number }>(sellers[name].dsn, 'select count(*)::int as n from public.orders')
-    console.log(`${all!.n} orders stand of ${name}`)
+    console.log(`${name}: ${all!.n} orders`)
   }
   console.log(lines.join('\n'))
 } finally {

@@ -1,10 +1,10 @@
 /**
- * The last units of a product, and many more customers at once, who want one each. Web and relay are one process, the workers two more:
+ * Sells the last units of a product to many more customers at once, one unit each. Web and relay run in one process, workers in two more:
  *
  *     bin/bench-sale [--units 100] [--customers 1000] [--downstreams real|instant]
  *
- * Prints what customers were told and how soon, and what Catalog holds at the end. Exits with 1 where that is not one unit an order, or
- * where units are left.
+ * Prints the answers and their times, and what Catalog holds at the end. Exits with 1 if that is not one unit per order, or if units are
+ * left.
  */
 import { parseArgs } from 'node:util'
 import { createDatabase, query } from '../test/support/database.ts'
@@ -23,12 +23,12 @@ const { values: options } = parseArgs({
 })
 const kind = oneOf('downstreams', options.downstreams, downstreamKinds)
 const [units, customers] = [...numbers('units', options.units), ...numbers('customers', options.customers)] as [number, number]
-/** Ordinary customers, each with a product of his own, who shop beforehand: so many at a time, for so long. */
+/** Customers with their own products, who warm the service up beforehand. */
 const EARLIER = 256
 const EARLIER_AT_ONCE = 32
 const WARM_UP_MS = 15_000
 const PRODUCT = EARLIER + 1
-/** What is held for nobody is given back by then. */
+/** By then holds without an order must be released. */
 const SETTLED_WITHIN_MS = 30_000
 
 interface Inventory {
@@ -36,7 +36,7 @@ interface Inventory {
   reserved: number
 }
 
-/** As Catalog's journal has it. */
+/** An entry of Catalog's journal. */
 interface ReserveCall {
   answer: number | 'none'
   items: { product_id: number; qty: number }[]
@@ -103,10 +103,10 @@ try {
   const calls = await reserveCalls()
 
   const kinds = Map.groupBy(answers, ({ status, detail }: Answer) => `${status || 'broken'} ${detail}`.trim())
-  for (const [told, some] of [...kinds].sort(([one], [other]) => one.localeCompare(other))) {
+  for (const [answer, some] of [...kinds].sort(([one], [other]) => one.localeCompare(other))) {
     const times = some.map(({ ms }) => ms)
     console.log(
-      `${String(some.length).padStart(5)} x ${told}   p50 ${percentile(times, 50).toFixed(0)} ms  max ${Math.max(...times).toFixed(0)} ms`,
+      `${String(some.length).padStart(5)} x ${answer}   p50 ${percentile(times, 50).toFixed(0)} ms  max ${Math.max(...times).toFixed(0)} ms`,
     )
   }
   console.log(`${customers} customers were answered in ${(tookMs / 1000).toFixed(2)} s`)

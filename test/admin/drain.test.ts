@@ -20,7 +20,7 @@ test.after.always(() => shop?.close())
 const run = (...args: string[]) => admin(['drain', ...args], env)
 const buyer = () => shop.customer().wants({ product_id: shop.catalog.product({ stock: 10 }), qty: 1 })
 const drained = async () => (await shop.get('/order/metrics')).body.match(/^order_drained \d$/m)[0]
-const intake = async () => (await shop.get('/order/ready')).body.parts.intake
+const intake = async () => (await shop.get('/order/ready')).body.components.intake
 
 test.serial('drain ends at once where nothing is under way, and customers get a 503 until the drain is undone', async (t) => {
   const known = await buyer()

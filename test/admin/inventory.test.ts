@@ -206,7 +206,7 @@ test.serial('inventory --check --catalog lists the holds that Catalog lost, how 
     ['5', '3', '2', '1', '1', '0', `${five} (1), 3 (2)`],
     ['6', '4', '2', '2', '1', '1', `${six} (1), 5 (3)`],
     ['Catalog holds too few units of 2 of 5 products. The service reserves free units by itself.'],
-    ['For units that are oversold, raise the stock at Catalog or cancel orders.'],
+    ['For oversold units, raise the stock at Catalog or cancel orders.'],
   ])
   const json = JSON.parse((await withCatalog('--check', '--json')).out)
   t.like(json.holds.missing[1], { productId: 6, held: 4, reserved: 2, missing: 2, free: 1, oversold: 1 })

@@ -12,7 +12,7 @@ async function open(t: ExecutionContext): Promise<Shop> {
 
 const buy = async (shop: Shop, productId: number) => (await shop.customer().wants({ product_id: productId, qty: 1 })).checkout()
 
-const breaker = async (shop: Shop, name: 'catalog' | 'shipping') => (await shop.get('/order/ready')).body.parts[name].state
+const breaker = async (shop: Shop, name: 'catalog' | 'shipping') => (await shop.get('/order/ready')).body.components[name].state
 
 /** A crowd of customers of products of their own, until the breaker is open. */
 async function untilOpen(shop: Shop): Promise<number[]> {
@@ -55,7 +55,7 @@ for (const [what, fault] of [
       t.true(tried <= ('call' in fault ? 2 : 0), `${tried} were sent`)
       const ready = await shop.get('/order/ready')
       t.is(ready.status, 200)
-      t.like(ready.body.parts.catalog, { required: false })
+      t.like(ready.body.components.catalog, { required: false })
       t.regex((await shop.get('/order/metrics')).body, /^order_breaker_open\{downstream="catalog"\} 1$/m)
       const before = sent()
       hanging.remove()

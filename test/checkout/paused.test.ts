@@ -26,9 +26,9 @@ test('while an operator has paused the checkout queue, customers, readiness, met
   t.is(refused.headers.get('retry-after'), '1')
   const ready = await fetch(`${url}/order/ready`)
   t.is(ready.status, 200)
-  const { parts } = (await ready.json()) as { parts: Record<string, unknown> }
-  t.deepEqual(parts['checkout-queue'], { state: 'paused by an operator', required: false })
-  t.deepEqual(parts['payment-queue'], { state: 'ok', required: false })
+  const { components } = (await ready.json()) as { components: Record<string, unknown> }
+  t.deepEqual(components['checkout-queue'], { state: 'paused by an operator', required: false })
+  t.deepEqual(components['payment-queue'], { state: 'ok', required: false })
   const metrics = await (await fetch(`${url}/order/metrics`)).text()
   t.regex(metrics, /^order_queue_paused\{queue="checkout"\} 1$/m)
   t.regex(metrics, /^order_queue_paused\{queue="payment"\} 0$/m)

@@ -17,7 +17,7 @@ test.after.always(async () => {
   await shop?.close()
 })
 
-const breaker = async () => (await shop.get('/order/ready')).body.parts.catalog.state
+const breaker = async () => (await shop.get('/order/ready')).body.components.catalog.state
 const commits = () => shop.catalog.journal({ call: 'commit' }).length
 const probes = () => shop.catalog.journal({ call: 'read' }).length
 const isOpen = (state: string) => state !== 'ok'
@@ -55,7 +55,7 @@ test.serial('payments wait while Catalog is away, none is given up, and each is 
   const began = performance.now()
   await until(() => performance.now() - began > 4000)
   t.is(await attemptsSince(), 0)
-  t.is((await shop.get('/order/ready')).body.parts['payment-worker-progress'].state, 'ok')
+  t.is((await shop.get('/order/ready')).body.components['payment-worker-progress'].state, 'ok')
   await shop.catalog.up()
 
   for (const eventId of events) t.like(await harness.ended(eventId), { state: 'APPLIED', result: 'paid' })

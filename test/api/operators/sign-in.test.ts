@@ -103,9 +103,9 @@ const refusals: Record<
   'a customer': { fields: { email: 'cust@example.com' }, status: 403, says: /does not have the admin role/ },
   'no password': { fields: { password: '' }, status: 400, says: /Enter your email and your password/ },
   'no email': { fields: { email: '' }, status: 400, says: /Enter your email and your password/ },
-  'an Auth with a fault': { instead: { status: 500, body: {} }, status: 503, says: /Auth cannot be reached/ },
-  'an Auth at another address': { instead: { status: 404, body: { detail: 'Not Found' } }, status: 503, says: /Auth cannot be reached/ },
-  'an Auth that sends no token': { instead: { status: 200, body: {} }, status: 503, says: /Auth cannot be reached/ },
+  'an Auth with a fault': { instead: { status: 500, body: {} }, status: 503, says: /Auth is unreachable/ },
+  'an Auth at another address': { instead: { status: 404, body: { detail: 'Not Found' } }, status: 503, says: /Auth is unreachable/ },
+  'an Auth that sends no token': { instead: { status: 200, body: {} }, status: 503, says: /Auth is unreachable/ },
   'an Auth of another secret': {
     instead: { status: 200, body: { access_token: jwt.sign({ sub: 'a@example.com', role: 'admin', type: 'access', exp: 9e9 }, 'other') } },
     status: 503,

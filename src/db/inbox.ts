@@ -135,7 +135,7 @@ async function takeIn(tx: Transaction, source: Source, batch: readonly ReadMessa
     if (message.read !== 'event') return { message, fault: message.read, reason: message.reason, bytesHash: message.bytesHash }
     const row = rows.get(message.identity)!
     if (!hasContent(row, message.event)) {
-      const reason = `an event with this identity was received before, for order ${row.order_id}, ${row.amount_cents} ${row.currency}`
+      const reason = `an event with this identity was already received, for order ${row.order_id}, ${row.amount_cents} ${row.currency}`
       return { message, fault: 'other-content', reason, bytesHash: message.identity }
     }
     if (!fresh.delete(row.id)) return { receipt: 'duplicate' }

@@ -40,7 +40,7 @@ export async function migrate(dsn: string, logger: Logger): Promise<void> {
   let lost = false
   const session = await openSession(dsn, (error) => {
     lost = true
-    logger.warn({ err: error }, 'migration session lost')
+    logger.warn({ err: error }, 'PostgreSQL connection of the migration lost')
   })
   try {
     await session.query('select pg_advisory_lock($1)', [MIGRATION_LOCK])

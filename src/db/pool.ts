@@ -26,7 +26,7 @@ const checkRows: Interceptor = {
   transformRow: (context, query, row) => {
     if (!context.resultParser) return row
     const result = context.resultParser['~standard'].validate(row)
-    if (result instanceof Promise) throw new TypeError('a row schema has to be synchronous')
+    if (result instanceof Promise) throw new TypeError('row schemas must be synchronous')
     if (result.issues) throw new SchemaValidationError(query, row, result.issues)
     return result.value as typeof row
   },
@@ -34,7 +34,8 @@ const checkRows: Interceptor = {
 
 function exactInteger(text: string): number {
   const number = Number(text)
-  if (!Number.isSafeInteger(number)) throw new RangeError(`${text} is beyond the integers that JavaScript counts exactly`)
+  if (!Number.isSafeInteger(number))
+    throw new RangeError(`${text} is outside the integers that JavaScript represents exactly (±(2^53 - 1))`)
   return number
 }
 

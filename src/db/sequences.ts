@@ -39,8 +39,8 @@ export function watchNumbers(pool: Pool, logger: Logger): NumbersWatch {
     const before = short.join()
     short = [...(await readNumbersLeft(pool))].filter(([, left]) => left < KEPT).map(([sequence]) => sequence)
     if (short.join() === before) return
-    if (short.length > 0) logger.error({ sequences: short }, 'sequences are nearly at their end; no checkout is taken')
-    else logger.info('sequences have numbers again; checkouts are taken')
+    if (short.length > 0) logger.error({ sequences: short }, 'sequences are nearly exhausted; checkouts are refused')
+    else logger.info('sequences have enough numbers again; checkouts are accepted')
   }
   const again = () => void read().catch(() => {})
   again()

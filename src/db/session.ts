@@ -65,7 +65,7 @@ export async function requireUsable(session: Client): Promise<void> {
   )
   const { encoding, is_read_only: isReadOnly } = rows[0]!
   if (encoding !== 'UTF8') {
-    throw new DatabaseFault(`the database has the encoding ${encoding}, which cannot hold every name; make one with the encoding UTF8`)
+    throw new DatabaseFault(`the database has the encoding ${encoding}, which cannot store every name; create one with the encoding UTF8`)
   }
   requireWritable(isReadOnly)
 }

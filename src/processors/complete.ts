@@ -10,7 +10,7 @@ export function complete(checkouts: Checkouts): Step<StepName, CheckoutRun> {
 
     async do(run) {
       const outcome = await (run.record ? run.record.complete() : checkouts.complete(run))
-      if (!outcome) throw new Overtaken('ended, taken over, or past its deadline')
+      if (!outcome) throw new Overtaken('checkout ended, was taken over or passed its deadline before it was complete')
       run.outcome = outcome
     },
   }

@@ -20,7 +20,7 @@ export function createShipment(shipping: Shipping, stillOpen: StillOpen): Step<S
         if (await shipping.has(run.orderId).catch((error: unknown) => asFault(error, run))) return
         // One that got no answer may still arrive. One that Shipping answered with a 5xx is over, and left nothing.
         if (run.shipmentCall === 'unknown') {
-          throw new StepFault('shipping has no shipment (yet)', { status: 503, detail: 'Shipping did not answer' })
+          throw new StepFault('Shipping has no shipment of this order yet', { status: 503, detail: 'Shipping did not answer' })
         }
       }
       const { userEmail, address } = await run.delivery
@@ -30,7 +30,7 @@ export function createShipment(shipping: Shipping, stillOpen: StillOpen): Step<S
       // Where Shipping is slow many wait for their turn, and some for longer than their customers.
       const mayGo = async () => {
         if (await stillOpen(run)) return true
-        throw new Overtaken('ended, taken over, or past its deadline, before its shipment was asked for')
+        throw new Overtaken('checkout ended, was taken over or passed its deadline before its shipment was created')
       }
       const answer = await shipping.create(draft, `checkout:${run.orderId}:shipment`, mayGo).catch((error: unknown) => {
         const mayHaveArrived = error instanceof NoAnswer && error.sent

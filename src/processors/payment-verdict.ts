@@ -24,7 +24,8 @@ export interface VerdictOptions {
 export function judge(payable: Payable, { graceMs, amountCheck }: VerdictOptions): Verdict {
   const { orderId, order, checkout, amountCents, currency } = payable
   if (!order) {
-    if (checkout === 'REJECTED' || checkout === 'CANCELLED') return dead('cancelled', `checkout ${orderId} became no order`)
+    if (checkout === 'REJECTED' || checkout === 'CANCELLED')
+      return dead('cancelled', `checkout ${orderId} was ${checkout}; there is no order`)
     const reason = checkout === undefined ? `there is no order ${orderId}` : `checkout ${orderId} is still ${checkout}`
     return payable.waitedMs < graceMs
       ? { verdict: 'wait', reason }
@@ -32,11 +33,11 @@ export function judge(payable: Payable, { graceMs, amountCheck }: VerdictOptions
   }
   if (amountCheck === 'strict' && (amountCents !== order.totalCents || currency !== order.currency)) {
     const was = `${amountCents ?? 'no amount'} ${currency ?? 'without a currency'}`
-    return dead('wrong-amount', `${was} was paid, order ${orderId} is ${order.totalCents} ${order.currency}`)
+    return dead('wrong-amount', `${was} was paid, but order ${orderId} costs ${order.totalCents} ${order.currency}`)
   }
   if (order.status === 'CREATED') return { verdict: 'pay', order }
   if (order.status !== 'PAID') return dead('cancelled', `order ${orderId} is ${order.status}`)
-  if (payable.paidByAnother) return dead('second-payment', `order ${orderId} was paid by another payment before`)
+  if (payable.paidByAnother) return dead('second-payment', `order ${orderId} was already paid by another payment`)
   return { verdict: 'already-paid' }
 }
 

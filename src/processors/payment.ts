@@ -153,7 +153,7 @@ export function createPaymentProcessor(deps: PaymentDeps): (job: Job, token?: st
       deadline: clock.wallTime() + LEASE_PATIENCE_MS,
     })
     // Two messages may carry one payment, and only who has the products may say that the order waits for it.
-    if (answer.result === 'ended') return { pauseMs: PUT_BACK_MS, why: `order ${orderId} was paid meanwhile, or another attempt drives it` }
+    if (answer.result === 'ended') return { pauseMs: PUT_BACK_MS, why: `order ${orderId} has been paid, or another attempt runs` }
     if (answer.result === 'refused') {
       const said = `catalog commit: ${answer.detail} (${answer.status})`
       if (!FINAL_REFUSALS.has(answer.status)) throw new StockFault(said, { sent: true, retryAfterMs: answer.retryAfterMs })
@@ -167,11 +167,11 @@ export function createPaymentProcessor(deps: PaymentDeps): (job: Job, token?: st
   async function die(driven: PaymentAttempt, orderId: number, fault: DeadLetterFault, reason: string): Promise<void> {
     if (!(await events.deadLetter(driven, fault, reason))) return
     metrics.paymentEvents.inc({ type: 'payment.succeeded', result: 'dead' })
-    logger.error({ orderId, eventId: driven.eventId, fault }, 'a payment is a dead letter')
+    logger.error({ orderId, eventId: driven.eventId, fault }, 'payment became a dead letter')
   }
 
   async function afterFault(job: Job, driven: PaymentAttempt, orderId: number, error: Error): Promise<void> {
-    logger.warn({ err: error, orderId, eventId: driven.eventId, tries: job.attemptsMade + 1 }, 'payment could not be applied yet')
+    logger.warn({ err: error, orderId, eventId: driven.eventId, tries: job.attemptsMade + 1 }, 'payment not applied yet; retrying')
     await show(job, orderId, error.message)
     await events.recordFailure(driven, error.message).catch(() => {})
   }

@@ -72,7 +72,7 @@ export function createReaper({ pool, retention, logger, metrics, batchRows = BAT
       if (signal?.aborted) break
       pruned[table] = await pruneAll(prune, ageMs, table, signal)
     }
-    if (Object.values(pruned).some((rows) => rows > 0)) logger.info({ pruned }, 'the reaper has pruned what was kept long enough')
+    if (Object.values(pruned).some((rows) => rows > 0)) logger.info({ pruned }, 'expired rows pruned')
     return pruned
   }
 }

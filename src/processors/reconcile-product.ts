@@ -15,7 +15,7 @@ export function createReconcileProcessor(stock: Pick<Stock, 'reconcile'>, logger
     try {
       if (!(await stock.reconcile(productId))) return
     } catch (error) {
-      logger.warn({ err: error, productId, checks }, 'product not reconciled yet; trying again')
+      logger.warn({ err: error, productId, checks }, 'product not reconciled yet; retrying')
       await job.log((error as Error).message).catch(() => {})
     }
     const pauseMs = pauseAfter(checks)

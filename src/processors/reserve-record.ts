@@ -19,7 +19,7 @@ export function recordOf(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts,
     try {
       await how()
     } catch (error) {
-      throw new StepFault('the record of the reserve got no answer', CATALOG_UNREACHABLE, { cause: error })
+      throw new StepFault('PostgreSQL did not confirm the record of the reserve', CATALOG_UNREACHABLE, { cause: error })
     }
     run.recoveryPoint = 'reserve-stock'
   }

@@ -31,7 +31,7 @@ export function reserveStock({ stock, checkouts, clock, stillOpen, unavailable }
       const rejection = unavailable()
       if (rejection) {
         if (run.lease) await stock.forgo(run.lease, run.products)
-        throw new StepFault('not begun: a breaker is open', rejection, { retryAfterMs: Number.POSITIVE_INFINITY })
+        throw new StepFault('reserve not sent: a circuit breaker is open', rejection, { retryAfterMs: Number.POSITIVE_INFINITY })
       }
       // Who waits for products is asked again when they are his; who has them already may have been stopped since.
       if (run.lease && !(await stillOpen(run))) {
@@ -57,7 +57,7 @@ export function reserveStock({ stock, checkouts, clock, stillOpen, unavailable }
   }
 }
 
-const overtaken = () => new Overtaken('ended, taken over, or past its deadline, before its stock was asked for')
+const overtaken = () => new Overtaken('checkout ended, was taken over or passed its deadline before its stock was reserved')
 
 function faultOf(error: unknown): unknown {
   if (error instanceof WaitedInVain)

@@ -114,7 +114,7 @@ function ambiguitiesOf(calls: readonly UnansweredCall[], happened: readonly Unan
     if (others.some((call) => call.verb === 'release' && call.qty === qty))
       found.push({ tooMany: qty, tooFew: 0, explanation: `our commit of ${qty} happened, or our release did and others took them` })
     if (reservedBefore < qty)
-      found.push({ tooMany: qty, tooFew: 0, explanation: `our commit of ${qty} happened with fewer held, or others took them` })
+      found.push({ tooMany: qty, tooFew: 0, explanation: `our commit of ${qty} happened while fewer were held, or others took them` })
   }
   const hidden = others.find(({ verb, qty }) => verb === 'commit' && qty <= -followed)
   if (hidden)

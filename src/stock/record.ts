@@ -15,7 +15,7 @@ export async function recordReserve(deps: GroupDeps, { callId, productIds, waite
   for (const waiter of waiters) {
     if (granted.has(waiter.id)) waiter.settle({ result: 'done' })
     // Its units go back. One that was cancelled meanwhile finds that out when it goes on.
-    else waiter.fail(new StockFault(`checkout ${waiter.id} was ended, or its row is locked`, { sent: true }))
+    else waiter.fail(new StockFault(`checkout ${waiter.id} has ended, or its row is locked`, { sent: true }))
   }
   if (waiters.some(({ id }) => !granted.has(id))) deps.wakeReconciler(productIds)
 }
@@ -37,7 +37,8 @@ function unrecorded(
   { wakeReconciler }: GroupDeps,
   { waiters, productIds, error }: { waiters: readonly StockWaiter[]; productIds: readonly number[]; error: unknown },
 ): undefined {
-  for (const waiter of waiters) waiter.fail(new StockFault('the record of a call got no answer', { sent: true, cause: error }))
+  for (const waiter of waiters)
+    waiter.fail(new StockFault('PostgreSQL did not confirm the record of a call to Catalog', { sent: true, cause: error }))
   wakeReconciler(productIds)
 }
 

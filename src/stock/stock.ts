@@ -57,7 +57,7 @@ export function createStock(deps: StockDeps) {
   /** A product's lease, when its turn has come. @throws WaitedInVain at the deadline */
   async function leased(productId: number, deadline: number): Promise<CheckLease> {
     const told = await enter('check', { id: productId, attempt: 0, products: [{ productId, qty: 0 }], deadline })
-    if (told.result !== 'leased') throw new Error('a check gives a lease')
+    if (told.result !== 'leased') throw new Error('a check must end with a lease')
     return told.lease
   }
 

@@ -84,7 +84,7 @@ test.serial('`dead-letters list` cuts long values, and `show` prints one letter 
   t.is(show.code, 0)
   t.true(show.out.includes('p'.repeat(200)))
   t.regex(show.out, /remedy +amount or currency are not those of the order: refund/)
-  t.regex(show.out, /reason +1 USD was paid, order \d+ is 2000 USD/)
+  t.regex(show.out, /reason +1 USD was paid, but order \d+ costs 2000 USD/)
 })
 
 test.serial('bytes that are not UTF-8 are shown in base64, and nothing controls the terminal', async (t) => {
@@ -131,7 +131,7 @@ test.serial('a replayed letter that fails again is dead again, with the reason',
   const bought = await order()
   const id = await died(paymentOf(bought, { amountCents: 5 }), 'wrong-amount')
   const said = await run('replay', String(id))
-  t.deepEqual(said, { code: 1, out: `${id}: dead again: 5 USD was paid, order ${bought.orderId} is 2000 USD\n`, err: '' })
+  t.deepEqual(said, { code: 1, out: `${id}: dead again: 5 USD was paid, but order ${bought.orderId} costs 2000 USD\n`, err: '' })
   t.like(await letter(id), { state: 'WAITING', times: 2 })
 })
 

@@ -48,12 +48,12 @@ for (const checkout of ['REJECTED', 'CANCELLED'] as const) {
 }
 
 const wrong: [string, Partial<Payable>, string][] = [
-  ['a cent too little', { amountCents: 1999 }, '1999 USD was paid, order 7 is 2000 USD'],
-  ['too much', { amountCents: 200_000 }, '200000 USD was paid, order 7 is 2000 USD'],
-  ['another currency', { currency: 'EUR' }, '2000 EUR was paid, order 7 is 2000 USD'],
-  ['no amount', { amountCents: null }, 'no amount USD was paid, order 7 is 2000 USD'],
-  ['no currency', { currency: null }, '2000 without a currency was paid, order 7 is 2000 USD'],
-  ['a cent too little, of an order that is PAID', { amountCents: 1999, order: paid }, '1999 USD was paid, order 7 is 2000 USD'],
+  ['a cent too little', { amountCents: 1999 }, '1999 USD was paid, but order 7 costs 2000 USD'],
+  ['too much', { amountCents: 200_000 }, '200000 USD was paid, but order 7 costs 2000 USD'],
+  ['another currency', { currency: 'EUR' }, '2000 EUR was paid, but order 7 costs 2000 USD'],
+  ['no amount', { amountCents: null }, 'no amount USD was paid, but order 7 costs 2000 USD'],
+  ['no currency', { currency: null }, '2000 without a currency was paid, but order 7 costs 2000 USD'],
+  ['a cent too little, of an order that is PAID', { amountCents: 1999, order: paid }, '1999 USD was paid, but order 7 costs 2000 USD'],
 ]
 for (const [what, changes, reason] of wrong) {
   test(`a payment with ${what} is left to a person, unless amounts are not checked`, (t) => {

@@ -1,27 +1,13 @@
-/** What becomes of a checkout: the statements of checkout-statements.ts, with those of one kind that come together sent as one. */
+/** Checkouts in PostgreSQL: reads, and the statements that change them. Statements of one kind that come together are sent as one. */
 import { batcher } from '../batcher.ts'
 import type { Clock } from '../clock.ts'
 import type { Outcome, ProductQty, Rejection } from '../model.ts'
-import {
-  type Attempt,
-  type Completion,
-  type Created,
-  completeAll,
-  type Delivery,
-  type Ended,
-  type Ending,
-  endAll,
-  type Fault,
-  isOpen,
-  readDeliveries,
-  readOutcome,
-  recordFailure,
-  recordReserved,
-  type Reserved,
-  type ReserveRecorded,
-  type Resumed,
-  resume,
-} from './checkout-statements.ts'
+import { type Fault, recordFailure, type Resumed, resume } from './checkout-attempts.ts'
+import type { Attempt, Created, Delivery } from './checkout-rows.ts'
+import { type Completion, completeAll } from './complete-checkouts.ts'
+import { type Ended, type Ending, endAll } from './end-checkouts.ts'
+import { isOpen, readDeliveries, readOutcome } from './read-checkouts.ts'
+import { recordReserved, type Reserved, type ReserveRecorded } from './record-reserved.ts'
 import { LOCKED, untilUnlocked } from './locked.ts'
 import type { RelayHere } from './outbox.ts'
 import { alone, type Pool } from './pool.ts'

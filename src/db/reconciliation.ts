@@ -2,7 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
-import { recordReserved } from './checkout-statements.ts'
+import { recordReserved } from './record-reserved.ts'
 import { recordPaid } from './payments.ts'
 import { nothing, type Pool, type Transaction } from './pool.ts'
 import { applyChanges, int8s, recordCalls } from './stock-calls.ts'
@@ -254,7 +254,7 @@ export async function recordSold(pool: Pool, { productId, callId }: ProductLease
       insert into order_service.reconciliations (product_id, verb, qty, result) select product_id, 'follow', sold, 'seen' from mine
     ), ambiguous as (
       insert into order_service.ambiguities (product_id, too_many, too_few, explanation)
-      select product_id, sold, 0, 'restocked too many, and sold before they could be taken back' from mine
+      select product_id, sold, 0, 'too many restocked, and sold before they could be taken back' from mine
     )
     update order_service.products p set expected_stock = expected_stock + mine.sold, stock_correction = 0, updated_at = now()
     from mine where p.product_id = mine.product_id`)

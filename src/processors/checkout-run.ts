@@ -1,5 +1,6 @@
 /** What the steps of a checkout share while one attempt drives it, and how they fail. */
-import type { Attempt, Created, Delivery, ShipmentCall } from '../db/checkout-statements.ts'
+import type { ShipmentCall } from '../db/checkout-attempts.ts'
+import type { Attempt, Created, Delivery } from '../db/checkout-rows.ts'
 import type { Lease } from '../db/intents.ts'
 import type { ProductQty, RecoveryPoint, Rejection } from '../model.ts'
 

@@ -6,7 +6,8 @@
 import { DelayedError, type Job } from 'bullmq'
 import type { Clock } from '../clock.ts'
 import type { Shipping } from '../clients/shipping.ts'
-import type { Attempt, Ended } from '../db/checkout-statements.ts'
+import type { Attempt } from '../db/checkout-rows.ts'
+import type { Ended } from '../db/end-checkouts.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { Outcome, Rejection, StepName } from '../model.ts'
 import { backoffMs, checkoutPayload, type CheckoutTask } from '../queues/checkout.ts'
@@ -49,7 +50,7 @@ const PUT_BACK_MS = 250
 /** A checkout that takes longer shows its operators where it stands. */
 const SLOW_MS = 1000
 
-const nothingSent = { step: 'reserve-stock', error: 'waits for stock', ms: 0 } as const
+const nothingSent = { step: 'reserve-stock', error: 'postponed: too many checkouts wait for these products', ms: 0 } as const
 
 /** A checkout that is not over: to be driven again, at once or after a pause of its own. */
 interface Again {
@@ -202,7 +203,7 @@ function watch(job: Job, run: CheckoutRun, metrics: Metrics): Progress {
     job.updateProgress({ orderId: run.orderId, step: progress.step, attempt: run.attempt, since: new Date().toISOString() }).catch(() => {})
   const slow = setTimeout(() => {
     void show()
-    void job.log(`${who()}: under way for a second`).catch(() => {})
+    void job.log(`${who()}: still running after 1 s`).catch(() => {})
   }, SLOW_MS)
   const progress: Progress = {
     step: 'reserve-stock',

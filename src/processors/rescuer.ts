@@ -3,7 +3,7 @@
  * two at once do no harm, since each of its deeds holds only where nobody was quicker.
  */
 import type { Clock } from '../clock.ts'
-import type { Attempt } from '../db/checkout-statements.ts'
+import type { Attempt } from '../db/checkout-rows.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { Rescue } from '../db/rescue.ts'
 import type { CheckoutQueue } from '../queues/checkout.ts'
@@ -86,7 +86,7 @@ export function createRescuer(deps: RescuerDeps): Rescuer {
 
   function tell(what: 'checkout' | 'payment', orderIds: readonly number[]): number {
     if (orderIds.length === 0) return 0
-    logger.warn({ orderIds }, `${what}s had lost their job`)
+    logger.warn({ orderIds }, `${what}s had no job; queued again`)
     metrics.rescued.inc({ what }, orderIds.length)
     return orderIds.length
   }

@@ -64,9 +64,9 @@ export const protections: Record<Protection, readonly Replacement[]> = {
   // A hold counts along with its order, though its product has another call by now, which found it and put it on record.
   fencing: [
     patientRecord,
-    { file: 'db/checkout-statements.ts', code: 'where s.call_id is distinct from h.call_id', instead: 'where false' },
+    { file: 'db/complete-checkouts.ts', code: 'where s.call_id is distinct from h.call_id', instead: 'where false' },
     {
-      file: 'db/checkout-statements.ts',
+      file: 'db/complete-checkouts.ts',
       code: 'where p.product_id = h.product_id and p.call_id = h.call_id',
       instead: 'where p.product_id = h.product_id',
     },
@@ -84,12 +84,12 @@ export const protections: Record<Protection, readonly Replacement[]> = {
 
   'conditional-completion': [
     {
-      file: 'db/checkout-statements.ts',
-      code: "where l.state = 'OPEN' and l.attempt = i.attempt and l.deadline_at > clock_timestamp()\n          and (",
+      file: 'db/complete-checkouts.ts',
+      code: "where l.state = 'OPEN' and l.attempt = i.attempt and l.deadline_at > clock_timestamp()\n        and (",
       instead: 'where (',
     },
     {
-      file: 'db/checkout-statements.ts',
+      file: 'db/complete-checkouts.ts',
       code: "set state = 'CREATED', recovery_point",
       instead: "set state = 'CREATED', outcome = null, recovery_point",
     },
@@ -97,12 +97,12 @@ export const protections: Record<Protection, readonly Replacement[]> = {
 
   'outbox-in-the-transaction': [
     {
-      file: 'db/checkout-statements.ts',
+      file: 'db/complete-checkouts.ts',
       code: ' i using (order_id, attempt)',
       instead: ' i using (order_id, attempt) where false',
     },
     {
-      file: 'db/checkout-statements.ts',
+      file: 'db/complete-checkouts.ts',
       code: '  const found = inOrder(batch, rows, (row) => row)\n',
       instead: `  await new Promise((resolve) => setTimeout(resolve, 1000))
   await pool.query(sql.unsafe\`

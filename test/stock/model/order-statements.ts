@@ -1,18 +1,12 @@
 /**
- * The statements of src/db/checkout-statements.ts, intents.ts, payments.ts, payment-events.ts and rescue.ts on tables in memory, as far
+ * The statements of src/db on checkouts, intents.ts, payments.ts, payment-events.ts and rescue.ts on tables in memory, as far
  * as stock is concerned. parity.test.ts holds them to the originals.
  */
-import type {
-  Attempt,
-  Completion,
-  Created,
-  Ended,
-  Ending,
-  Fault,
-  Reserved,
-  ReserveRecorded,
-  Resumed,
-} from '../../../src/db/checkout-statements.ts'
+import type { Fault, Resumed } from '../../../src/db/checkout-attempts.ts'
+import type { Attempt, Created } from '../../../src/db/checkout-rows.ts'
+import type { Completion } from '../../../src/db/complete-checkouts.ts'
+import type { Ended, Ending } from '../../../src/db/end-checkouts.ts'
+import type { Reserved, ReserveRecorded } from '../../../src/db/record-reserved.ts'
 import type { Lease } from '../../../src/db/intents.ts'
 import { LOCKED } from '../../../src/db/locked.ts'
 import type { PaymentAttempt, WaitingEvent } from '../../../src/db/payment-events.ts'

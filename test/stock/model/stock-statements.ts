@@ -378,7 +378,7 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
       if (!row || row.stockCorrection <= 0 || !isFree(productId)) return
       const sold = row.stockCorrection
       tables.reconciliations.push({ productId, verb: 'follow', qty: sold, result: 'seen', reason: null, callId: null })
-      const explanation = 'restocked too many, and sold before they could be taken back'
+      const explanation = 'too many restocked, and sold before they could be taken back'
       tables.ambiguities.push({ productId, tooMany: sold, tooFew: 0, explanation })
       row.expectedStock! += sold
       row.stockCorrection = 0

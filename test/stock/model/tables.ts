@@ -1,5 +1,5 @@
 /** PostgreSQL's tables in memory, as far as stock is concerned. What their statements do: stock-statements.ts and order-statements.ts. */
-import type { ShipmentCall } from '../../../src/db/checkout-statements.ts'
+import type { ShipmentCall } from '../../../src/db/checkout-attempts.ts'
 import type { Outcome, PaymentResult, ProductQty, RecoveryPoint, Rejection, StockVerb } from '../../../src/model.ts'
 
 export interface CallRow {

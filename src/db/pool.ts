@@ -1,5 +1,4 @@
-/** The connection to PostgreSQL: slonik with rows checked by zod and values as JavaScript has them. */
-import { Client, defaults } from 'pg'
+/** The connection pool to PostgreSQL: slonik with rows checked by zod, and integers and dates as JavaScript values. */
 import {
   createPool,
   type DatabasePool,
@@ -10,17 +9,18 @@ import {
   sql,
 } from 'slonik'
 import { z } from 'zod'
+import { boundAnswers } from '../patches/slonik.ts'
 import type { Logger } from '../telemetry/logger.ts'
-import { places } from './semaphore.ts'
+import { semaphore } from './semaphore.ts'
 import { sessionOptions } from './session.ts'
 
 export type Pool = DatabasePool
 export type Transaction = DatabaseTransactionConnection
 
-/** The row of a statement that gives none, or of which nothing is read. */
+/** The row type of a statement that returns no rows, or whose rows are not read. */
 export const nothing = z.object({})
 
-/** slonik parses rows only where an interceptor does it. */
+/** slonik leaves the check of rows to an interceptor. */
 const checkRows: Interceptor = {
   name: 'check-rows',
   transformRow: (context, query, row) => {
@@ -39,32 +39,25 @@ function exactInteger(text: string): number {
   return number
 }
 
-/** For a lock that another process holds: it may be frozen within its transaction, and ours are over in milliseconds. */
+/** How long a statement waits for a lock. Our transactions take milliseconds, but another process may be frozen within one. */
 const LOCK_MS = 3000
-/** A PostgreSQL that stands still keeps to no time-out of its own: beyond the statement's, so long is its answer waited for. */
+/** How long an answer is awaited beyond the statement's time-out. A stalled PostgreSQL does not keep its own time-outs. */
 const SILENCE_MS = 2000
 
 export interface PoolOptions {
-  /** Connections at most. None of them may carry session state (SET, LISTEN, session locks): they are not reset between uses, which saves a round trip a query. */
+  /**
+   * Connections at most. No statement may leave session state (SET, LISTEN, session locks) on them: they are not reset between uses, which
+   * saves a round trip per query.
+   */
   size: number
-  /** How long until there is a connection: a new one, or a place among those there are. */
+  /** How long to wait for a new connection, or for a free one. */
   connectionTimeoutMs?: number
   statementTimeoutMs?: number
   logger: Logger
 }
 
-/**
- * slonik's driver reads the types over a client of its own, and listens to no error of it (@slonik/pg-driver 49.10.9): a session that
- * PostgreSQL ends between two answers would end the process. What waits for an answer is rejected all the same.
- */
-const { connect } = Client.prototype
-Client.prototype.connect = function (this: Client, ...args: Parameters<typeof connect>) {
-  this.on('error', () => {})
-  return connect.apply(this, args)
-} as typeof connect
-
-/** What runs on a connection of the pool. */
-const verbs = [
+/** The methods that use a connection of the pool. */
+const methods = [
   'any',
   'anyFirst',
   'connect',
@@ -80,11 +73,11 @@ const verbs = [
 ] as const
 
 /**
- * Every statement of ours finds its rows by an index, and its tables begin empty: a plan that scans them, made at such a moment and
- * kept, takes 30 times as long a minute later (13 ms instead of 0.4 for the record of 32 reserves). A scan that is left is priced so
- * high that PostgreSQL would compile its statement to machine code first, at every run: a fifth of its CPU in a checkout. And it
- * would often plan a statement anew at each run, for parameters that change nothing: 0.8 ms of a checkout by itself. What depends on
- * a parameter's value (a partial index) has to have it in its text.
+ * - `enable_seqscan`: every statement finds its rows by an index, but tables begin empty. A plan that scans an empty table is kept, and
+ *   takes 30 times as long a minute later (13 ms instead of 0.4 for the record of 32 reserves).
+ * - `jit`: scans that remain are priced so high that PostgreSQL would compile the statement at every run: a fifth of its CPU in a checkout.
+ * - `plan_cache_mode`: PostgreSQL would often plan a statement again at each run: 0.8 ms of a checkout. A statement whose plan depends on a
+ *   value (a partial index) has the value in its text.
  */
 const settings = {
   enable_seqscan: 'off',
@@ -95,14 +88,14 @@ const settings = {
 }
 
 /**
- * Connects at once (slonik reads the types of the database), so it throws while PostgreSQL is away.
- * Its verbs throw PoolExhausted where all connections are in use for too long.
+ * Connects at once, since slonik reads the types of the database.
+ * @returns a pool whose methods throw PoolExhausted where all connections are in use for too long
+ * @throws while PostgreSQL is unavailable
  */
 export async function connectPool(dsn: string, options: PoolOptions): Promise<Pool> {
   const { size, connectionTimeoutMs = 2000, statementTimeoutMs = 10_000, logger } = options
   const { connectionString, ssl } = sessionOptions(dsn, settings)
-  // slonik hands nothing on to pg that would end a wait for an answer. This holds for all clients of this process that name no time of their own.
-  defaults.query_timeout = statementTimeoutMs + SILENCE_MS
+  boundAnswers(statementTimeoutMs + SILENCE_MS)
   const pool = await createPool(connectionString, {
     ...(ssl ? { ssl } : {}),
     maxPoolSize: size,
@@ -110,7 +103,7 @@ export async function connectPool(dsn: string, options: PoolOptions): Promise<Po
     statementTimeout: statementTimeoutMs,
     idleInTransactionSessionTimeout: statementTimeoutMs,
     idleTimeout: 60_000,
-    // A connection keeps the plans it made; one that met empty tables keeps bad ones (7 times slower), so none lives long.
+    // A connection keeps its plans. Plans made on empty tables are 7 times slower, so no connection lives long.
     maximumConnectionAge: 600_000,
     connectionRetryLimit: 0,
     queryRetryLimit: 0,
@@ -123,41 +116,41 @@ export async function connectPool(dsn: string, options: PoolOptions): Promise<Po
     ],
   })
   pool.on('error', (error) => logger.warn({ err: error }, 'PostgreSQL connection lost'))
-  const inPlace = places(size, connectionTimeoutMs)
-  for (const verb of verbs) {
-    const run = pool[verb] as (...args: unknown[]) => Promise<unknown>
-    Object.assign(pool, { [verb]: (...args: unknown[]) => inPlace(() => run(...args)) })
+  const withPermit = semaphore(size, connectionTimeoutMs)
+  for (const method of methods) {
+    const run = pool[method] as (...args: unknown[]) => Promise<unknown>
+    Object.assign(pool, { [method]: (...args: unknown[]) => withPermit(() => run(...args)) })
   }
   return pool
 }
 
 const readOnlyRow = z.object({ is_read_only: z.boolean() })
 
-/** Whether PostgreSQL takes no writes of this pool now. */
+/** Whether PostgreSQL refuses writes of this pool now. */
 export const isReadOnly = (pool: Pool): Promise<boolean> =>
   pool.oneFirst(sql.type(readOnlyRow)`select current_setting('transaction_read_only')::bool as is_read_only`)
 
-/** The SQLSTATE of an error, wherever slonik or pg put it; undefined where PostgreSQL did not answer. */
+/** The SQLSTATE of an error of slonik or pg; undefined where PostgreSQL did not answer. */
 export function sqlState(error: unknown): string | undefined {
-  if (error instanceof InvalidInputError) return '22P02' // slonik drops the code of this one, and the error that it came with
+  if (error instanceof InvalidInputError) return '22P02' // slonik drops the code and the cause of this error
   const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }
   return [code, cause?.code].find((one): one is string => typeof one === 'string' && SQLSTATE.test(one))
 }
 
-/** No class begins with an E; codes of Node do (EPIPE), and say nothing of what PostgreSQL did. */
+/** No SQLSTATE class begins with E. Node's codes do (EPIPE), and do not tell what PostgreSQL did. */
 const SQLSTATE = /^(?!E)[0-9A-Z]{5}$/
 
 /**
- * Whether PostgreSQL refused a value (SQLSTATE class 22, 23 or 54): asking again is in vain. Not so where numbers of ours are at fault,
- * and a person has to put them right: a sequence is at its end (2200H), or behind its table, as after a failover (23505; whatever may
- * come twice is inserted with ON CONFLICT).
+ * Whether PostgreSQL refused a value (SQLSTATE class 22, 23 or 54), so that a retry cannot succeed. Faults of a sequence do not count,
+ * since an operator can repair it: it is exhausted (2200H), or behind its table after a failover (23505). Rows that may come twice are
+ * inserted with ON CONFLICT.
  */
 export const isRefusal = (error: unknown): boolean => /^(22(?!00H)|23(?!505)|54)/.test(sqlState(error) ?? '')
 
 /**
- * Whether PostgreSQL answered with what no waiting mends: a login that it refuses, a right that is missing, a statement that it does not
- * understand; or whether we did not get so far by a bug of ours. Not so where it is away, starts or ends (57), has no room (53), takes no
- * writes for now (25006), or the database is not there yet (3D).
+ * Whether waiting cannot fix an error: PostgreSQL refused the login, a right is missing, it does not understand a statement, or our code
+ * has a bug. Errors that waiting can fix: PostgreSQL is unreachable (08), starts or stops (57), has no resources (53), is read-only
+ * (25006), or the database does not exist yet (3D).
  */
 export function isFaultOfPostgres(error: unknown): boolean {
   const state = sqlState(error)
@@ -166,9 +159,9 @@ export function isFaultOfPostgres(error: unknown): boolean {
 }
 
 /**
- * Runs a statement over a batch; where PostgreSQL refuses a value in it, or a number that is taken (23505), row by row, so that one row
- * fails alone.
- * @returns results in the order of the batch, an `Error` where a row was refused
+ * Runs a statement over a batch. Where PostgreSQL refuses a value in it, or reports a duplicate number (23505), the statement runs once per
+ * row, so that only the refused row fails.
+ * @returns results in the order of the batch; an `Error` for a refused row
  */
 export async function alone<In, Out>(batch: In[], run: (batch: In[]) => Promise<Out[]>): Promise<(Out | Error)[]> {
   try {

@@ -1,33 +1,33 @@
-/** The places of a pool, with an end to the wait for one: slonik's own wait has none. */
+/** Bounds the wait for a connection of the pool. slonik's own wait has no end. */
 
-/** Thrown to whoever got no connection: nothing of what was to be done has reached PostgreSQL. */
+/** No connection was free in time. Nothing has reached PostgreSQL. */
 export class PoolExhausted extends Error {
   override name = 'PoolExhausted'
 }
 
-/** For a watchdog's look: with all connections in use there is much to do, and none of them is dead. @throws any other error */
+/** For the watchdog's checks: while all connections are in use there is much to do, and none of them is dead. @throws any other error */
 export function unlessExhausted(error: unknown): undefined {
   if (!(error instanceof PoolExhausted)) throw error
 }
 
 /**
- * At most `count` at a time. Whoever finds all places taken waits for `withinMs` at the most; where none was given or left for so long,
- * not at all: calls that wait behind each other in a batcher would otherwise wait once for each batch.
- * @returns a function that runs in a place. @throws PoolExhausted; what it ran throws
+ * Runs at most `permits` at a time; others wait for `withinMs` at most. Where no permit was acquired or released for `withinMs`, they do
+ * not wait at all: calls that queue behind each other in a batcher would otherwise wait once for each batch.
+ * @returns a function that runs its argument under a permit. @throws PoolExhausted; what the argument throws
  */
-export function places(count: number, withinMs: number): <T>(run: () => Promise<T>) => Promise<T> {
-  let free = count
-  let movedAt = 0
+export function semaphore(permits: number, withinMs: number): <T>(run: () => Promise<T>) => Promise<T> {
+  let free = permits
+  let changedAt = 0
   const waiting = new Set<() => void>()
 
-  function enter(): Promise<void> | undefined {
+  function acquire(): Promise<void> | undefined {
     const now = performance.now()
     if (free > 0) {
       free -= 1
-      movedAt = now
+      changedAt = now
       return undefined
     }
-    if (now - movedAt >= withinMs) throw exhausted()
+    if (now - changedAt >= withinMs) throw exhausted()
     return new Promise((resolve, reject) => {
       const admit = () => {
         clearTimeout(timer)
@@ -41,8 +41,8 @@ export function places(count: number, withinMs: number): <T>(run: () => Promise<
     })
   }
 
-  function leave(): void {
-    movedAt = performance.now()
+  function release(): void {
+    changedAt = performance.now()
     const [next] = waiting
     if (next === undefined) {
       free += 1
@@ -52,14 +52,15 @@ export function places(count: number, withinMs: number): <T>(run: () => Promise<
     next()
   }
 
-  const exhausted = () => new PoolExhausted(`all ${count} connections to PostgreSQL are in use, and none became free within ${withinMs} ms`)
+  const exhausted = () =>
+    new PoolExhausted(`all ${permits} connections to PostgreSQL are in use, and none became free within ${withinMs} ms`)
 
   return async (run) => {
-    await enter()
+    await acquire()
     try {
       return await run()
     } finally {
-      leave()
+      release()
     }
   }
 }

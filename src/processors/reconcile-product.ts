@@ -1,13 +1,14 @@
-/** The job of the `stock` queue: one product is reconciled, and again until no call without an answer can act any more. */
-import { DelayedError, type Job } from 'bullmq'
+/** The processor of the `stock` queue: reconciles one product, and repeats that until no unanswered call can act any more. */
+import type { Job } from 'bullmq'
 import { stockPayload } from '../queues/stock.ts'
 import type { Stock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
+import { postpone } from './shared-job.ts'
 
 /** How long to wait after so many checks, in ms: 1 s, 2 s, 4 s, at most a minute. */
 export const pauseAfter = (checks: number) => Math.min(60_000, 1000 * 2 ** Math.min(checks, 10))
 
-/** @returns BullMQ's processor: the job ends when nothing is left to do for the product */
+/** @returns BullMQ's processor: the job ends when the product needs no further reconciliation */
 export function createReconcileProcessor(stock: Pick<Stock, 'reconcile'>, logger: Logger): (job: Job, token?: string) => Promise<void> {
   return async (job, token) => {
     const { productId } = stockPayload.parse(job.data)
@@ -20,7 +21,6 @@ export function createReconcileProcessor(stock: Pick<Stock, 'reconcile'>, logger
     }
     const pauseMs = pauseAfter(checks)
     await job.updateProgress({ checks: checks + 1, nextCheckInMs: pauseMs })
-    await job.moveToDelayed(Date.now() + pauseMs, token)
-    throw new DelayedError()
+    await postpone(job, token, pauseMs)
   }
 }

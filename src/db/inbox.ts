@@ -60,10 +60,10 @@ const bytesOf = (message: Message) => ({
  */
 export async function receive(pool: Pool, source: Source, batch: readonly ReadMessage[]): Promise<Received> {
   return pool.transaction(async (tx) => {
-    const { sorted, waiting } = await takeIn(tx, source, batch)
-    const died = await insertLetters(tx, source, sorted.filter(isFaulty))
+    const { sorted, waiting } = await storeMessages(tx, source, batch)
+    const newLetters = await insertLetters(tx, source, sorted.filter(isFaulty))
     // A letter that lies there already is a repetition, like an event that does.
-    const receipts = sorted.map((one) => (isFaulty(one) ? (died.has(one.message.offset) ? 'dead' : 'duplicate') : one.receipt))
+    const receipts = sorted.map((one) => (isFaulty(one) ? (newLetters.has(one.message.offset) ? 'dead' : 'duplicate') : one.receipt))
     const count = (receipt: Receipt) => receipts.filter((one) => one === receipt).length
     const isNew = count('duplicate') + count('ignored') < batch.length
     const { rowCount } = await tx.query(sql.prepared('count-received', nothing)`
@@ -90,7 +90,7 @@ export type ReadAgain =
  * has become is counted.
  */
 export async function receiveAgain(tx: Transaction, source: Source, message: ReadMessage): Promise<ReadAgain> {
-  const { sorted, idOf } = await takeIn(tx, source, [message])
+  const { sorted, idOf } = await storeMessages(tx, source, [message])
   const one = sorted[0]!
   if (isFaulty(one)) return { became: 'dead', fault: one.fault, reason: one.reason }
   const { receipt } = one
@@ -119,7 +119,7 @@ type Sorted = Faulty | { receipt: 'received' | 'recorded' | 'duplicate' | 'ignor
 const isFaulty = (one: Sorted): one is Faulty => 'fault' in one
 
 /** Puts the events of a batch into the inbox, and says of each message what it is. */
-async function takeIn(tx: Transaction, source: Source, batch: readonly ReadMessage[]) {
+async function storeMessages(tx: Transaction, source: Source, batch: readonly ReadMessage[]) {
   const events = batch.filter((message) => message.read === 'event')
   const fresh = new Set(await insertEvents(tx, source, events))
   // In a statement of its own: what another bridge inserted at the same moment shows itself now.

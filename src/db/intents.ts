@@ -73,7 +73,7 @@ export interface Intents {
   findClaim(userEmail: string, idempotencyKey: string): Promise<Claim | undefined>
 }
 
-interface Asked extends Intent {
+interface NumberedIntent extends Intent {
   callId: number
 }
 
@@ -88,7 +88,7 @@ export interface IntentOptions {
 
 /** @returns verbs; intents that come together are written in one statement */
 export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWindowMs }: IntentOptions): Intents {
-  const insert = batcher((batch: Asked[]) => alone(batch, (rows) => insertIntents(pool, rows, leaseMs)))
+  const insert = batcher((batch: NumberedIntent[]) => alone(batch, (rows) => insertIntents(pool, rows, leaseMs)))
 
   const findClaim: Intents['findClaim'] = async (userEmail, idempotencyKey) => {
     const row = await pool.maybeOne(sql.prepared('find-claim', claimRow)`
@@ -142,7 +142,7 @@ async function freeKeyOfCart(pool: Pool, orderId: number): Promise<typeof LOCKED
   return rowCount === 0 ? LOCKED : undefined
 }
 
-function inputOf(batch: readonly Asked[]): string {
+function inputOf(batch: readonly NumberedIntent[]): string {
   const asked = new Set<number>()
   const rows = batch.map((intent, ord) => {
     const productIds = intent.lines.map((line) => line.product_id)
@@ -213,7 +213,7 @@ const leaseProducts = (leaseMs: number) => sql.fragment`
     where p.product_id = w.product_id and p.product_id = any(array(select product_id from free))
   )`
 
-async function insertIntents(pool: Pool, batch: readonly Asked[], leaseMs: number): Promise<z.infer<typeof insertedRow>[]> {
+async function insertIntents(pool: Pool, batch: readonly NumberedIntent[], leaseMs: number): Promise<z.infer<typeof insertedRow>[]> {
   const rows = await pool.any(sql.prepared('intend', insertedRow)`
     with ${claimKeys(inputOf(batch))}, ${leaseProducts(leaseMs)}
     select

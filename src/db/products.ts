@@ -14,7 +14,7 @@ import {
 } from './reconciliation.ts'
 import type { Pool } from './pool.ts'
 import { addProducts, applyChanges, continueCall, releaseCalls } from './stock-calls.ts'
-import { takeCalls } from './take-calls.ts'
+import { acquireCalls } from './acquire-calls.ts'
 
 export type Products = ReturnType<typeof createProducts>
 
@@ -41,7 +41,7 @@ export function createProducts(pool: Pool, { by, leaseMs, emitPaid }: { by: stri
     ? Args
     : never
   return {
-    takeCalls: (calls: Rest<typeof takeCalls>[0]) => takeCalls(pool, calls, { by, leaseMs }),
+    acquireCalls: (calls: Rest<typeof acquireCalls>[0]) => acquireCalls(pool, calls, { by, leaseMs }),
     addProducts: (productIds: readonly number[]) => addProducts(pool, productIds),
     continueCall: (call: Rest<typeof continueCall>[0], options: Omit<Rest<typeof continueCall>[1], 'leaseMs'> = {}) =>
       briefly(() => continueCall(pool, call, { ...options, leaseMs })),

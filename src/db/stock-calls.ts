@@ -1,6 +1,6 @@
 /**
  * The one call to Catalog that may be under way on a product: its row in `order_service.products` is the lease (docs/stock.md). Whoever
- * takes it (`take-calls.ts`) writes the call into the row before it is sent; what became of the call is written by the statement that
+ * takes it (`acquire-calls.ts`) writes the call into the row before it is sent; what became of the call is written by the statement that
  * clears it.
  *
  * No statement here waits for a row: one that somebody keeps locked is passed over, and its product alone is asked for again.

@@ -16,7 +16,7 @@ import { runSaga, type Step } from './saga.ts'
 
 export interface CheckoutJobDeps {
   checkouts: Checkouts
-  stock: Pick<Stock, 'reserve' | 'forgo' | 'waiting'>
+  stock: Pick<Stock, 'reserve' | 'releaseLeases' | 'waiting'>
   clock: Clock
   /** What a customer gets at once while Catalog or Shipping fails again and again; undefined where both are called. */
   unavailable: () => Rejection | undefined

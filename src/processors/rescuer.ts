@@ -42,7 +42,7 @@ const AT_ONCE = 200
 
 export interface Rescuer {
   /** The sign of life of those at work: to be given once a second, whatever a run takes. */
-  tellOfSlow(): Promise<void>
+  keepSlowAlive(): Promise<void>
   /** One run, to be begun a second after the one before; what it throws is a run in vain. It answers how much it found. */
   run(): Promise<number>
 }
@@ -50,7 +50,7 @@ export interface Rescuer {
 export function createRescuer(deps: RescuerDeps): Rescuer {
   const { rescue, clock, checkouts, checkoutQueue, paymentQueue, underWay, wakeReconciler, logger, metrics } = deps
 
-  async function tellOfSlow(): Promise<void> {
+  async function keepSlowAlive(): Promise<void> {
     const slow = [...underWay].filter(([, since]) => clock.wallTime() - since > SLOW_MS).map(([attempt]) => attempt)
     await rescue.keepAlive(slow)
   }
@@ -58,16 +58,16 @@ export function createRescuer(deps: RescuerDeps): Rescuer {
   /** Since when, by the monotonic clock, each run has found a checkout untouched. */
   let seen = new Map<number, number>()
 
-  async function driveOn(): Promise<number> {
+  async function rescueCheckouts(): Promise<number> {
     const found = await rescue.strandedCheckouts(CHECKOUT_UNTOUCHED_MS, AT_ONCE)
     const now = clock.now()
     seen = new Map(found.map(({ orderId }) => [orderId, seen.get(orderId) ?? now]))
     const stranded = found.filter(({ orderId }) => now - seen.get(orderId)! >= CHECKOUT_SEEN_MS)
     if (stranded.length === 0 || (await checkoutQueue.oldestWaitingMs()) > BEHIND_MS) return 0
-    return tell('checkout', await rescued(stranded, checkoutQueue.rescue))
+    return report('checkout', await rescued(stranded, checkoutQueue.rescue))
   }
 
-  async function endOverdue(): Promise<number> {
+  async function cancelOverdue(): Promise<number> {
     const overdue = await rescue.overdueCheckouts(LATE_MS, AT_ONCE)
     const ended = await Promise.all(overdue.map((orderId) => checkouts.cancel(orderId, OUT_OF_TIME)))
     const won = ended.filter((one) => one.won)
@@ -78,13 +78,13 @@ export function createRescuer(deps: RescuerDeps): Rescuer {
     return won.length
   }
 
-  async function driveOnPayments(): Promise<number> {
+  async function rescuePayments(): Promise<number> {
     const stranded = await rescue.strandedPayments(PAYMENT_UNTOUCHED_MS, AT_ONCE)
     if (stranded.length === 0 || (await paymentQueue.oldestWaitingMs()) > BEHIND_MS) return 0
-    return tell('payment', await rescued(stranded, paymentQueue.rescue))
+    return report('payment', await rescued(stranded, paymentQueue.rescue))
   }
 
-  function tell(what: 'checkout' | 'payment', orderIds: readonly number[]): number {
+  function report(what: 'checkout' | 'payment', orderIds: readonly number[]): number {
     if (orderIds.length === 0) return 0
     logger.warn({ orderIds }, `${what}s had no job; queued again`)
     metrics.rescued.inc({ what }, orderIds.length)
@@ -92,10 +92,10 @@ export function createRescuer(deps: RescuerDeps): Rescuer {
   }
 
   return {
-    tellOfSlow,
+    keepSlowAlive,
     async run() {
       let found = 0
-      for (const look of [endOverdue, driveOn, driveOnPayments]) found += await look()
+      for (const rescueKind of [cancelOverdue, rescueCheckouts, rescuePayments]) found += await rescueKind()
       return found
     },
   }

@@ -5,7 +5,7 @@
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { Rejection, StepName } from '../model.ts'
-import { WaitedInVain } from '../stock/line.ts'
+import { StockWaitTimeout } from '../stock/line.ts'
 import { StockFault } from '../stock/group.ts'
 import type { Stock } from '../stock/stock.ts'
 import { CATALOG_UNREACHABLE, type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
@@ -14,7 +14,7 @@ import type { Step } from './saga.ts'
 import type { StillOpen } from './still-open.ts'
 
 interface Deps {
-  stock: Pick<Stock, 'reserve' | 'forgo'>
+  stock: Pick<Stock, 'reserve' | 'releaseLeases'>
   checkouts: Checkouts
   clock: Clock
   stillOpen: StillOpen
@@ -30,12 +30,12 @@ export function reserveStock({ stock, checkouts, clock, stillOpen, unavailable }
       if (run.recoveryPoint === 'reserve-stock') return
       const rejection = unavailable()
       if (rejection) {
-        if (run.lease) await stock.forgo(run.lease, run.products)
+        if (run.lease) await stock.releaseLeases(run.lease, run.products)
         throw new StepFault('reserve not sent: a circuit breaker is open', rejection, { retryAfterMs: Number.POSITIVE_INFINITY })
       }
       // Who waits for products is asked again when they are his; who has them already may have been stopped since.
       if (run.lease && !(await stillOpen(run))) {
-        await stock.forgo(run.lease, run.products)
+        await stock.releaseLeases(run.lease, run.products)
         throw overtaken()
       }
       const request = { id: run.orderId, attempt: run.attempt, products: run.products, deadline: run.deadline }
@@ -60,7 +60,7 @@ export function reserveStock({ stock, checkouts, clock, stillOpen, unavailable }
 const overtaken = () => new Overtaken('checkout ended, was taken over or passed its deadline before its stock was reserved')
 
 function faultOf(error: unknown): unknown {
-  if (error instanceof WaitedInVain)
+  if (error instanceof StockWaitTimeout)
     return new StepFault(error.message, { status: 503, detail: 'Too many customers for this product, try again' })
   if (!(error instanceof StockFault)) return error
   return new StepFault(error.message, CATALOG_UNREACHABLE, { unreachable: !error.sent, retryAfterMs: error.retryAfterMs, cause: error })

@@ -165,7 +165,7 @@ function startTimers(base: Base, { products }: Stores, underWay: Map<Attempt, nu
   const findProducts = async () => stockQueue.ensureJobs(await products.productsToReconcile())
   return Promise.all([
     every(RECONCILE_EVERY_MS, findProducts, signal, 'reconciler', logger),
-    ...[rescuer.tellOfSlow, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, signal, 'rescuer', logger)),
+    ...[rescuer.keepSlowAlive, rescuer.run].map((run) => every(RESCUE_EVERY_MS, run, signal, 'rescuer', logger)),
     every(REAP_EVERY_MS, () => reaper(signal), signal, 'reaper', logger),
   ])
 }

@@ -5,16 +5,16 @@ import type { StockVerb } from '../model.ts'
 import { checkProduct } from './check.ts'
 import { nextCorrection } from './explain.ts'
 import { type GroupDeps, StockFault, type StockGroup } from './group.ts'
-import { keepLease } from './lease.ts'
+import { renewLease } from './lease.ts'
 import { MOST_IN_A_CALL } from './line.ts'
 import { holdOpen } from './open-hold.ts'
 import { recordCommit, recordReserve } from './record.ts'
 import { afterRefusal } from './refused.ts'
-import { findOut } from './unanswered.ts'
+import { resolveUnanswered } from './unanswered.ts'
 
 /** Never rejects: whoever is in the call is told. Resolves when the products may be asked for again. */
-export async function callFor(deps: GroupDeps, group: StockGroup): Promise<void> {
-  if (group.verb === 'check') return lend(deps, group)
+export async function runCall(deps: GroupDeps, group: StockGroup): Promise<void> {
+  if (group.verb === 'check') return grantCheckLease(deps, group)
   try {
     if (group.checks.length > 0) await checkFirst(deps, group)
     if (group.waiters.some(({ hasGivenUp }) => !hasGivenUp)) await send(deps, group)
@@ -27,7 +27,7 @@ export async function callFor(deps: GroupDeps, group: StockGroup): Promise<void>
   }
 }
 
-async function lend({ products }: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
+async function grantCheckLease({ products }: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
   if (waiters[0]!.hasGivenUp) return products.releaseCalls([{ callId, productIds }]).catch(() => {})
   return new Promise((done) => waiters[0]!.settle({ result: 'leased', lease: { productId: productIds[0]!, callId, done } }))
 }
@@ -69,9 +69,9 @@ async function send(deps: GroupDeps, group: StockGroup): Promise<void> {
   let answer: Awaited<ReturnType<Catalog['change']>>
   try {
     const idempotencyKey = `stock-call:${group.callId}`
-    answer = await deps.catalog.change({ verb, items, idempotencyKey, mayGo: () => keepLease(deps, group) })
+    answer = await deps.catalog.change({ verb, items, idempotencyKey, mayGo: () => renewLease(deps, group) })
   } catch (error) {
-    if (error instanceof NoAnswer && error.sent) return await findOut(deps, group, error)
+    if (error instanceof NoAnswer && error.sent) return await resolveUnanswered(deps, group, error)
     throw error
   }
   if (answer.answer === 'refused') {

@@ -24,7 +24,7 @@ export interface LeaseDeps {
  * Makes sure that the lease lasts for a call; it is renewed where it has to be.
  * @returns false where it is lost, or too short already, or somebody has a product's row: nothing may be sent under it
  */
-export async function keepLease({ products, clock, callTimeoutMs }: LeaseDeps, call: LeasedCall): Promise<boolean> {
+export async function renewLease({ products, clock, callTimeoutMs }: LeaseDeps, call: LeasedCall): Promise<boolean> {
   const isEnough = () => call.expiresAt - clock.wallTime() >= enoughFor(callTimeoutMs)
   if (isEnough()) return true
   const expiresAt = await products.continueCall(call)

@@ -1,16 +1,16 @@
 /**
- * Those of this process that wait for products, and when PostgreSQL is asked for these. Whoever waits for the same products travels in one
+ * Those of this process that wait for products, and when PostgreSQL is requested for these. Whoever waits for the same products travels in one
  * call: Catalog takes many items in a call, all or none, and a product that everybody buys is sold by calls of 64 instead of one by one.
  */
 import type { Clock } from '../clock.ts'
 import type { CallIds } from '../db/call-ids.ts'
 import type { Products } from '../db/products.ts'
-import type { TakenCall, WantedCall } from '../db/take-calls.ts'
+import type { AcquiredCall, WantedCall } from '../db/acquire-calls.ts'
 import { type CallVerb, firstOf, type Kind, type Line, MOST_CALLS, type Waiter, WaitingLines } from './waiting.ts'
 
 /** Thrown to one that has waited until its deadline. */
-export class WaitedInVain extends Error {
-  override name = 'WaitedInVain'
+export class StockWaitTimeout extends Error {
+  override name = 'StockWaitTimeout'
 }
 
 /** Products that are ours for one call. Nobody is in it yet where some have to be checked first. */
@@ -26,10 +26,10 @@ export interface Group<Settled> {
 /** So many travel in one call at the most. */
 export const MOST_IN_A_CALL = 64
 /** Somebody else's call ends unheard. */
-const ASK_AGAIN_MS = 25
+const RETRY_MS = 25
 
 export interface LineDeps<Settled> {
-  products: Pick<Products, 'takeCalls' | 'addProducts' | 'releaseCalls'>
+  products: Pick<Products, 'acquireCalls' | 'addProducts' | 'releaseCalls'>
   callIds: CallIds
   clock: Clock
   /** Makes the call of a group; it never rejects. The products are taken until it resolves. */
@@ -38,14 +38,14 @@ export interface LineDeps<Settled> {
   outcomes: { recorded: Settled; ended: Settled }
 }
 
-/** A line that is asked for, with those that would be in its call. */
-interface Asked<Settled> {
+/** A line that is requested for, with those that would be in its call. */
+interface Requested<Settled> {
   line: Line<Settled>
   callId: number
   waiters: Waiter<Settled>[]
 }
 
-const wanted = <Settled>({ line, callId, waiters }: Asked<Settled>): WantedCall => ({
+const wanted = <Settled>({ line, callId, waiters }: Requested<Settled>): WantedCall => ({
   callId,
   verb: line.verb,
   productIds: line.productIds,
@@ -56,9 +56,9 @@ const wanted = <Settled>({ line, callId, waiters }: Asked<Settled>): WantedCall 
 export class StockLine<Settled> {
   readonly #deps: LineDeps<Settled>
   readonly #lines = new WaitingLines<Settled>()
-  /** Products that are asked for, or in a call of ours. */
+  /** Products that are requested for, or in a call of ours. */
   readonly #engaged = new Set<number>()
-  readonly #asking = new Set<Kind>()
+  readonly #requesting = new Set<Kind>()
   /** Kinds that had to wait for the statement before. */
   readonly #overdue = new Set<Kind>()
   #isPlanned = false
@@ -74,13 +74,13 @@ export class StockLine<Settled> {
     if (!this.#isTicking) void this.#tick()
   }
 
-  /** Back to where they were: they are asked for first. */
+  /** Back to where they were: they are requested for first. */
   putBack(verb: CallVerb, waiters: readonly Waiter<Settled>[]): void {
     for (const waiter of waiters.toReversed()) this.enter(verb, waiter, true)
   }
 
   takeAll: WaitingLines<Settled>['takeAll'] = (...those) => this.#lines.takeAll(...those)
-  takeLikewise: WaitingLines<Settled>['takeLikewise'] = (...those) => this.#lines.takeLikewise(...those)
+  takeSameOrLarger: WaitingLines<Settled>['takeSameOrLarger'] = (...those) => this.#lines.takeSameOrLarger(...those)
   isWanted: WaitingLines<Settled>['isWanted'] = (productIds) => this.#lines.isWanted(productIds)
 
   /** How many wait for just these products. */
@@ -108,41 +108,41 @@ export class StockLine<Settled> {
     const waiters = firstOf(line, most)
     const callId = await callIds()
     const call = { ...wanted({ line, callId, waiters }), holds: group.callId }
-    const [taken] = await products.takeCalls([call]).catch(async (error: unknown) => {
+    const [acquired] = await products.acquireCalls([call]).catch(async (error: unknown) => {
       await products.releaseCalls([call]).catch(() => {})
       throw error
     })
-    const inside = this.#sort(line, waiters, taken!)
-    if (!taken!.isTaken || taken!.checks.length > 0) return
+    const inside = this.#sort(line, waiters, acquired!)
+    if (!acquired!.isAcquired || acquired!.checks.length > 0) return
     this.#lines.remove(line, inside)
-    Object.assign(group, { callId, waiters: inside, expiresAt: taken!.expiresAt })
+    Object.assign(group, { callId, waiters: inside, expiresAt: acquired!.expiresAt })
   }
 
   #free(productIds: readonly number[]): void {
     for (const id of productIds) this.#engaged.delete(id)
   }
 
-  /** Those that come in one turn are asked for together. */
+  /** Those that come in one turn are requested for together. */
   #plan(): void {
     if (this.#isPlanned) return
     this.#isPlanned = true
-    void this.#askSoon()
+    void this.#requestSoon()
   }
 
-  async #askSoon(): Promise<void> {
+  async #requestSoon(): Promise<void> {
     await this.#deps.clock.turn()
     this.#isPlanned = false
-    for (const kind of ['reserve', 'commit'] as const) this.#ask(kind)
+    for (const kind of ['reserve', 'commit'] as const) this.#request(kind)
   }
 
   async #tick(): Promise<void> {
     const { clock } = this.#deps
     this.#isTicking = true
     while (!this.#lines.isEmpty) {
-      await clock.sleep(ASK_AGAIN_MS)
+      await clock.sleep(RETRY_MS)
       for (const { line, waiter } of this.#lines.removeLate(clock.wallTime())) {
         waiter.hasGivenUp = true
-        waiter.fail(new WaitedInVain(`waited for product ${line.productIds.join(', ')} until the deadline`))
+        waiter.fail(new StockWaitTimeout(`waited for product ${line.productIds.join(', ')} until the deadline`))
       }
       this.#plan()
     }
@@ -150,8 +150,8 @@ export class StockLine<Settled> {
   }
 
   /** One statement of a kind at a time: more would take the connections that others need, and share less. */
-  #ask(kind: Kind): void {
-    if (this.#asking.has(kind)) {
+  #request(kind: Kind): void {
+    if (this.#requesting.has(kind)) {
       this.#overdue.add(kind)
       return
     }
@@ -159,9 +159,9 @@ export class StockLine<Settled> {
     if (chosen.length === 0) return
     this.#overdue.delete(kind)
     for (const { productIds } of chosen) for (const id of productIds) this.#engaged.add(id)
-    this.#asking.add(kind)
+    this.#requesting.add(kind)
     void this.#take(chosen).finally(() => {
-      this.#asking.delete(kind)
+      this.#requesting.delete(kind)
       if (this.#overdue.has(kind) || chosen.length === MOST_CALLS) this.#plan()
     })
   }
@@ -169,21 +169,21 @@ export class StockLine<Settled> {
   async #take(chosen: readonly Line<Settled>[]): Promise<void> {
     const { products, callIds } = this.#deps
     const numbered = chosen.map(async (line) => ({ line, callId: await callIds(), waiters: firstOf(line, MOST_IN_A_CALL) }))
-    const asked = await Promise.all(numbered).catch((error: unknown) => {
+    const requested = await Promise.all(numbered).catch((error: unknown) => {
       for (const line of chosen) this.#fail(line, line.waiters, error)
     })
-    if (!asked) return
-    const calls = asked.map(wanted)
+    if (!requested) return
+    const calls = requested.map(wanted)
     try {
-      const taken = await products.takeCalls(calls)
-      const unknown = taken.flatMap((one) => one.unknown)
+      const acquired = await products.acquireCalls(calls)
+      const unknown = acquired.flatMap((one) => one.unknown)
       if (unknown.length > 0) await products.addProducts([...new Set(unknown)])
-      asked.forEach((one, i) => this.#answer(one, taken[i]!))
+      requested.forEach((one, i) => this.#answer(one, acquired[i]!))
       if (unknown.length > 0) this.#plan()
     } catch (error) {
       // It may have been carried out; what it took was never sent.
       void products.releaseCalls(calls).catch(() => {})
-      for (const { line, waiters } of asked) this.#fail(line, waiters, error)
+      for (const { line, waiters } of requested) this.#fail(line, waiters, error)
     }
   }
 
@@ -194,12 +194,12 @@ export class StockLine<Settled> {
     this.#free(line.productIds)
   }
 
-  #answer({ line, callId, waiters }: Asked<Settled>, taken: TakenCall): void {
+  #answer({ line, callId, waiters }: Requested<Settled>, acquired: AcquiredCall): void {
     const { verb, productIds } = line
-    line.isLocked = taken.isLocked
-    const inside = verb === 'check' ? [...waiters] : this.#sort(line, waiters, taken)
-    if (!taken.isTaken) return this.#free(productIds)
-    const { checks, expiresAt } = taken
+    line.isLocked = acquired.isLocked
+    const inside = verb === 'check' ? [...waiters] : this.#sort(line, waiters, acquired)
+    if (!acquired.isAcquired) return this.#free(productIds)
+    const { checks, expiresAt } = acquired
     // Where something has to be checked first, nobody is in the call yet: who waits by then is chosen after it.
     const inCall = checks.length > 0 && verb !== 'check' ? [] : inside
     this.#lines.remove(line, inCall)
@@ -208,7 +208,7 @@ export class StockLine<Settled> {
   }
 
   /** Tells those that are done. @returns those that are in the call */
-  #sort(line: Line<Settled>, waiters: readonly Waiter<Settled>[], { members }: TakenCall): Waiter<Settled>[] {
+  #sort(line: Line<Settled>, waiters: readonly Waiter<Settled>[], { members }: AcquiredCall): Waiter<Settled>[] {
     const { outcomes } = this.#deps
     const inside: Waiter<Settled>[] = []
     const deferred: Waiter<Settled>[] = []

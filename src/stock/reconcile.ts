@@ -9,13 +9,13 @@ import type { CallIds } from '../db/call-ids.ts'
 import type { ProductLease } from '../db/reconciliation.ts'
 import { type CheckDeps, checkProduct } from './check.ts'
 import { type Correction, nextCorrection } from './explain.ts'
-import { keepLease } from './lease.ts'
+import { renewLease } from './lease.ts'
 
 export interface ReconcileDeps extends CheckDeps {
   clock: Clock
   callIds: CallIds
   callTimeoutMs: number
-  /** @throws WaitedInVain at the deadline */
+  /** @throws StockWaitTimeout at the deadline */
   leased(productId: number, deadline: number): Promise<ProductLease & { done(): void }>
 }
 
@@ -31,7 +31,7 @@ export class NotReconciled extends Error {
 }
 
 export interface Reconciler {
-  /** @returns whether somebody has to come again. @throws NoAnswer, NotChecked, NotReconciled, WaitedInVain */
+  /** @returns whether somebody has to come again. @throws NoAnswer, NotChecked, NotReconciled, StockWaitTimeout */
   reconcile(productId: number): Promise<boolean>
   /** Makes one call under a lease, which ends with it. @throws NoAnswer, NotReconciled */
   correct(lease: ProductLease, correction: Correction): Promise<void>
@@ -97,7 +97,7 @@ async function correct(
   let answer: Awaited<ReturnType<Catalog['change']>>
   try {
     const idempotencyKey = `stock-call:${callId}`
-    answer = await catalog.change({ verb, items: [{ productId, qty }], idempotencyKey, mayGo: () => keepLease(deps, call) })
+    answer = await catalog.change({ verb, items: [{ productId, qty }], idempotencyKey, mayGo: () => renewLease(deps, call) })
   } catch (error) {
     if (!(error instanceof NoAnswer) || !error.sent) {
       await products.releaseCalls([call])

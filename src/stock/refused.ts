@@ -1,5 +1,5 @@
 /**
- * What follows a call that Catalog refused. Units that are held for nobody are given back before anybody is told that there are none, and
+ * What follows a call that Catalog refused. Units that are held for nobody are given back before anybody is result that there are none, and
  * of many who asked together as many get theirs as there are units for.
  */
 import type { StockRefusal } from '../clients/catalog.ts'
@@ -8,23 +8,23 @@ import type { GroupDeps, StockGroup, StockResult, StockWaiter } from './group.ts
 /** Refusals that say nothing of quantities: a key that is wrong, a product that is not there, too many calls. */
 const CONCERNS_ALL = new Set([401, 403, 404, 429])
 
-const aloneNow = (waiter: StockWaiter): StockWaiter => ({ ...waiter, isAlone: true })
+const asAlone = (waiter: StockWaiter): StockWaiter => ({ ...waiter, isAlone: true })
 
 /** @returns whether the group has others in it by now, in a call that is to be sent */
 export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: StockRefusal): Promise<boolean> {
   const { products, line } = deps
   const { waiters } = group
-  const told: StockResult = { result: 'refused', ...refusal }
+  const result: StockResult = { result: 'refused', ...refusal }
   const isShortage = group.verb === 'reserve' && refusal.status === 409
-  const toCorrect = isShortage && waiters.some(({ isSecondTry }) => !isSecondTry) ? await heldForNobody(deps, group) : []
+  const toCorrect = isShortage && waiters.some(({ isSecondTry }) => !isSecondTry) ? await productsToCorrect(deps, group) : []
   if (isShortage && toCorrect.length === 0 && waiters.length > 1) return admitSome(deps, group)
 
   if (toCorrect.length > 0) void correctFirst(deps, toCorrect, waiters)
   // It may be about their sum, or about one of them.
-  else if (waiters.length > 1 && !CONCERNS_ALL.has(refusal.status)) line.putBack(group.verb, waiters.map(aloneNow))
+  else if (waiters.length > 1 && !CONCERNS_ALL.has(refusal.status)) line.putBack(group.verb, waiters.map(asAlone))
   else {
-    const likewise = isShortage ? line.takeLikewise('reserve', waiters[0]!.products) : []
-    for (const waiter of [...waiters, ...likewise]) waiter.settle(told)
+    const likewise = isShortage ? line.takeSameOrLarger('reserve', waiters[0]!.products) : []
+    for (const waiter of [...waiters, ...likewise]) waiter.settle(result)
   }
   await products.releaseCalls([group])
   return false
@@ -43,7 +43,7 @@ async function correctFirst(
 }
 
 /** @returns products of which Catalog holds or has too much, as far as our rows say */
-async function heldForNobody({ products }: GroupDeps, { callId, productIds }: StockGroup): Promise<number[]> {
+async function productsToCorrect({ products }: GroupDeps, { callId, productIds }: StockGroup): Promise<number[]> {
   const seen = await Promise.all(productIds.map((productId) => products.readProduct({ productId, callId })))
   return productIds.filter((_, i) => seen[i] !== undefined && (seen[i].row.holdCorrection > 0 || seen[i].row.stockCorrection < 0))
 }
@@ -60,9 +60,9 @@ async function admitSome({ products, catalog, line }: GroupDeps, group: StockGro
   const others = group.waiters.filter((waiter) => !fits.includes(waiter))
   group.waiters = []
   // Refused although there seemed to be room for all: each asks by itself.
-  if (others.length === 0) line.putBack('reserve', fits.map(aloneNow))
+  if (others.length === 0) line.putBack('reserve', fits.map(asAlone))
   else {
-    line.putBack('reserve', [...fits, ...others.map((waiter, i) => (i === 0 ? aloneNow(waiter) : waiter))])
+    line.putBack('reserve', [...fits, ...others.map((waiter, i) => (i === 0 ? asAlone(waiter) : waiter))])
     if (fits.length > 0) await line.fill(group, fits.length)
   }
   if (group.waiters.length > 0) return true

@@ -5,7 +5,7 @@
 import type { Lease } from '../db/intents.ts'
 import type { ProductQty } from '../model.ts'
 import type { CheckLease, GroupDeps, Settled, StockDeps, StockGroup, StockResult } from './group.ts'
-import { callFor } from './group-call.ts'
+import { runCall } from './group-call.ts'
 import { StockLine } from './line.ts'
 import { OpenHolds } from './open-hold.ts'
 import { createReconciler } from './reconcile.ts'
@@ -26,7 +26,7 @@ export type Stock = ReturnType<typeof createStock>
 
 export function createStock(deps: StockDeps) {
   const { products, clock, callIds, metrics } = deps
-  const run = (group: StockGroup): Promise<void> => callFor(all, group)
+  const run = (group: StockGroup): Promise<void> => runCall(all, group)
   const line = new StockLine<Settled>({
     products,
     callIds,
@@ -44,8 +44,8 @@ export function createStock(deps: StockDeps) {
   function wait(verb: 'reserve' | 'commit', request: StockRequest): Promise<StockResult> {
     const since = clock.now()
     openHolds.want(idsOf(request.products))
-    const told = enter(verb, request)
-    return told.finally(() => metrics.stockWaitSeconds.observe((clock.now() - since) / 1000)) as Promise<StockResult>
+    const settled = enter(verb, request)
+    return settled.finally(() => metrics.stockWaitSeconds.observe((clock.now() - since) / 1000)) as Promise<StockResult>
   }
 
   /** An order without items waits for nothing. */
@@ -54,11 +54,11 @@ export function createStock(deps: StockDeps) {
     return { result: eventIds.length > 0 ? 'done' : 'ended' }
   }
 
-  /** A product's lease, when its turn has come. @throws WaitedInVain at the deadline */
+  /** A product's lease, when its turn has come. @throws StockWaitTimeout at the deadline */
   async function leased(productId: number, deadline: number): Promise<CheckLease> {
-    const told = await enter('check', { id: productId, attempt: 0, products: [{ productId, qty: 0 }], deadline })
-    if (told.result !== 'leased') throw new Error('a check must end with a lease')
-    return told.lease
+    const settled = await enter('check', { id: productId, attempt: 0, products: [{ productId, qty: 0 }], deadline })
+    if (settled.result !== 'leased') throw new Error('a check must end with a lease')
+    return settled.lease
   }
 
   /** A checkout that took the leases of its products with its intent. */
@@ -76,7 +76,7 @@ export function createStock(deps: StockDeps) {
     reserve: (request: StockRequest, lease?: Lease) => (lease ? alone(request, lease) : wait('reserve', request)),
     commit: (request: StockRequest) => (request.products.length === 0 ? commitNothing(request) : wait('commit', request)),
     /** Leases that no call will be made under: nobody has to wait for them. */
-    forgo: ({ callId }: Lease, unwanted: readonly ProductQty[]) => products.releaseCalls([{ callId, productIds: idsOf(unwanted) }]),
+    releaseLeases: ({ callId }: Lease, unwanted: readonly ProductQty[]) => products.releaseCalls([{ callId, productIds: idsOf(unwanted) }]),
     /** How many checkouts, or payments, wait for just these products. */
     waiting: (verb: 'reserve' | 'commit', wanted: readonly ProductQty[]) => line.waiting(verb, idsOf(wanted)),
     /** Brings a product's inventory at Catalog to our rows. @returns whether somebody has to come again, and when */

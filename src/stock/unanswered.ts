@@ -2,13 +2,13 @@
 import type { NoAnswer } from '../clients/http.ts'
 import { checkProduct } from './check.ts'
 import { type GroupDeps, StockFault, type StockGroup } from './group.ts'
-import { keepLease } from './lease.ts'
+import { renewLease } from './lease.ts'
 
-export async function findOut(deps: GroupDeps, group: StockGroup, error: NoAnswer): Promise<void> {
+export async function resolveUnanswered(deps: GroupDeps, group: StockGroup, error: NoAnswer): Promise<void> {
   const { callId, productIds, waiters } = group
   const fault = new StockFault(error.message, { sent: true, cause: error })
-  const hasHappened = await becomesCheck(deps, group)
-    .then((isOurs) => isOurs && afterItsTime(deps, group, { callId, settlesAt: error.settlesAt }))
+  const hasHappened = await continueAsCheck(deps, group)
+    .then((isOurs) => isOurs && checkAfterwards(deps, group, { callId, settlesAt: error.settlesAt }))
     .catch(() => false)
   for (const waiter of waiters) {
     if (hasHappened) waiter.settle({ result: 'done' })
@@ -18,7 +18,7 @@ export async function findOut(deps: GroupDeps, group: StockGroup, error: NoAnswe
 }
 
 /** The call is written down as an unanswered one; its lease goes on. @returns false where it is lost, or somebody has a row: it runs out */
-async function becomesCheck({ products, callIds }: GroupDeps, group: StockGroup): Promise<boolean> {
+async function continueAsCheck({ products, callIds }: GroupDeps, group: StockGroup): Promise<boolean> {
   const next = { callId: await callIds(), verb: 'check' as const, qty: 0 }
   const expiresAt = await products.continueCall(group, { next, isUnanswered: true })
   if (expiresAt === undefined) return false
@@ -27,7 +27,7 @@ async function becomesCheck({ products, callIds }: GroupDeps, group: StockGroup)
 }
 
 /** @returns whether it has happened */
-async function afterItsTime(
+async function checkAfterwards(
   deps: GroupDeps,
   group: StockGroup,
   { callId, settlesAt }: { callId: number; settlesAt: number },
@@ -36,7 +36,7 @@ async function afterItsTime(
   try {
     while (clock.now() < settlesAt) {
       await clock.sleep(Math.min(1000, settlesAt - clock.now()))
-      if (!(await keepLease(deps, group))) return false
+      if (!(await renewLease(deps, group))) return false
     }
     let hasHappened = false
     for (const productId of group.productIds) {

@@ -1,5 +1,5 @@
 /** Who waits for which products, in this process, and who is asked for next. It knows nothing of PostgreSQL or of Catalog. */
-import type { Member, WantedCall } from '../db/take-calls.ts'
+import type { Member, WantedCall } from '../db/acquire-calls.ts'
 import { MAX_INTEGER, type ProductQty } from '../model.ts'
 
 export type CallVerb = WantedCall['verb']
@@ -124,7 +124,7 @@ export class WaitingLines<Settled> {
   }
 
   /** Takes those out of the line that ask for as many as this one, or more. */
-  takeLikewise(verb: CallVerb, asked: readonly ProductQty[]): Waiter<Settled>[] {
+  takeSameOrLarger(verb: CallVerb, asked: readonly ProductQty[]): Waiter<Settled>[] {
     const productIds = asked.map(({ productId }) => productId)
     return this.#takeWhere(verb, productIds, ({ products }) => products.every(({ qty }, i) => qty >= asked[i]!.qty))
   }

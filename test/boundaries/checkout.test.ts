@@ -87,10 +87,10 @@ async function becomesAnOrder(t: ExecutionContext, place: Place, prepare: (shop:
 /** Those who wait while somebody has their product travel in one call: three here, where there is stock for two and a half of them. */
 const waiting: readonly IsAsked[] = [reserve, asks('postgres', 'record-reserved')]
 const group: Boundary[] = [
-  { name: 'the lease of several', path: [...waiting, asks('postgres', 'take-reserves')], alsoBefore: true },
+  { name: 'the lease of several', path: [...waiting, asks('postgres', 'acquire-reserves')], alsoBefore: true },
   { name: 'the reserve of several at Catalog', path: [...waiting, reserve] },
   { name: 'the read of what is free', path: [...waiting, reserve, reads] },
-  { name: 'the next call under the lease', path: [...waiting, reserve, reads, asks('postgres', 'take-reserves')], alsoBefore: true },
+  { name: 'the next call under the lease', path: [...waiting, reserve, reads, asks('postgres', 'acquire-reserves')], alsoBefore: true },
   { name: 'the reserve of those for whom there is stock', path: [...waiting, reserve, reads, reserve] },
   { name: 'the record of several', path: [...waiting, reserve, reads, reserve, asks('postgres', 'record-reserved')], alsoBefore: true },
 ]

@@ -38,7 +38,7 @@ const ordinary: Boundary[] = [
   { name: 'the job', path: [addsJob('payment')] },
   { name: 'the offset', path: [addsJob('payment'), asks('kafka', 'offset-commit')] },
   { name: 'the taking of the job', path: [addsJob('payment'), takesJob('payment')] },
-  { name: 'the lease', path: [asks('postgres', 'take-commits')] },
+  { name: 'the lease', path: [asks('postgres', 'acquire-commits')] },
   { name: 'the commit at Catalog', path: [commit] },
   { name: 'the order that is PAID', path: [asks('postgres', 'record-paid')] },
   { name: 'the end of the job', path: [asks('postgres', 'record-paid'), finishesJob('payment')], alsoBefore: true },
@@ -99,7 +99,7 @@ async function isPaid(t: ExecutionContext, place: Place, prepare: (at: Scene) =>
 
 /** Payments that wait for the same product are one commit: here two, while a third one has the product. */
 const together: Boundary[] = [
-  { name: 'the lease of a commit of several', path: [commit, asks('postgres', 'record-paid'), asks('postgres', 'take-commits')] },
+  { name: 'the lease of a commit of several', path: [commit, asks('postgres', 'record-paid'), asks('postgres', 'acquire-commits')] },
   { name: 'the commit of several at Catalog', path: [commit, asks('postgres', 'record-paid'), commit] },
   { name: 'the orders that are PAID', path: [commit, asks('postgres', 'record-paid'), commit, asks('postgres', 'record-paid')] },
 ]

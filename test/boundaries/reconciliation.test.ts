@@ -25,7 +25,7 @@ import {
 const reserve = posts('/catalog/v1/inventory/reserve')
 const release = posts('/catalog/v1/inventory/release')
 const end = asks('postgres', 'end')
-const lease = asks('postgres', 'take-reserves')
+const lease = asks('postgres', 'acquire-reserves')
 const next = asks('postgres', 'continue-call')
 const answered = asks('postgres', 'record-answered')
 

@@ -94,7 +94,7 @@ test('a product is shown with what is kept for its row, its call, calls without 
     busy,
   ])
   const callId = await worker.callIds()
-  await worker.products.takeCalls([{ callId, verb: 'check', productIds: [busy], members: [], more: false }])
+  await worker.products.acquireCalls([{ callId, verb: 'check', productIds: [busy], members: [], more: false }])
 
   t.deepEqual(await listProducts(harness.pool, { onlyNotable: true, limit: 10 }), [busy])
   t.deepEqual(await listProducts(harness.pool, { onlyNotable: false, limit: 10 }), [busy, quiet])

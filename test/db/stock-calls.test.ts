@@ -1,6 +1,6 @@
 /** The verbs over `products`, one by one: who takes a product, who goes on with it, and what a record leaves. */
 import test from 'ava'
-import type { WantedCall } from '../../src/db/take-calls.ts'
+import type { WantedCall } from '../../src/db/acquire-calls.ts'
 import { type Checkout, type Harness, keepLocked, openHarness, type TestWorker } from '../stock/harness.ts'
 
 let harness: Harness
@@ -20,7 +20,7 @@ async function wanted(verb: WantedCall['verb'], members: readonly Checkout[], ch
 }
 async function take(worker: TestWorker, verb: WantedCall['verb'], members: readonly Checkout[], changes: Partial<WantedCall> = {}) {
   const call = await wanted(verb, members, changes)
-  const [taken] = await worker.products.takeCalls([call])
+  const [taken] = await worker.products.acquireCalls([call])
   return {
     ...taken!,
     callId: call.callId,
@@ -48,8 +48,8 @@ const callRow = async (productId: number) => {
 test.serial('a call takes its product for all its members together, and each of their rows says which call it is in', async (t) => {
   const productId = await harness.product()
   const members = [await harness.checkout({ productId, qty: 2 }), await harness.checkout({ productId, qty: 3 })]
-  const { isTaken, checks, callId, expiresAt, state } = await take(one, 'reserve', members)
-  t.true(isTaken)
+  const { isAcquired, checks, callId, expiresAt, state } = await take(one, 'reserve', members)
+  t.true(isAcquired)
   t.deepEqual(checks, [])
   t.deepEqual(members.map(state), ['ready', 'ready'])
   t.true(expiresAt > Date.now())
@@ -65,14 +65,14 @@ test.serial(
     const first = await take(other, 'reserve', [await harness.checkout({ productId: busy, qty: 1 })])
     const cart = await harness.checkout({ productId: free, qty: 1 }, { productId: busy, qty: 1 })
 
-    t.false((await take(one, 'reserve', [cart])).isTaken)
+    t.false((await take(one, 'reserve', [cart])).isAcquired)
     t.like(await callRow(free), { call_id: null })
     t.like(await callRow(busy), { call_id: first.callId, wanted_by: 'one' })
 
     await other.products.releaseCalls([first])
     t.is((await harness.intent(one, { productId: busy, qty: 1 })).lease, undefined, 'a request')
-    t.false((await take(other, 'reserve', [await harness.checkout({ productId: busy, qty: 1 })])).isTaken, 'a process that came later')
-    t.true((await take(one, 'reserve', [cart])).isTaken)
+    t.false((await take(other, 'reserve', [await harness.checkout({ productId: busy, qty: 1 })])).isAcquired, 'a process that came later')
+    t.true((await take(one, 'reserve', [cart])).isAcquired)
   },
 )
 
@@ -81,7 +81,7 @@ test.serial('a waiter that is marked as the next and does not come keeps the pro
   await harness.ask(`update order_service.products set wanted_by = 'gone', wanted_until = now() - interval '1 ms' where product_id = $1`, [
     productId,
   ])
-  t.true((await take(one, 'reserve', [await harness.checkout({ productId, qty: 1 })])).isTaken)
+  t.true((await take(one, 'reserve', [await harness.checkout({ productId, qty: 1 })])).isAcquired)
 })
 
 test.serial('two calls of one batch each get their own result', async (t) => {
@@ -89,9 +89,9 @@ test.serial('two calls of one batch each get their own result', async (t) => {
   await take(other, 'check', [check(busy)])
   const members = [await harness.checkout({ productId: free, qty: 1 }), await harness.checkout({ productId: busy, qty: 1 })]
   const calls = await Promise.all(members.map((member) => wanted('reserve', [member])))
-  const taken = await one.products.takeCalls(calls)
+  const taken = await one.products.acquireCalls(calls)
   t.deepEqual(
-    taken.map(({ isTaken }) => isTaken),
+    taken.map(({ isAcquired }) => isAcquired),
     [true, false],
   )
 })
@@ -102,12 +102,12 @@ test.serial(
     const productId = await harness.product()
     const [gone, next] = [await harness.checkout({ productId, qty: 2 }), await harness.checkout({ productId, qty: 1 })]
     const before = await take(other, 'reserve', [gone])
-    t.false((await take(one, 'reserve', [next])).isTaken, 'it has not run out yet')
+    t.false((await take(one, 'reserve', [next])).isAcquired, 'it has not run out yet')
     await harness.expire(productId)
 
-    const { isTaken, checks, callId, state } = await take(one, 'reserve', [next])
+    const { isAcquired, checks, callId, state } = await take(one, 'reserve', [next])
 
-    t.true(isTaken)
+    t.true(isAcquired)
     t.deepEqual(checks, [productId])
     t.is(state(next), 'ready')
     t.like(await callRow(productId), { call_id: callId, call_verb: 'check', qty: 0 })
@@ -122,23 +122,23 @@ test.serial('a check whose lease expired leaves no unanswered call', async (t) =
   const productId = await harness.product()
   await take(other, 'check', [check(productId)])
   await harness.expire(productId)
-  t.true((await take(one, 'check', [check(productId)])).isTaken)
+  t.true((await take(one, 'check', [check(productId)])).isAcquired)
   t.deepEqual(await harness.unanswered(productId), [])
 })
 
 test.serial('a product without a row is reported as unknown, and one that was never read at Catalog is to be checked first', async (t) => {
   const productId = await harness.product({ isNew: true })
   const member = await harness.checkout({ productId, qty: 1 })
-  t.like(await take(one, 'reserve', [member]), { isTaken: false, unknown: [productId] })
+  t.like(await take(one, 'reserve', [member]), { isAcquired: false, unknown: [productId] })
   await one.products.addProducts([productId, productId])
-  t.like(await take(one, 'reserve', [member]), { isTaken: true, checks: [productId] })
+  t.like(await take(one, 'reserve', [member]), { isAcquired: true, checks: [productId] })
 })
 
 test.serial('a locked product row is reported and not waited for, and a locked checkout likewise', async (t) => {
   const productId = await harness.product()
   const [member, free] = [await harness.checkout({ productId, qty: 1 }), await harness.checkout({ productId, qty: 1 })]
   const unlockProduct = await keepLocked(harness.dsn, 'select from order_service.products where product_id = $1 for update', [productId])
-  t.like(await take(one, 'reserve', [member]), { isTaken: false, isLocked: true })
+  t.like(await take(one, 'reserve', [member]), { isAcquired: false, isLocked: true })
   await unlockProduct()
   const unlockCheckout = await keepLocked(harness.dsn, 'select from order_service.checkouts where order_id = $1 for update', [member.id])
   const taken = await take(one, 'reserve', [member, free])
@@ -156,8 +156,8 @@ test.serial('no checkout is in a call that has ended, is past its deadline, has 
   await harness.ask(`update order_service.checkouts set deadline_at = now() where order_id = $1`, [late.id])
   await harness.ask(`update order_service.checkouts set recovery_point = 'reserve-stock' where order_id = $1`, [recorded.id])
   await one.checkouts.resume(overtaken.id)
-  const { isTaken, state } = await take(one, 'reserve', members)
-  t.false(isTaken, 'there is nobody to call for')
+  const { isAcquired, state } = await take(one, 'reserve', members)
+  t.false(isAcquired, 'there is nobody to call for')
   t.deepEqual(members.map(state), ['ended', 'ended', 'recorded', 'ended'])
   t.like(await callRow(productId), { call_id: null })
 })
@@ -180,8 +180,8 @@ test.serial('two payments of one order put only the first into the call', async 
   const productId = await harness.product()
   const orderId = await harness.order({ productId, qty: 2 })
   const events = [await harness.payment(orderId, 'a'), await harness.payment(orderId, 'b')]
-  const { isTaken, state } = await take(one, 'commit', events)
-  t.true(isTaken)
+  const { isAcquired, state } = await take(one, 'commit', events)
+  t.true(isAcquired)
   t.deepEqual(events.map(state), ['ready', 'unresolved'])
   t.like(await callRow(productId), { call_verb: 'commit', qty: 2 })
 })

@@ -174,9 +174,9 @@ test('a reserve that waits for a product ends at its deadline', async (t) => {
   const worker = harness.worker()
   await harness
     .worker('other')
-    .products.takeCalls([{ callId: await worker.callIds(), verb: 'check', productIds: [id], members: [], more: false }])
+    .products.acquireCalls([{ callId: await worker.callIds(), verb: 'check', productIds: [id], members: [], more: false }])
   const late = await harness.checkout({ productId: id, qty: 1 })
-  await t.throwsAsync(worker.reserve({ ...late, deadline: Date.now() + 100 }), { name: 'WaitedInVain' })
+  await t.throwsAsync(worker.reserve({ ...late, deadline: Date.now() + 100 }), { name: 'StockWaitTimeout' })
   t.is(worker.stock.waiting('reserve', late.products), 0)
 })
 
@@ -184,10 +184,10 @@ for (const what of ['checkout', 'check'] as const) {
   test(`a ${what} whose time ends while it takes its product keeps the product from nobody`, async (t) => {
     const id = await harness.product()
     const worker = harness.worker()
-    const { takeCalls } = worker.products
+    const { acquireCalls } = worker.products
     const answer = Promise.withResolvers<void>()
-    worker.products.takeCalls = async (calls) => {
-      const taken = await takeCalls(calls)
+    worker.products.acquireCalls = async (calls) => {
+      const taken = await acquireCalls(calls)
       await answer.promise // as a PostgreSQL that hangs for a while
       return taken
     }
@@ -195,8 +195,8 @@ for (const what of ['checkout', 'check'] as const) {
       what === 'check'
         ? worker.stock.reconcile(id)
         : worker.reserve({ ...(await harness.checkout({ productId: id, qty: 1 })), deadline: Date.now() })
-    await t.throwsAsync(told, { name: 'WaitedInVain' })
-    worker.products.takeCalls = takeCalls
+    await t.throwsAsync(told, { name: 'StockWaitTimeout' })
+    worker.products.acquireCalls = acquireCalls
     answer.resolve()
 
     t.is(await worker.reserve(await harness.checkout({ productId: id, qty: 1 })), 'done')

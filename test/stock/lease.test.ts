@@ -1,5 +1,5 @@
 import test from 'ava'
-import { enoughFor, keepLease, leaseFor } from '../../src/stock/lease.ts'
+import { enoughFor, renewLease, leaseFor } from '../../src/stock/lease.ts'
 
 const CALL_TIMEOUT_MS = 5000
 
@@ -7,7 +7,7 @@ const CALL_TIMEOUT_MS = 5000
 async function renewed({ stoppedMs }: { stoppedMs: number }): Promise<{ mayGo: boolean; lastsMs: number }> {
   let now = 1_000_000
   const call = { callId: 1, productIds: [1], expiresAt: now + 10 }
-  const mayGo = await keepLease(
+  const mayGo = await renewLease(
     {
       callTimeoutMs: CALL_TIMEOUT_MS,
       clock: { wallTime: () => now },

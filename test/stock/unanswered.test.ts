@@ -86,7 +86,7 @@ for (const isUnderWay of [false, true]) {
     t.is(await worker.reserve(other), 'done')
     if (isUnderWay) {
       // Its worker died before it sent the call.
-      await worker.products.takeCalls([
+      await worker.products.acquireCalls([
         { callId: await worker.callIds(), verb: 'commit', productIds: [id], members: [waiting!], more: false },
       ])
       await harness.expire(id)

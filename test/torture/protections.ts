@@ -34,8 +34,8 @@ export const protections: Record<Protection, readonly Replacement[]> = {
   rescuer: [
     {
       file: 'processors/rescuer.ts',
-      code: 'for (const look of [endOverdue, driveOn, driveOnPayments])',
-      instead: 'for (const look of [] as (typeof endOverdue)[])',
+      code: 'for (const rescueKind of [cancelOverdue, rescueCheckouts, rescuePayments])',
+      instead: 'for (const rescueKind of [] as (typeof cancelOverdue)[])',
     },
   ],
 
@@ -50,7 +50,7 @@ export const protections: Record<Protection, readonly Replacement[]> = {
   // A product is taken, though somebody else's call is under way.
   lease: [
     {
-      file: 'db/take-calls.ts',
+      file: 'db/acquire-calls.ts',
       code: `select product_id, call_id, call_verb, call_qty, call_expires_at < clock_timestamp() as is_expired, expected_stock
     from order_service.products
     where product_id = any(\${int4s(productIds)}) and (call_id is null or call_expires_at < clock_timestamp() or call_id = any(\${int8s(holds)}))`,

@@ -18,7 +18,7 @@ import { createPayments, recordPaid } from '../../../src/db/payments.ts'
 import { connectPool, type Pool } from '../../../src/db/pool.ts'
 import { createProducts } from '../../../src/db/products.ts'
 import { createRescue } from '../../../src/db/rescue.ts'
-import type { WantedCall } from '../../../src/db/take-calls.ts'
+import type { WantedCall } from '../../../src/db/acquire-calls.ts'
 import { explain } from '../../../src/stock/explain.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { hostClock } from '../../support/clock.ts'
@@ -148,7 +148,7 @@ async function inPostgres(pool: Pool, dsn: string): Promise<Side> {
   const say: Statements = {
     ...stock,
     ...rescue,
-    takeCalls: (calls, { by }) => productsOf(by).takeCalls(calls),
+    acquireCalls: (calls, { by }) => productsOf(by).acquireCalls(calls),
     readOutcome: (id) => readOutcome(pool, id),
     isOpen: (attempt) => isOpen(pool, attempt),
     resume: (id) => resume(pool, id),
@@ -304,7 +304,7 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
     return { callId: nextCallId(), verb, productIds, members: [...some, ...also], holds, more: chance.happens(0.2) }
   }
 
-  function takeCalls(): Step {
+  function acquireCalls(): Step {
     const isCommit = chance.happens(0.4)
     const verb = () => (isCommit ? 'commit' : chance.pick(['reserve', 'reserve', 'reserve', 'check'] as const))
     const holds = row?.call && chance.happens(0.3) ? row.call.id : undefined
@@ -312,7 +312,7 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
     const other = PRODUCTS.find((one) => !asked[0]!.productIds.includes(one))
     if (other !== undefined && chance.happens(0.4)) asked.push(wanted(verb(), [other]))
     calls.push(...asked.map((call) => ({ ...call, by })))
-    return step(`takeCalls ${JSON.stringify(asked)} by ${by}`, ({ say }) => say.takeCalls(asked, { by, leaseMs: LEASE_MS }))
+    return step(`acquireCalls ${JSON.stringify(asked)} by ${by}`, ({ say }) => say.acquireCalls(asked, { by, leaseMs: LEASE_MS }))
   }
 
   function record(): Step {
@@ -394,8 +394,8 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
     }
     calls.push({ ...call, by })
     return step(`pay ${one}`, async ({ say }) => {
-      const [taken] = await say.takeCalls([call], { by, leaseMs: LEASE_MS })
-      if (!taken!.isTaken || taken!.checks.length > 0) return taken
+      const [taken] = await say.acquireCalls([call], { by, leaseMs: LEASE_MS })
+      if (!taken!.isAcquired || taken!.checks.length > 0) return taken
       const recorded = await say.recordPaid([{ callId: call.callId, productIds, members: [{ eventId: one, products }] }], true)
       return [taken, recorded === LOCKED ? 'locked' : recorded]
     })
@@ -409,7 +409,7 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
     return step(`intend ${JSON.stringify(lines)}`, ({ say }) => say.intend(lines, { budgetMs, callId, leaseMs: LEASE_MS }))
   }
   if (pick < 20) return buy()
-  if (pick < 36) return takeCalls()
+  if (pick < 36) return acquireCalls()
   if (pick < 48) return record()
   if (pick < 56) return read()
   if (pick < 60) return moveOn()

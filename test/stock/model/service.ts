@@ -176,7 +176,7 @@ export function startService(deps: ServiceDeps): Service {
       await world.sleep(life, ms)
     }
   }
-  void every(RESCUE_EVERY_MS, async () => (deps.hasWork() ? rescuer.tellOfSlow() : undefined))
+  void every(RESCUE_EVERY_MS, async () => (deps.hasWork() ? rescuer.keepSlowAlive() : undefined))
   void every(RESCUE_EVERY_MS, async () => (deps.hasWork() ? rescuer.run() : undefined))
   void every(RECONCILE_EVERY_MS, async () => {
     const found = await products.productsToReconcile()
@@ -221,7 +221,7 @@ function playProducts(stock: Asked<StockStatements>, clock: Clock, by: string): 
   }
   return {
     ...stock,
-    takeCalls: (calls) => stock.takeCalls(calls, { by, leaseMs: LEASE_MS }),
+    acquireCalls: (calls) => stock.acquireCalls(calls, { by, leaseMs: LEASE_MS }),
     continueCall: (call, options = {}) => briefly(() => stock.continueCall(call, { ...options, leaseMs: LEASE_MS })),
     readProduct: (lease) => briefly(() => stock.readProduct(lease)),
   }

@@ -1,11 +1,11 @@
 /**
- * The statements of src/db/take-calls.ts, stock-calls.ts and reconciliation.ts on tables in memory: each does at once what its original does in one
+ * The statements of src/db/acquire-calls.ts, stock-calls.ts and reconciliation.ts on tables in memory: each does at once what its original does in one
  * statement, or transaction. parity.test.ts holds them to the originals.
  */
 import type { Explanation, ProductLease, Seen } from '../../../src/db/reconciliation.ts'
 import { MAY_ACT_MS } from '../../../src/db/reconciliation.ts'
 import { effects, type NextCall } from '../../../src/db/stock-calls.ts'
-import type { Member, MemberState, TakenCall, WantedCall } from '../../../src/db/take-calls.ts'
+import type { Member, MemberState, AcquiredCall, WantedCall } from '../../../src/db/acquire-calls.ts'
 import type { StockVerb } from '../../../src/model.ts'
 import type { OrderStatements } from './order-statements.ts'
 import type { CallRow, ChangeRow, ProductRow, Tables, UnansweredRow } from './tables.ts'
@@ -125,7 +125,7 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
     return known
   }
 
-  function takeCalls(calls: readonly WantedCall[], { by, leaseMs }: { by: string; leaseMs: number }): TakenCall[] {
+  function acquireCalls(calls: readonly WantedCall[], { by, leaseMs }: { by: string; leaseMs: number }): AcquiredCall[] {
     const isCommit = calls.some(({ verb }) => verb === 'commit')
     const holds = calls.flatMap((call) => call.holds ?? [])
     const known = readMembers(
@@ -143,7 +143,7 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
         (wantedBy === null || wantedBy === by || wantedUntil < now() || isOurs(call) || !tables.on.lease),
     )
     const before = new Map([...products].map(([id, row]) => [id, { ...row }]))
-    const results = calls.map((wanted, g): TakenCall => take(wanted, states[g]!, stock, { by, leaseMs }))
+    const results = calls.map((wanted, g): AcquiredCall => take(wanted, states[g]!, stock, { by, leaseMs }))
     markBusy(calls, stock, holds, by, before)
     return results
   }
@@ -153,7 +153,7 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
     states: readonly MemberState[],
     stock: Map<number, ProductRow>,
     { by, leaseMs }: { by: string; leaseMs: number },
-  ): TakenCall {
+  ): AcquiredCall {
     const isFit = productIds.every((id) => {
       const row = stock.get(id)
       return row && (!row.call || isExpired(row.call) || row.call.id === holds || !tables.on.lease)
@@ -163,12 +163,12 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
       return expectedStock === null || (call !== null && call.id !== holds && tables.on.lease) || isUnresolved(id)
     }
     const checks = isFit ? productIds.filter(needsCheck) : []
-    const isTaken =
+    const isAcquired =
       isFit && (verb === 'check' || states.some((state) => state === 'ready' || (state === 'unresolved' && checks.length > 0)))
-    if (!isTaken) {
+    if (!isAcquired) {
       const isFreeSomewhere = ({ call }: ProductRow) => call === null || isExpired(call)
       return {
-        isTaken: false,
+        isAcquired: false,
         checks: [],
         expiresAt: 0,
         members: [...states],
@@ -192,7 +192,7 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
       if (verb === 'commit') tables.events.get(id)!.callId = callId
       else tables.checkouts.get(id)!.callId = callId
     }
-    return { isTaken: true, checks, expiresAt: Math.floor(expiresAt), members: [...states], unknown: [], isLocked: false }
+    return { isAcquired: true, checks, expiresAt: Math.floor(expiresAt), members: [...states], unknown: [], isLocked: false }
   }
 
   /** It is our turn next. @param before the rows as the statement found them */
@@ -297,7 +297,7 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
   }
 
   return {
-    takeCalls,
+    acquireCalls,
     addProducts(productIds: readonly number[]): void {
       for (const id of productIds) if (!products.has(id)) products.set(id, newProduct())
     },

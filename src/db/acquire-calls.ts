@@ -34,8 +34,8 @@ export interface WantedCall {
   more: boolean
 }
 
-export interface TakenCall {
-  isTaken: boolean
+export interface AcquiredCall {
+  isAcquired: boolean
   /** Products that have to be read at Catalog before anything is called for: nobody is in the call yet. */
   checks: number[]
   /** Epoch ms, by PostgreSQL's clock. */
@@ -48,9 +48,9 @@ export interface TakenCall {
   isLocked: boolean
 }
 
-const takenRow = z.object({
+const acquiredRow = z.object({
   g: z.int(),
-  is_taken: z.boolean(),
+  is_acquired: z.boolean(),
   checks: z.array(z.int()).nullable(),
   expires_at: z.date().nullable(),
   members: z
@@ -61,7 +61,7 @@ const takenRow = z.object({
 })
 
 /** What is asked for: calls, the products of each, and what each member wants of them. */
-function asked(calls: readonly WantedCall[]): FragmentSqlToken {
+function input(calls: readonly WantedCall[]): FragmentSqlToken {
   const grp = calls.map(({ callId, verb, holds, more }, g) => ({ g, call_id: callId, verb, holds: holds ?? null, more }))
   const want = calls.flatMap(({ productIds }, g) => productIds.map((product_id) => ({ g, product_id })))
   const item = calls.flatMap(({ members }, g) =>
@@ -138,21 +138,21 @@ const freeCalls = ({ by, leaseMs, productIds, holds }: Scope) => sql.fragment`
       or exists (select from order_service.unanswered_calls u where u.product_id = w.product_id and u.found is null)) as checks
     from want w join grp using (g) left join stock s using (product_id) group by w.g
     having bool_and(s.product_id is not null and (s.call_id is null or s.is_expired or s.call_id is not distinct from grp.holds))
-  ), taken as materialized (
+  ), acquired as materialized (
     select f.g, f.checks, grp.call_id, grp.holds, grp.more, case when f.checks is null then grp.verb else 'check' end as verb,
       ${after(leaseMs)} as expires_at
     from fit f join grp using (g)
     where grp.verb = 'check' or exists (
       select from member m where m.g = f.g and (m.state = 'ready' or m.state = 'unresolved' and f.checks is not null))
   ), inside as materialized (
-    select m.g, m.id, m.attempt, t.call_id from member m join taken t using (g) where m.state = 'ready' and t.verb <> 'check'
+    select m.g, m.id, m.attempt, t.call_id from member m join acquired t using (g) where m.state = 'ready' and t.verb <> 'check'
   )`
 
 /** Writes the calls down in the rows of their products. A call whose lease ran out becomes an unanswered one. */
 const lease = ({ by, productIds }: Scope) => sql.fragment`
   expired as (
     insert into order_service.unanswered_calls (call_id, product_id, verb, qty)
-    select s.call_id, s.product_id, s.call_verb, s.call_qty from taken t join want w using (g) join stock s using (product_id)
+    select s.call_id, s.product_id, s.call_verb, s.call_qty from acquired t join want w using (g) join stock s using (product_id)
     where s.call_id is distinct from t.holds and s.call_verb <> 'check'
   ), leased as (
     update order_service.products p
@@ -160,7 +160,7 @@ const lease = ({ by, productIds }: Scope) => sql.fragment`
       call_qty = (select coalesce(sum(i.qty), 0) from item i join inside using (g, id, attempt) where i.g = t.g and i.product_id = w.product_id),
       wanted_by = case when t.more then ${by} end, wanted_until = case when t.more then ${after(1000)} end,
       reconciling_since = case when t.verb = 'check' then coalesce(p.reconciling_since, now()) else p.reconciling_since end
-    from taken t join want w using (g) where p.product_id = w.product_id and p.product_id = any(${int4s(productIds)})
+    from acquired t join want w using (g) where p.product_id = w.product_id and p.product_id = any(${int4s(productIds)})
   )`
 
 /** It is our turn next on what somebody else has now: no request takes it with its intent, and who has it leaves it to us. */
@@ -188,28 +188,28 @@ const joinPayments = sql.fragment`
  * @param by this process; products that others wait for are left to them
  * @param leaseMs how long a lease lasts
  */
-export async function takeCalls(
+export async function acquireCalls(
   pool: Pool,
   calls: readonly WantedCall[],
   { by, leaseMs }: { by: string; leaseMs: number },
-): Promise<TakenCall[]> {
+): Promise<AcquiredCall[]> {
   const isCommit = calls.some(({ verb }) => verb === 'commit')
   const ids = calls.flatMap(({ members }) => members.map(({ id }) => id))
   const productIds = [...new Set(calls.flatMap((call) => call.productIds))]
   const scope: Scope = { by, leaseMs, productIds, holds: calls.flatMap(({ holds }) => holds ?? []) }
-  const rows = await pool.any(sql.prepared(isCommit ? 'take-commits' : 'take-reserves', takenRow)`
-    with ${asked(calls)}, ${isCommit ? paymentMembers(ids) : checkoutMembers(ids)}, ${memberStates},
+  const rows = await pool.any(sql.prepared(isCommit ? 'acquire-commits' : 'acquire-reserves', acquiredRow)`
+    with ${input(calls)}, ${isCommit ? paymentMembers(ids) : checkoutMembers(ids)}, ${memberStates},
     ${freeCalls(scope)}, ${lease(scope)}, ${isCommit ? joinPayments : joinCheckouts}, ${markWanted(scope)}
-    select grp.g, t.g is not null as is_taken, t.checks, t.expires_at,
+    select grp.g, t.g is not null as is_acquired, t.checks, t.expires_at,
       (select jsonb_agg(jsonb_build_object('id', m.id, 'attempt', m.attempt, 'state', m.state)) from member m where m.g = grp.g) as members,
       (select array_agg(w.product_id) from want w where w.g = grp.g and t.g is null
         and not exists (select from order_service.products p where p.product_id = w.product_id)) as unknown,
       f.g is null and exists (select from want w join order_service.products p using (product_id)
         where w.g = grp.g and (p.call_id is null or p.call_expires_at < clock_timestamp())
           and p.product_id not in (select product_id from stock)) as is_locked
-    from grp left join taken t using (g) left join fit f using (g) order by grp.g`)
+    from grp left join acquired t using (g) left join fit f using (g) order by grp.g`)
   return rows.map((row, g) => ({
-    isTaken: row.is_taken,
+    isAcquired: row.is_acquired,
     checks: row.checks ?? [],
     expiresAt: row.expires_at?.getTime() ?? 0,
     members: statesOf(calls[g]!.members, row.members ?? []),

@@ -1,5 +1,5 @@
--- The order service's tables in `public`, as the predecessor made them. Where they stand already,
--- with rows in them, nothing is touched; times there are UTC without a zone.
+-- The order service's tables in `public`, as the predecessor created them.
+-- Tables and rows that already exist are not changed. Times are in UTC, without a time zone.
 create table if not exists public.orders (
   id serial primary key,
   user_email varchar(255) not null,
@@ -10,7 +10,8 @@ create table if not exists public.orders (
   updated_at timestamp without time zone not null default (now() at time zone 'utc')
 );
 
--- Indexes that were built beforehand, concurrently, are used (README, "Taking over"). One that is invalid would be passed over in silence.
+-- Indexes that were built concurrently beforehand are used (README, "Taking over").
+-- An invalid index would be skipped without a message, so it stops the migration.
 do $$
 declare
   broken text;
@@ -19,7 +20,7 @@ begin
   where not indisvalid and indexrelid = any(array[to_regclass('public.ix_orders_user_email'),
     to_regclass('public.ix_order_items_order_id'), to_regclass('public.order_items_by_product')]);
   if broken is not null then
-    raise exception 'invalid index: %; wait for its concurrent build, or drop it and build it anew', broken using errcode = '42P17';
+    raise exception 'invalid index: %; wait until its concurrent build ends, or drop it and build it again', broken using errcode = '42P17';
   end if;
 end $$;
 
@@ -35,5 +36,5 @@ create table if not exists public.order_items (
 );
 create index if not exists ix_order_items_order_id on public.order_items (order_id);
 
--- An operator's check sums what orders hold of a product, and lists who holds it.
+-- For the operators' inventory check: it sums the units that orders hold of a product, and lists the orders.
 create index if not exists order_items_by_product on public.order_items (product_id);

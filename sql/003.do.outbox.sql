@@ -1,4 +1,4 @@
--- Events that are promised to Kafka by the transaction that made them true; the relay sends them in the order of each order's ids.
+-- Events for Kafka, written by the transaction that they report. The relay sends the events of one order by ascending id.
 create table order_service.outbox (
   id bigint generated always as identity primary key,
   event_id uuid not null unique,
@@ -7,7 +7,7 @@ create table order_service.outbox (
   payload jsonb not null,
   created_at timestamptz not null default now(),
   sent_at timestamptz,
-  set_aside_at timestamptz,                            -- the row itself cannot be sent (too large); the others go on
+  set_aside_at timestamptz,                            -- Kafka can never accept this event (too large); the relay continues with others
   set_aside_reason text,
   check ((set_aside_at is null) = (set_aside_reason is null)),
   check (sent_at is null or set_aside_at is null)
@@ -15,5 +15,5 @@ create table order_service.outbox (
 
 create index outbox_unsent on order_service.outbox (id) where sent_at is null and set_aside_at is null;
 create index outbox_sent on order_service.outbox (sent_at) where sent_at is not null;
--- Counted at each scrape: few at any time.
+-- Read at each scrape. There are few such rows at any time.
 create index outbox_set_aside on order_service.outbox (id) where set_aside_at is not null;

@@ -1,65 +1,66 @@
--- What Catalog should say of a product, and the one call of ours that is under way on it (docs/stock.md). Between two statements
+-- What Catalog's inventory of a product should be, and our one call in flight (docs/stock.md).
+-- Between two statements, except for calls in flight and calls that act late:
 --   reserved = held + foreign_holds + hold_correction
 --   in_stock = expected_stock + stock_correction
--- save for the call under way, and for calls that act late.
 
--- A process draws a thousand numbers at a time: N to N + 999. No number is used twice, so a call's number is its fencing token.
+-- A process takes a thousand numbers at a time: N to N + 999. No number is used twice: a call id is a fencing token.
 create sequence order_service.call_ids increment by 1000;
 
 create table order_service.products (
   product_id integer primary key,
-  expected_stock bigint,                               -- null: nobody has asked Catalog about it yet
+  expected_stock bigint,                               -- null: Catalog has not been read yet
   held bigint not null default 0,                      -- units of orders CREATED and of open checkouts whose reserve is on record
-  foreign_holds bigint not null default 0,             -- held at Catalog before we first asked, for no order of ours; below 0: holds of ours that it lost
-  hold_correction bigint not null default 0,           -- units that Catalog holds too many (below 0: too few)
-  stock_correction bigint not null default 0,          -- units that Catalog has too many (below 0: too few)
-  -- The call under way: whoever has it here has the lease. No foreign key and no index on these: updates stay HOT.
+  foreign_holds bigint not null default 0,             -- holds at Catalog before our first read that belong to no order of ours; below 0: our holds that Catalog lost
+  hold_correction bigint not null default 0,           -- units that Catalog holds in excess (below 0: missing)
+  stock_correction bigint not null default 0,          -- units in stock at Catalog in excess (below 0: missing)
+  -- The call in flight: its process has the lease. These columns have no foreign key and no index, so that updates stay HOT.
   call_id bigint,
   call_verb text check (call_verb in ('reserve', 'commit', 'release', 'restock', 'check')),
   call_qty bigint,
   call_expires_at timestamptz,
-  call_by text,                                        -- the process; null where a request took it with its intent
-  -- Somebody waits: the process whose turn it is next. It counts until then.
+  call_by text,                                        -- the process; null where a request acquired the lease with its intent
+  -- The process that gets the product next, and until when that counts.
   wanted_by text,
   wanted_until timestamptz,
-  reconciling_since timestamptz,                       -- since then somebody reconciles it and is not done
+  reconciling_since timestamptz,                       -- when its unfinished reconciliation began
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint a_call_is_whole check (num_nulls(call_id, call_verb, call_qty, call_expires_at) in (0, 4))
 ) with (fillfactor = 50);
--- Only columns that rarely change: an index over the call would end HOT updates (0 of 32,246 instead of 76,670 of 76,670).
+-- Only columns that rarely change: an index on the call would prevent HOT updates (0 of 32,246 instead of 76,670 of 76,670).
 create index products_to_reconcile on order_service.products (product_id)
   where hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null;
--- Summed at each scrape.
+-- Read at each scrape.
 create index products_with_foreign_holds on order_service.products (foreign_holds) where foreign_holds > 0;
 
--- What has yet to be taken over into a product's row: by whoever cannot lock it, or need not.
+-- Changes that are not yet applied to a product's row. They come from statements that could not lock the row, or need not.
 create table order_service.product_changes (
   id bigint generated always as identity primary key,
   product_id integer not null,
-  call_id bigint,                                      -- this call is known to have happened; null: none is concerned
-  held bigint not null default 0,                      -- so many units pass from hold_correction to held
-  expected_stock bigint not null default 0,            -- so many units pass from stock_correction to expected_stock
+  call_id bigint,                                      -- a call that is known to have happened; null: no call
+  held bigint not null default 0,                      -- units that move from hold_correction to held
+  expected_stock bigint not null default 0,            -- units that move from stock_correction to expected_stock
   created_at timestamptz not null default clock_timestamp()
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 create index product_changes_by_product on order_service.product_changes (product_id);
 
--- Calls whose answer is missing, and what was found out about each: they may have happened, or may still happen.
+-- Calls without an answer: they may have happened, or may still happen. `found` is what a later check of Catalog showed.
 create table order_service.unanswered_calls (
   call_id bigint not null,
   product_id integer not null,
   verb text not null check (verb in ('reserve', 'commit', 'release', 'restock')),
   qty bigint not null check (qty > 0),
   since timestamptz not null default clock_timestamp(),
-  found text check (found in ('happened', 'not-happened')),  -- null: nobody has checked yet
+  found text check (found in ('happened', 'not-happened')),  -- null: not checked yet
   checked_at timestamptz,
   primary key (call_id, product_id)
 );
 create index unanswered_calls_by_product on order_service.unanswered_calls (product_id, since);
--- Counted at each scrape: few at any time.
+-- Read at each scrape. There are few such rows at any time.
 create index unanswered_calls_unchecked on order_service.unanswered_calls (since) where found is null;
 
--- What was found and put right, for people. 'follow': others brought units or (below 0) took some. 'unexplained': no call of ours explains the hold.
+-- What the reconciler found and corrected, for operators.
+-- 'follow': others added units, or (below 0) removed some. 'unexplained': no call of ours explains the hold.
 create table order_service.reconciliations (
   id bigint generated always as identity primary key,
   product_id integer not null,
@@ -72,7 +73,7 @@ create table order_service.reconciliations (
 );
 create index reconciliations_by_product on order_service.reconciliations (product_id, at);
 
--- Where two explanations fitted what Catalog said: units that it may offer too many since, or too few, at the most.
+-- Where two explanations fitted Catalog's inventory: at most so many units may be offered in excess since then, or too few.
 create table order_service.ambiguities (
   id bigint generated always as identity primary key,
   product_id integer not null,
@@ -84,9 +85,9 @@ create table order_service.ambiguities (
 );
 create index ambiguities_by_product on order_service.ambiguities (product_id, at);
 
--- Orders can be changed by others: by the predecessor after going back, by support with SQL. What they change of our holds is counted
--- by triggers, with the rights of their owner; sessions of this service count for themselves, and pay nothing for them
--- (order_service.counts = 'off').
+-- Others can change orders: the predecessor after going back, or support with SQL.
+-- Triggers count how that changes our holds, with the rights of their owner.
+-- Sessions of this service switch them off, since their statements count holds themselves (order_service.counts = 'off').
 create function order_service.count_items() returns trigger language plpgsql
   security definer set search_path = pg_catalog, pg_temp as $$
 begin

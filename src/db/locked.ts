@@ -1,10 +1,10 @@
-/** Rows that somebody else has locked, a person with an open transaction maybe: nothing waits for them in PostgreSQL. */
+/** Rows that another session has locked, such as an operator's open transaction. No statement waits for them in PostgreSQL. */
 import type { Clock } from '../clock.ts'
 
-/** Somebody has the row: nothing was done about it. */
+/** Another session has locked the row, and nothing was written. */
 export const LOCKED = Symbol('locked')
 
-/** Thrown where the row stayed locked for so long that whoever asked has to be told. */
+/** The row stayed locked for longer than the caller waits. */
 export class RowLocked extends Error {
   override name = 'RowLocked'
 }
@@ -15,7 +15,7 @@ const LONGEST_PAUSE_MS = 250
 const PATIENCE_MS = 10_000
 
 /**
- * Asks again, less and less often, for as long as the row is locked. It waits here and not in PostgreSQL, where it would keep a connection.
+ * Retries with growing pauses while the row is locked. It waits here and not in PostgreSQL, where it would occupy a connection.
  * @throws RowLocked after 10 s; what `run` throws
  */
 export async function untilUnlocked<T>(

@@ -1,4 +1,4 @@
-/** Applies `sql/` to the database: numbered files, each once, and each as a whole or not at all. */
+/** Applies the numbered files of `sql/` to the database: each once, in a transaction of its own. */
 import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
@@ -7,11 +7,11 @@ import type { Logger } from '../telemetry/logger.ts'
 import { sqlState } from './pool.ts'
 import { DatabaseFault, requireUsable, sessionOptions } from './session.ts'
 
-/** Any number will do, as long as nobody else on this database takes it. */
+/** An arbitrary number that no other program on this database may use. */
 const MIGRATION_LOCK = 7_036_401
-/** A migration of a large table takes its time. */
+/** A migration of a large table may take long. */
 const MIGRATION_MS = 86_400_000
-/** Who waits for a lock on a table holds up all that come after: better to give up, and to be started again. */
+/** A session that waits for a table lock blocks all later ones. The migration gives up instead, and is started again. */
 const LOCK_MS = 10_000
 const sqlDirectory = new URL('../../sql/', import.meta.url)
 const versions = readdirSync(sqlDirectory)
@@ -30,11 +30,11 @@ async function openSession(dsn: string, onLost: (error: Error) => void): Promise
 }
 
 /**
- * Brings the tables to the newest version and returns; whoever runs at the same time waits, and finds nothing left to do.
- * postgrator brings neither a lock nor a transaction of its own: both are here, on a session whose end frees them. Each file has its own
- * transaction: the locks that the triggers need would else last while the holds are counted, 11 s for 2,000,000 lines on a busy machine.
- * @throws where PostgreSQL is away or read-only, or a file fails: nothing of that file stays
- * @throws DatabaseFault where the files themselves are at fault (one was edited after it had been applied, two have one number)
+ * Brings the tables to the newest version. A process that runs it at the same time waits, and finds nothing to do.
+ * postgrator has neither a lock nor transactions: both are taken here, on a session whose end frees them. Each file has its own
+ * transaction, since the triggers' locks would otherwise last while holds are counted: 11 s for 2,000,000 lines on a busy machine.
+ * @throws where PostgreSQL is unavailable or read-only, or a file fails, which is then rolled back
+ * @throws DatabaseFault where the files are wrong: one was edited after it had been applied, or two have the same number
  */
 export async function migrate(dsn: string, logger: Logger): Promise<void> {
   let lost = false
@@ -71,8 +71,8 @@ export async function migrate(dsn: string, logger: Logger): Promise<void> {
 }
 
 /**
- * For a process that leaves the migrations to `release`: whether they have been applied.
- * @throws where PostgreSQL is away or read-only, or the tables are older than this program
+ * Checks that the process `release` has applied the migrations.
+ * @throws where PostgreSQL is unavailable or read-only, or the tables are older than this program
  */
 export async function requireMigrated(dsn: string): Promise<void> {
   const newest = versions.at(-1)!

@@ -1,4 +1,4 @@
-/** The verbs that stock calls need, bound to one process: its name, and how long its leases last. */
+/** The statements of stock calls, bound to one process: its name, and how long its leases last. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type Explanation,

@@ -1,4 +1,4 @@
-/** What processes that died may have left: found by what stands in PostgreSQL alone, since Redis may have lost every job. */
+/** Finds the work of processes that died, from PostgreSQL alone, since Redis may have lost every job. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
@@ -16,13 +16,13 @@ export interface StrandedCheckout {
   deadline: number
 }
 
-/** What the rescuer asks and says. Limits: so many at a time. */
+/** The rescuer's statements. `limit`: rows at a time. */
 export interface Rescue {
-  /** These attempts are at work: said once a second of those that take longer, so that nobody takes them for dead. */
+  /** Marks running attempts as alive, so that no rescuer takes them over. Called once a second for those that take longer. */
   keepAlive(attempts: readonly Attempt[]): Promise<void>
-  /** Open checkouts before their deadline that nobody has touched for so long, the oldest first. */
+  /** Open checkouts before their deadline that have not been touched for so long, the oldest first. */
   strandedCheckouts(untouchedMs: number, limit: number): Promise<StrandedCheckout[]>
-  /** Open checkouts whose deadline passed so long ago: whoever waited for them is gone. One whose row somebody keeps locked is left for later. */
+  /** Open checkouts whose deadline passed so long ago that no process waits for them. Locked rows are skipped. */
   overdueCheckouts(lateMs: number, limit: number): Promise<number[]>
   /** @see strandedPayments */
   strandedPayments(untouchedMs: number, limit: number): Promise<WaitingEvent[]>

@@ -1,19 +1,19 @@
-/** Sessions of PostgreSQL: every one of ours begins with the same settings, whatever the database, the role or the server has set. */
+/** The settings of our PostgreSQL sessions, which override those of the database, the role and the server. */
 import type { Client } from 'pg'
 import { type PostgresOptions, readPostgresDsn } from '../config/postgres-dsn.ts'
 
 /**
- * What our statements and the reading of their answers rely on. `ALTER DATABASE ... SET`, `ALTER ROLE ... SET` and postgresql.conf
- * cannot change it: what a client sends as it connects wins. Not here, on purpose:
- * - `default_transaction_read_only`: whoever sets it wants nobody to write (a cutover, a disk that is nearly full), so it is heeded and
- *   reported ({@link requireWritable}).
- * - What only a superuser may set (`session_replication_role`, `lc_messages`), or not every version knows (`transaction_timeout`): a
- *   connection that asks for it is refused.
- * - What changes only how quickly or where rows are stored: work_mem, tablespaces.
+ * The settings that our statements, and the reading of their rows, rely on. What a client sends as it connects overrides
+ * `ALTER DATABASE ... SET`, `ALTER ROLE ... SET` and postgresql.conf. These settings are left out on purpose:
+ * - `default_transaction_read_only`: an operator sets it to stop all writes (a cutover, a nearly full disk). It is respected and reported
+ *   ({@link requireWritable}).
+ * - Settings that only a superuser may change (`session_replication_role`, `lc_messages`) or that some versions do not know
+ *   (`transaction_timeout`): PostgreSQL refuses a connection that sends them.
+ * - Settings that change only speed or where rows are stored: work_mem, tablespaces.
  */
 export const pinned = {
   client_encoding: 'UTF8',
-  // What is read as text: dates, bytes, numbers; and, the other way, arrays and literals.
+  // The text format of dates, bytes, numbers, arrays and literals.
   datestyle: 'ISO, MDY',
   intervalstyle: 'postgres',
   timezone: 'UTC',
@@ -22,11 +22,11 @@ export const pinned = {
   array_nulls: 'on',
   standard_conforming_strings: 'on',
   transform_null_equals: 'off',
-  // A schema in front of pg_catalog would bring functions of its own.
+  // A schema before pg_catalog could replace its functions.
   search_path: 'public',
   // Statements that lose a race are written for it; in the other levels they fail with 40001 (60 to 127 of 400 checkouts).
   default_transaction_isolation: 'read committed',
-  // An order that was answered outlives a crash.
+  // An order that a customer got must survive a crash.
   synchronous_commit: 'on',
   // Each kind of session has its own limits.
   statement_timeout: '0',
@@ -45,19 +45,19 @@ export function sessionOptions(dsn: string, more: Readonly<Record<string, string
   return { connectionString: url.href, ssl }
 }
 
-/** What only a person can put right in the database: its encoding, or migrations that were edited after they had been applied. */
+/** A fault of the database that only a person can fix: its encoding, or migrations that were edited after they had been applied. */
 export class DatabaseFault extends Error {
   override name = 'DatabaseFault'
 }
 
-/** @throws where PostgreSQL takes no writes, which is waited for */
+/** @throws where PostgreSQL refuses writes, which callers wait out */
 export function requireWritable(isReadOnly: boolean): void {
   if (isReadOnly) throw new Error('PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on')
 }
 
 /**
- * Whether one can work with the database of this session.
- * @throws DatabaseFault, or where it is read-only
+ * Checks that the service can use the database of this session.
+ * @throws DatabaseFault, or an Error where it is read-only
  */
 export async function requireUsable(session: Client): Promise<void> {
   const { rows } = await session.query<{ encoding: string; is_read_only: boolean }>(

@@ -8,24 +8,24 @@ import type { ProductQty, RecoveryPoint, Rejection } from '../model.ts'
 export interface ReserveRecord {
   /** Resolves when the hold is on record. @throws StepFault where PostgreSQL did not answer */
   written(): Promise<void>
-  /** Completes the checkout, and puts the hold on record along with it where that has not set out on its own. @throws as `written` does */
+  /** Completes the checkout. It records the hold in the same statement where that is not being written yet. @throws as `written` does */
   complete(): Promise<Created | undefined>
 }
 
 export interface CheckoutRun extends Attempt {
   products: readonly ProductQty[]
-  /** What its intent took; undefined: it waits for its products. */
+  /** The lease that its intent acquired; undefined: it waits for its products. */
   lease: Lease | undefined
   /** Epoch ms, by PostgreSQL's clock. */
   deadline: number
-  /** Epoch ms: as of when the checkout is known to be open, and this attempt its latest. */
+  /** Epoch ms: when the checkout was last known to be open, with this attempt as its latest. */
   seenOpenAt: number
   recoveryPoint: RecoveryPoint
-  /** What became of the calls for a shipment, those of the attempts before included. */
+  /** What is known of the shipment calls, including those of earlier attempts. */
   shipmentCall: ShipmentCall
-  /** Of the reserve that this attempt made: to be on record before anything is decided. undefined: there is none, or it has been recorded before. */
+  /** The record of this attempt's reserve, which is written before any decision; undefined: no reserve, or recorded earlier. */
   record: ReserveRecord | undefined
-  /** Read while Catalog is asked. */
+  /** Read while Catalog is called. */
   delivery: Promise<Delivery>
   /** Set by the last step. */
   outcome?: Created
@@ -34,16 +34,16 @@ export interface CheckoutRun extends Attempt {
 export const CATALOG_UNREACHABLE: Rejection = { status: 503, detail: 'Catalog is unreachable' }
 export const SHIPPING_UNREACHABLE: Rejection = { status: 503, detail: 'Shipping is unreachable' }
 
-/** What a customer gets whose checkout has lasted until its deadline. */
+/** What a customer gets whose checkout reached its deadline. */
 export const OUT_OF_TIME: Rejection = { status: 503, detail: 'The checkout took too long' }
 
-/** A step could not come to an outcome. `rejection` is what the customer gets if it lasts. */
+/** A step failed without an outcome. `rejection` is what the customer gets if the fault lasts. */
 export class StepFault extends Error {
   override name = 'StepFault'
   readonly rejection: Rejection
-  /** The downstream refused the connection: given up after about a second, not after the budget. */
+  /** The downstream service refused the connection: the checkout fails after about a second, not after its budget. */
   readonly unreachable: boolean
-  /** Not to be repeated before that; Infinity: not for this customer. */
+  /** No retry before this; Infinity: no retry for this customer. */
   readonly retryAfterMs: number
 
   constructor(
@@ -58,7 +58,7 @@ export class StepFault extends Error {
   }
 }
 
-/** The checkout has ended, or another attempt drives it: this one makes no further call. */
+/** The checkout has ended, or another attempt drives it: this attempt makes no further call. */
 export class Overtaken extends Error {
   override name = 'Overtaken'
 }

@@ -1,4 +1,4 @@
-/** One transaction makes it an order: order, items, event, and the state that says so, where the checkout is still open and in time. */
+/** The last step: one transaction writes the order, its items, its event and the state, where the checkout is open and in time. */
 import type { Checkouts } from '../db/checkouts.ts'
 import type { StepName } from '../model.ts'
 import { type CheckoutRun, Overtaken } from './checkout-run.ts'

@@ -1,6 +1,6 @@
 /**
- * Drafts the order's shipment. Shipping deletes nothing, and a second shipment of one order breaks it: what may have been sent is
- * never sent again, only looked for.
+ * Creates the order's draft shipment. Shipping cannot delete one, and a second shipment of one order breaks it. So a call that may have
+ * reached Shipping is never sent again; the step only reads whether the shipment exists.
  */
 import { NoAnswer } from '../clients/http.ts'
 import type { Shipping } from '../clients/shipping.ts'
@@ -18,7 +18,7 @@ export function createShipment(shipping: Shipping, stillOpen: StillOpen): Step<S
     async do(run) {
       if (run.shipmentCall !== 'unsent') {
         if (await shipping.has(run.orderId).catch((error: unknown) => asFault(error, run))) return
-        // One that got no answer may still arrive. One that Shipping answered with a 5xx is over, and left nothing.
+        // A call without an answer may still arrive. A call that Shipping answered with a 5xx is over, and created nothing.
         if (run.shipmentCall === 'unknown') {
           throw new StepFault('Shipping has no shipment of this order yet', { status: 503, detail: 'Shipping did not answer' })
         }
@@ -27,7 +27,7 @@ export function createShipment(shipping: Shipping, stillOpen: StillOpen): Step<S
       const before = run.shipmentCall
       run.shipmentCall = 'unknown'
       const draft = { order_id: run.orderId, user_email: userEmail, ...address }
-      // Where Shipping is slow many wait for their turn, and some for longer than their customers.
+      // While Shipping is slow calls queue, and some for longer than their customers wait.
       const mayGo = async () => {
         if (await stillOpen(run)) return true
         throw new Overtaken('checkout ended, was taken over or passed its deadline before its shipment was created')

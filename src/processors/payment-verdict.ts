@@ -1,12 +1,12 @@
-/** What has to be done about a payment, by what stands in PostgreSQL: pure rules, no calls. */
+/** Decides what to do with a payment from what PostgreSQL has on record. Pure rules, no calls. */
 import type { Payable } from '../db/payments.ts'
 import type { DeadLetterFault } from '../model.ts'
 
 export type Verdict =
   | { verdict: 'pay'; order: NonNullable<Payable['order']> }
-  /** Another message told of this payment before, or the predecessor did. */
+  /** Another message with this payment was applied before, or the predecessor recorded it. */
   | { verdict: 'already-paid' }
-  /** The order is not there yet. */
+  /** The order does not exist yet. */
   | { verdict: 'wait'; reason: string }
   | { verdict: 'dead'; fault: DeadLetterFault; reason: string }
 
@@ -18,8 +18,8 @@ export interface VerdictOptions {
 }
 
 /**
- * A payment that came before its order waits. Amounts are held against the order before anything else is said of it, since a second
- * payment of a PAID order and a wrong one are both a person's to refund.
+ * A payment that arrives before its order waits. The amount is compared first: a person has to refund a wrong amount, also where the order
+ * is already PAID.
  */
 export function judge(payable: Payable, { graceMs, amountCheck }: VerdictOptions): Verdict {
   const { orderId, order, checkout, amountCents, currency } = payable

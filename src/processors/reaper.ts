@@ -1,6 +1,6 @@
 /**
- * The reaper: prunes what has been kept for as long as it has to be. It runs in every worker by a timer; two at once share the work,
- * since each takes rows that the other has not locked.
+ * The reaper prunes rows whose retention has ended. It runs in every worker by a timer. Two reapers share the work, since each takes rows
+ * that the other has not locked.
  */
 import type { Pool } from '../db/pool.ts'
 import {
@@ -16,7 +16,7 @@ import {
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
-/** How long what is kept, in ms. */
+/** How long rows are kept, in ms. */
 export interface Retention {
   /** Outbox: after the acknowledgement. */
   outboxMs: number
@@ -33,9 +33,9 @@ export interface ReaperDeps {
   retention: Retention
   logger: Logger
   metrics: Pick<Metrics, 'pruned'>
-  /** Rows in a statement: so many are locked for some 10 ms. */
+  /** Rows per statement: they stay locked for some 10 ms. */
   batchRows?: number
-  /** Between two statements customers' own come first. */
+  /** Between two statements, so that customers' statements go first. */
   pause?: () => Promise<unknown>
 }
 
@@ -43,7 +43,7 @@ const BATCH_ROWS = 500
 const PAUSE_MS = 50
 const aWhile = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
 
-/** One run, until nothing is due. @returns rows pruned, by table; what it throws is a run in vain, and what it has pruned stays so */
+/** One run, until nothing is due. @returns rows pruned, by table. @throws where the run failed; rows pruned before stay pruned */
 export type Reaper = (signal?: AbortSignal) => Promise<Record<string, number>>
 
 export function createReaper({ pool, retention, logger, metrics, batchRows = BATCH_ROWS, pause = aWhile }: ReaperDeps): Reaper {

@@ -1,6 +1,6 @@
 /**
- * The rescuer: drives on what has lost its job, and ends what is past its deadline. It runs in every worker, at its start and by a timer;
- * two at once do no harm, since each of its deeds holds only where nobody was quicker.
+ * The rescuer queues checkouts and payments that lost their job, and cancels checkouts past their deadline. It runs in every worker, at
+ * start and by a timer. Two rescuers do no harm, since each write holds only where no other process was faster.
  */
 import type { Clock } from '../clock.ts'
 import type { Attempt } from '../db/checkout-rows.ts'
@@ -20,30 +20,30 @@ export interface RescuerDeps {
   paymentQueue: Pick<PaymentQueue, 'rescue' | 'oldestWaitingMs'>
   /** Attempts at work in this process, and since when their customers have waited, in epoch ms. */
   underWay: ReadonlyMap<Attempt, number>
-  /** Tells the reconciler of products that somebody has to come to. */
+  /** Makes the reconciler read these products. */
   wakeReconciler(productIds: readonly number[]): void
   logger: Logger
   metrics: Metrics
 }
 
-/** Whoever is at work for longer than this says so with every run. */
+/** An attempt that takes longer is marked as alive with every run. */
 const SLOW_MS = 1000
-/** Two signs of life missed. */
+/** Two marks missed. */
 const CHECKOUT_UNTOUCHED_MS = 2000
-/** A job that waited for long may have been taken a moment ago: its driver gives a sign within a second. Time is left of a customer's 8 s. */
+/** A job that waited for long may have started a moment ago: its attempt is marked within a second. A customer waits for 8 s. */
 const CHECKOUT_SEEN_MS = 1500
-/** A queue that is so far behind has lost nothing: it is late, and more jobs would not help. */
+/** A queue that is this far behind has lost nothing. More jobs would not help. */
 const BEHIND_MS = 1000
-/** Whoever waited for a checkout cancels it at its deadline; a second later nobody waits. */
+/** The process that waits for a checkout cancels it at its deadline. A second later no process waits. */
 const LATE_MS = 1000
 /** The longest pause and the longest try of a payment together take 35 s. */
 const PAYMENT_UNTOUCHED_MS = 40_000
 const AT_ONCE = 200
 
 export interface Rescuer {
-  /** The sign of life of those at work: to be given once a second, whatever a run takes. */
+  /** Marks slow attempts as alive. To be called once a second, however long a run takes. */
   keepSlowAlive(): Promise<void>
-  /** One run, to be begun a second after the one before; what it throws is a run in vain. It answers how much it found. */
+  /** One run, to begin a second after the previous one. @returns how many rows it rescued or cancelled. @throws where the run failed */
   run(): Promise<number>
 }
 
@@ -101,7 +101,7 @@ export function createRescuer(deps: RescuerDeps): Rescuer {
   }
 }
 
-/** @returns the order ids of those that had no job; the job of another may wait for the end of a pause that is longer than our patience */
+/** @returns the order ids of those that had no job. Others may have a job in a pause that is longer than we wait. */
 async function rescued<Stranded extends { orderId: number }>(
   stranded: readonly Stranded[],
   rescue: (one: Stranded) => Promise<boolean>,

@@ -1,17 +1,17 @@
 /**
- * The record of a reserve. It travels with the completion where that comes at once: a statement, a version of the row and a commit of
- * its own took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016). Until it is written nobody else gets the
- * products, and a crash leaves a call without an answer, as a crash before any record does.
+ * The record of a reserve. The completion carries it where that follows at once: a statement of its own, with a row version and a commit,
+ * took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016). Until it is written no other call gets the products. A
+ * crash before that leaves an unanswered call, as any crash before a record does.
  */
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { OpenHold } from '../stock/open-hold.ts'
 import { CATALOG_UNREACHABLE, type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
 
-/** How long the completion is waited for: what others may lose who come for the same products meanwhile. */
+/** How long the record waits for the completion. Others that want the same products may lose this time. */
 const PATIENCE_MS = 25
 
-/** Where others want the products, or Shipping takes its time, the record sets out on its own. */
+/** Where others want the products, or Shipping is slow, the record is written on its own. */
 export function recordOf(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts, clock: Clock): ReserveRecord {
   let writing: Promise<void> | undefined
 
@@ -26,7 +26,7 @@ export function recordOf(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts,
 
   const write = (how: () => Promise<void>): Promise<void> => {
     writing ??= settle(how)
-    writing.catch(() => {}) // until it is awaited, its failure is nobody's
+    writing.catch(() => {}) // its failure is handled where it is awaited
     return writing
   }
   const byItself = () => void write(hold.record)
@@ -42,7 +42,7 @@ export function recordOf(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts,
           hold.unrecorded()
           throw error
         })
-        // Refused for its hold, or for something else: then the hold is recorded on its own, for whoever it is now.
+        // Refused because of its hold, or for another reason: the hold is recorded on its own, whichever attempt drives the checkout now.
         if (outcome) hold.recorded()
         else await hold.record()
       })

@@ -1,6 +1,6 @@
 /**
- * Holds the cart's stock at Catalog. Nothing here undoes it: cancelling takes the hold off our rows, and the reconciler brings Catalog to
- * them, since a release that got no answer could not be told from one that worked.
+ * Reserves the cart's stock at Catalog. Nothing here undoes it: a cancelled checkout gives up the hold in our rows, and the reconciler
+ * adjusts Catalog. A release without an answer could not be told apart from one that worked.
  */
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
@@ -18,7 +18,7 @@ interface Deps {
   checkouts: Checkouts
   clock: Clock
   stillOpen: StillOpen
-  /** What a customer is told at once while Catalog or Shipping fails again and again; undefined where both are asked. */
+  /** What a customer gets at once while Catalog or Shipping fails again and again; undefined where both are called. */
   unavailable: () => Rejection | undefined
 }
 
@@ -33,7 +33,7 @@ export function reserveStock({ stock, checkouts, clock, stillOpen, unavailable }
         if (run.lease) await stock.releaseLeases(run.lease, run.products)
         throw new StepFault('reserve not sent: a circuit breaker is open', rejection, { retryAfterMs: Number.POSITIVE_INFINITY })
       }
-      // Who waits for products is asked again when they are his; who has them already may have been stopped since.
+      // A process with the lease may have been paused since. A checkout that waits for its products is checked when it gets them.
       if (run.lease && !(await stillOpen(run))) {
         await stock.releaseLeases(run.lease, run.products)
         throw overtaken()
@@ -51,7 +51,7 @@ export function reserveStock({ stock, checkouts, clock, stillOpen, unavailable }
       if (answer.status === 409 || answer.status === 404) return { status: answer.status, detail: answer.detail }
       if (answer.status === 429)
         throw new StepFault(`catalog reserve: ${answer.detail}`, CATALOG_UNREACHABLE, { retryAfterMs: answer.retryAfterMs })
-      // A bad key or a body that Catalog does not understand: no repeat helps, and it is not the customer's fault.
+      // A wrong key or a body that Catalog does not understand: a retry cannot help, and it is not the customer's fault.
       return { status: 503, detail: `Catalog refused the reservation (${answer.status})` }
     },
   }

@@ -1,4 +1,4 @@
-/** Runs named steps one after the other. It knows nothing of orders: what a step does, and what follows from its fault, is others' business. */
+/** Runs named steps one after the other. It knows nothing of orders: steps and callers decide what a step does and what a fault means. */
 import type { Rejection } from '../model.ts'
 
 /** A step of a saga. A refusal is an outcome and returns; a fault is an exception, and the step may run again. */
@@ -7,7 +7,7 @@ export interface Step<Name extends string, Context> {
   do(context: Context): Promise<Rejection | void>
 }
 
-/** Told of each step when it begins and when it ends. */
+/** Called when each step begins and when it ends. */
 export interface SagaObserver<Name extends string> {
   began(step: Name): void
   ended(step: Name, result: 'done' | 'rejected' | 'fault', seconds: number): void

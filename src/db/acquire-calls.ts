@@ -1,7 +1,7 @@
 /**
- * Takes the leases of products for calls, in one statement for all that are asked for together (docs/stock.md).
+ * Acquires the leases of products for calls, in one statement for all calls that are requested together (docs/stock.md).
  *
- * It waits for no row: one that somebody keeps locked is passed over, and its product alone is asked for again.
+ * It waits for no row: a locked row is skipped, and only its product is requested again.
  */
 import { type FragmentSqlToken, sql } from 'slonik'
 import { z } from 'zod'
@@ -18,11 +18,11 @@ export interface Member {
 
 /**
  * `ready`: it is in the call. `recorded`: its hold is on record already. `unresolved`: an earlier call of it has no answer yet.
- * `locked`: somebody has its row. `ended`: there is nothing left to call for.
+ * `locked`: another session has locked its row. `ended`: it no longer needs a call.
  */
 export type MemberState = 'ready' | 'recorded' | 'unresolved' | 'locked' | 'ended'
 
-/** A call that is wished for, with those who would be in it; `check`: Catalog is to be read, and put right. */
+/** A call that is requested, with its members. `check`: Catalog is to be read and corrected. */
 export interface WantedCall {
   callId: number
   verb: 'reserve' | 'commit' | 'check'
@@ -30,21 +30,21 @@ export interface WantedCall {
   members: readonly Member[]
   /** A call of ours whose answer is known: its lease is taken over. */
   holds?: number | undefined
-  /** Others of this process wait behind it: newcomers let them go first. */
+  /** Whether others of this process wait behind it: newcomers let them go first. */
   more: boolean
 }
 
 export interface AcquiredCall {
   isAcquired: boolean
-  /** Products that have to be read at Catalog before anything is called for: nobody is in the call yet. */
+  /** Products that have to be read at Catalog first: the call has no members yet. */
   checks: number[]
   /** Epoch ms, by PostgreSQL's clock. */
   expiresAt: number
-  /** In the order in which they were asked for: of two attempts at one the older has ended. */
+  /** In the order of the request. Of two attempts at one checkout the older has ended. */
   members: MemberState[]
   /** Products without a row. */
   unknown: number[]
-  /** Whether somebody keeps a row of them locked. */
+  /** Whether another session has locked one of their rows. */
   isLocked: boolean
 }
 
@@ -60,7 +60,7 @@ const acquiredRow = z.object({
   is_locked: z.boolean(),
 })
 
-/** What is asked for: calls, the products of each, and what each member wants of them. */
+/** The input: calls, the products of each, and what each member wants of them. */
 function input(calls: readonly WantedCall[]): FragmentSqlToken {
   const grp = calls.map(({ callId, verb, holds, more }, g) => ({ g, call_id: callId, verb, holds: holds ?? null, more }))
   const want = calls.flatMap(({ productIds }, g) => productIds.map((product_id) => ({ g, product_id })))
@@ -103,7 +103,7 @@ const paymentMembers = (ids: readonly number[]) => sql.fragment`
     select l.id, b.call_id from lock l join order_service.payment_events b on b.order_id = l.order_id where b.call_id is not null
   )`
 
-/** In which state each member is. One is in no other call until what became of its last one is known. */
+/** The state of each member. A member joins no other call until the result of its last one is known. */
 const memberStates = sql.fragment`
   unresolved as materialized (
     select e.id from earlier e join item i on i.id = e.id join grp using (g)
@@ -125,7 +125,7 @@ interface Scope {
   holds: readonly number[]
 }
 
-/** Calls of which all products are free, or their leases have run out. */
+/** Calls whose products are all free, or have expired leases. */
 const freeCalls = ({ by, leaseMs, productIds, holds }: Scope) => sql.fragment`
   stock as materialized (
     select product_id, call_id, call_verb, call_qty, call_expires_at < clock_timestamp() as is_expired, expected_stock
@@ -148,7 +148,7 @@ const freeCalls = ({ by, leaseMs, productIds, holds }: Scope) => sql.fragment`
     select m.g, m.id, m.attempt, t.call_id from member m join acquired t using (g) where m.state = 'ready' and t.verb <> 'check'
   )`
 
-/** Writes the calls down in the rows of their products. A call whose lease ran out becomes an unanswered one. */
+/** Writes the calls into the rows of their products. A call whose lease expired becomes an unanswered call. */
 const lease = ({ by, productIds }: Scope) => sql.fragment`
   expired as (
     insert into order_service.unanswered_calls (call_id, product_id, verb, qty)
@@ -163,7 +163,7 @@ const lease = ({ by, productIds }: Scope) => sql.fragment`
     from acquired t join want w using (g) where p.product_id = w.product_id and p.product_id = any(${int4s(productIds)})
   )`
 
-/** It is our turn next on what somebody else has now: no request takes it with its intent, and who has it leaves it to us. */
+/** Marks busy products as ours next: no intent acquires them, and the process that has them leaves them to us. */
 const markWanted = ({ by, holds }: Scope) => sql.fragment`
   busy as materialized (
     select product_id from order_service.products
@@ -176,15 +176,15 @@ const markWanted = ({ by, holds }: Scope) => sql.fragment`
     where product_id = any(array(select product_id from busy))
   )`
 
-/** Writes down at the members in which call they are. */
+/** Writes the call into the rows of its members. */
 const joinCheckouts = sql.fragment`
   joined as (update order_service.checkouts c set call_id = i.call_id from inside i where c.order_id = i.id)`
 const joinPayments = sql.fragment`
   joined as (update order_service.payment_events c set call_id = i.call_id from inside i where c.id = i.id)`
 
 /**
- * Takes the leases of each call's products, or none of them, and writes down who is in it, before anything is sent. A lease that ran out
- * is taken over: its call becomes an unanswered one in the same statement.
+ * Acquires the leases of each call's products, or none of them, and records its members, before anything is sent. An expired lease is
+ * taken over: its call becomes an unanswered one in the same statement.
  * @param by this process; products that others wait for are left to them
  * @param leaseMs how long a lease lasts
  */

@@ -1,16 +1,15 @@
 /**
- * The one call to Catalog that may be under way on a product: its row in `order_service.products` is the lease (docs/stock.md). Whoever
- * takes it (`acquire-calls.ts`) writes the call into the row before it is sent; what became of the call is written by the statement that
- * clears it.
+ * The one call to Catalog that may be in flight on a product: its row in `order_service.products` is the lease (docs/stock.md). The call
+ * is written into the row before it is sent (`acquire-calls.ts`). The statement that clears the call records its result.
  *
- * No statement here waits for a row: one that somebody keeps locked is passed over, and its product alone is asked for again.
+ * No statement here waits for a row: a locked row is skipped, and only its product is requested again.
  */
 import { type FragmentSqlToken, sql } from 'slonik'
 import { z } from 'zod'
 import type { StockVerb } from '../model.ts'
 import { nothing, type Pool, type Transaction } from './pool.ts'
 
-/** What a call changes at Catalog, a unit. */
+/** What a call changes at Catalog, per unit. */
 export const effects: Record<StockVerb, { hold: -1 | 0 | 1; stock: -1 | 0 | 1 }> = {
   reserve: { hold: 1, stock: 0 },
   release: { hold: -1, stock: 0 },
@@ -25,13 +24,13 @@ export const int8s = (values: readonly number[]) => sql.array([...values], 'int8
 /** By PostgreSQL's clock. */
 export const after = (ms: number) => sql.fragment`clock_timestamp() + ${ms}::float8 * interval '1 ms'`
 
-/** Products that nobody has asked for yet get a row, so that there is something to take. */
+/** Adds rows for products that are requested for the first time, so that they can be leased. */
 export async function addProducts(pool: Pool, productIds: readonly number[]): Promise<void> {
   await pool.query(sql.prepared('add-products', nothing)`
     insert into order_service.products (product_id) select unnest(${int4s(productIds)}) order by 1 on conflict do nothing`)
 }
 
-/** The next call under a lease that we have: it is written down before it is sent. */
+/** The next call under a lease that this process has. It is recorded before it is sent. */
 export interface NextCall {
   callId: number
   verb: StockVerb | 'check'
@@ -39,9 +38,9 @@ export interface NextCall {
 }
 
 /**
- * Goes on under the lease of `callId`: with another call, or (`next` is undefined) with the same one for as long again.
- * @param isUnanswered what became of `callId` is not known: it is written down as such
- * @returns when the lease ends, in epoch ms; undefined where it is not ours any more on one of the products, or somebody has its row
+ * Continues the lease of `callId` with another call, or (`next` is undefined) renews it for the same call.
+ * @param isUnanswered `callId` got no answer: it is recorded as an unanswered call
+ * @returns when the lease ends, in epoch ms; undefined where the lease of a product is lost, or its row is locked
  */
 export async function continueCall(
   pool: Pool,
@@ -69,8 +68,8 @@ export async function continueCall(
 }
 
 /**
- * Calls that certainly did not happen: refused, or never sent. A lease that is not ours any more stays as it is.
- * @returns false where somebody has a row: it is to be said again, or the product waits for the end of the lease
+ * Releases calls that certainly did not happen: refused, or never sent. A lease that is lost stays as it is.
+ * @returns false where a row is locked: the caller tries again, or the product waits until the lease expires
  */
 export async function releaseCalls(pool: Pool, calls: readonly { callId: number; productIds: readonly number[] }[]): Promise<boolean> {
   const input = JSON.stringify(
@@ -99,19 +98,19 @@ const holdEffect = (verb: FragmentSqlToken) =>
   sql.fragment`case ${verb} when 'reserve' then 1 when 'commit' then -1 when 'release' then -1 else 0 end`
 const stockEffect = (verb: FragmentSqlToken) => sql.fragment`case ${verb} when 'commit' then -1 when 'restock' then 1 else 0 end`
 
-/** Catalog stops at 0: by so much a commit lowers `reserved` less than its quantity. */
+/** Catalog's `reserved` stops at 0: the units by which a commit lowers it less than its quantity. */
 const notLowered = (committed: FragmentSqlToken) =>
   sql.fragment`greatest(0, ${committed} - greatest(0, p.held + p.foreign_holds + p.hold_correction))`
-/** So much of that were holds that Catalog had lost: they are missing no longer. The rest was held for nobody, and never there. */
+/** How many of those were holds that Catalog had lost, and that are no longer missing. The rest belonged to no order. */
 const notMissing = (committed: FragmentSqlToken) => sql.fragment`least(${notLowered(committed)}, greatest(0, -p.foreign_holds))`
 const committedNow = sql.fragment`case p.call_verb when 'commit' then p.call_qty else 0 end`
 const committedLate = sql.fragment`s.committed`
 
 /**
- * Three parts of a statement that puts on record that calls happened: units go to those who wanted them (`share`), and what is left over
- * to the corrections. Where a row is not the call's any more, or somebody has it, the same is kept in `product_changes`, for whoever has
- * the product next. Before it: `part (call_id, product_id)` and `share (call_id, product_id, held, expected_stock)`. A share of a product
- * that is no part leaves open whether the call happened there.
+ * Three parts of a statement that records that calls happened. Units go to the members (`share`), and the rest to the corrections. Where
+ * the row has another call by now, or is locked, the change is kept in `product_changes` and applied later. The statement must define
+ * `part (call_id, product_id)` and `share (call_id, product_id, held, expected_stock)` before. A share whose product is no part leaves
+ * open whether the call happened there.
  * @param productIds those of all calls
  */
 export const recordCalls = (productIds: readonly number[]) => sql.fragment`
@@ -138,9 +137,9 @@ export const recordCalls = (productIds: readonly number[]) => sql.fragment`
   )`
 
 /**
- * Takes what is kept in `product_changes` over into the product's row. A call that is known to have happened counts once: where its row
- * still has it, or where it is among the unanswered ones.
- * @returns false where somebody has the row: it is to be tried again
+ * Applies the changes in `product_changes` to the product's row. A call that is known to have happened counts once: where the row still
+ * has it, or where it is among the unanswered calls.
+ * @returns false where the row is locked: the caller tries again
  */
 export async function applyChanges(db: Pool | Transaction, productId: number): Promise<boolean> {
   const rows = await db.any(sql.prepared('apply-changes', productRow)`

@@ -1,4 +1,4 @@
-/** Reads Catalog's inventory of a product under its lease, and writes down what that means. */
+/** Reads Catalog's inventory of a product under its lease, and records what it means. */
 import type { Catalog, CatalogInventory } from '../clients/catalog.ts'
 import type { Products } from '../db/products.ts'
 import type { Explanation, ProductLease, Seen } from '../db/reconciliation.ts'
@@ -11,10 +11,10 @@ export interface CheckDeps {
   metrics: Metrics
 }
 
-/** A row may be changed while Catalog is asked: then it is read once more. */
+/** The product's row may change while Catalog is read. Then both are read again, at most so many times. */
 const TRIES = 5
 
-/** The lease is lost, or somebody has the product's row: somebody has to come again. */
+/** The lease is lost, or the product's row is locked: the check has to be repeated. */
 export class NotChecked extends Error {
   override name = 'NotChecked'
 }

@@ -1,4 +1,4 @@
-/** Makes the call of a group: what is new to us is checked first, then it is sent, and what came of it is told and put on record. */
+/** Makes the call of a group: checks unknown products, sends the call, records its result and settles the waiters. */
 import type { Catalog } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
 import type { StockVerb } from '../model.ts'
@@ -12,7 +12,7 @@ import { recordCommit, recordReserve } from './record.ts'
 import { afterRefusal } from './refused.ts'
 import { resolveUnanswered } from './unanswered.ts'
 
-/** Never rejects: whoever is in the call is told. Resolves when the products may be asked for again. */
+/** Never rejects: each waiter is settled or failed. Resolves when the products are free for another call. */
 export async function runCall(deps: GroupDeps, group: StockGroup): Promise<void> {
   if (group.verb === 'check') return grantCheckLease(deps, group)
   try {
@@ -20,7 +20,7 @@ export async function runCall(deps: GroupDeps, group: StockGroup): Promise<void>
     if (group.waiters.some(({ hasGivenUp }) => !hasGivenUp)) await send(deps, group)
     else await deps.products.releaseCalls([group])
   } catch (error) {
-    // Nothing of it has happened: it was refused, or never sent.
+    // The call did not happen: it was refused, or never sent.
     await deps.products.releaseCalls([group]).catch(() => {})
     const fault = error instanceof NoAnswer ? new StockFault(error.message, { sent: error.sent, cause: error }) : error
     for (const waiter of group.waiters) waiter.fail(fault)
@@ -32,7 +32,7 @@ async function grantCheckLease({ products }: GroupDeps, { callId, productIds, wa
   return new Promise((done) => waiters[0]!.settle({ result: 'leased', lease: { productId: productIds[0]!, callId, done } }))
 }
 
-/** Products that are new to us, and those whose lease ran out, are read before anybody is in a call on them. */
+/** Products without a known stock, and those whose lease expired, are read at Catalog before any waiter is in a call on them. */
 async function checkFirst(deps: GroupDeps, group: StockGroup): Promise<void> {
   const { products, catalog, line, reconciler, wakeReconciler } = deps
   const checks = [...group.checks]
@@ -47,7 +47,7 @@ async function checkFirst(deps: GroupDeps, group: StockGroup): Promise<void> {
       const free = says.inStock - says.reserved
       const correction = known && nextCorrection(known.row, { free, canRelease: catalog.canRelease() })
       if (correction?.reason !== 'hold-missing') continue
-      // Units are held for the orders that were promised them before anybody else gets any; then it is asked for anew.
+      // Orders that were promised units get their holds back before any other waiter gets units. Then the waiters are requested again.
       await reconciler.correct(lease, correction)
       return wakeReconciler(inNeed)
     }
@@ -57,7 +57,7 @@ async function checkFirst(deps: GroupDeps, group: StockGroup): Promise<void> {
     throw error
   }
   await line.fill(group, MOST_IN_A_CALL)
-  // A call that was not found may still act, what is held for nobody has to be given back, and what is missing to be held.
+  // The reconciler has more to do: a call may still act late, holds without an order are released, and missing holds are restored.
   if (inNeed.length > 0) wakeReconciler(inNeed)
 }
 

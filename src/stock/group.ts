@@ -1,4 +1,4 @@
-/** What those in a call are told, and what the parts of a call share. */
+/** The results that the members of a call get, and the dependencies that the parts of a call share. */
 import type { Catalog, StockRefusal } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
 import type { Clock } from '../clock.ts'
@@ -22,19 +22,19 @@ export interface StockDeps {
   metrics: Metrics
   recordReserved(call: Reserved): Promise<ReserveRecorded>
   recordPaid(call: Committed): Promise<CommitRecorded>
-  /** Tells the reconciler of products that somebody has to come to. */
+  /** Makes the reconciler read these products. */
   wakeReconciler(productIds: readonly number[]): void
 }
 
-/** `done` without a hold: it is on record. `ended`: there was nothing left to call for. */
+/** `done` without a hold: the hold is on record. `ended`: the checkout or payment no longer needs the call. */
 export type StockResult = { result: 'done'; hold?: OpenHold } | ({ result: 'refused' } & StockRefusal) | { result: 'ended' }
 
-/** A lease on one product, to check it and to put it right; `done` lets those go on that wait for it. */
+/** A lease on one product, to check and correct it. `done` lets other waiters continue. */
 export interface CheckLease extends ProductLease {
   done(): void
 }
 
-/** The call did not come to an outcome, and may be made again. `sent` is false where it never reached Catalog. */
+/** The call has no outcome, and may be retried. `sent` is false where it never reached Catalog. */
 export class StockFault extends Error {
   override name = 'StockFault'
   readonly sent: boolean

@@ -1,13 +1,13 @@
-/** How long a lease lasts, and whether it lasts long enough. */
+/** How long a lease lasts, and its renewal before a call. */
 import type { Clock } from '../clock.ts'
 import type { Products } from '../db/products.ts'
 
-/** What a lease has to last before a call is sent under it: the call's time-out, and 1.5 s to put its outcome on record. In ms. */
+/** How long a lease must last before a call is sent under it: the call's time-out, and 1.5 s to record its outcome. In ms. */
 export const enoughFor = (callTimeoutMs: number) => callTimeoutMs + 1500
-/** A call may wait for a second for its place at Catalog before its lease has to be renewed. In ms. */
+/** A call may wait for a second at Catalog's bulkhead before its lease has to be renewed. In ms. */
 export const leaseFor = (callTimeoutMs: number) => enoughFor(callTimeoutMs) + 1000
 
-/** A call of ours: who has its number in the products' rows has the lease. `expiresAt` in epoch ms, by PostgreSQL's clock. */
+/** A call of ours: it has the lease while the products' rows carry its id. `expiresAt` in epoch ms, by PostgreSQL's clock. */
 export interface LeasedCall {
   callId: number
   productIds: readonly number[]
@@ -21,8 +21,8 @@ export interface LeaseDeps {
 }
 
 /**
- * Makes sure that the lease lasts for a call; it is renewed where it has to be.
- * @returns false where it is lost, or too short already, or somebody has a product's row: nothing may be sent under it
+ * Renews the lease where it is too short for a call.
+ * @returns false where the lease is lost or too short, or a product's row is locked: no call may be sent under it
  */
 export async function renewLease({ products, clock, callTimeoutMs }: LeaseDeps, call: LeasedCall): Promise<boolean> {
   const isEnough = () => call.expiresAt - clock.wallTime() >= enoughFor(callTimeoutMs)

@@ -1,6 +1,6 @@
 /**
- * Those of this process that wait for products, and when PostgreSQL is requested for these. Whoever waits for the same products travels in one
- * call: Catalog takes many items in a call, all or none, and a product that everybody buys is sold by calls of 64 instead of one by one.
+ * The queue of this process for products, and when it requests their leases from PostgreSQL. Those who wait for the same products share a
+ * call. So a popular product is sold in calls of 64 instead of one by one.
  */
 import type { Clock } from '../clock.ts'
 import type { CallIds } from '../db/call-ids.ts'
@@ -8,12 +8,12 @@ import type { Products } from '../db/products.ts'
 import type { AcquiredCall, WantedCall } from '../db/acquire-calls.ts'
 import { type CallVerb, firstOf, type Kind, type Line, MOST_CALLS, type Waiter, WaitingLines } from './waiting.ts'
 
-/** Thrown to one that has waited until its deadline. */
+/** A waiter reached its deadline before it got its products. */
 export class StockWaitTimeout extends Error {
   override name = 'StockWaitTimeout'
 }
 
-/** Products that are ours for one call. Nobody is in it yet where some have to be checked first. */
+/** Products that this process has leased for one call. It has no members yet while products have to be checked first. */
 export interface Group<Settled> {
   verb: CallVerb
   callId: number
@@ -23,22 +23,22 @@ export interface Group<Settled> {
   checks: readonly number[]
 }
 
-/** So many travel in one call at the most. */
+/** Members of one call, at most. */
 export const MOST_IN_A_CALL = 64
-/** Somebody else's call ends unheard. */
+/** Pause between requests: no signal tells when another process's call ends. */
 const RETRY_MS = 25
 
 export interface LineDeps<Settled> {
   products: Pick<Products, 'acquireCalls' | 'addProducts' | 'releaseCalls'>
   callIds: CallIds
   clock: Clock
-  /** Makes the call of a group; it never rejects. The products are taken until it resolves. */
+  /** Makes the call of a group; it never rejects. The products stay engaged until it resolves. */
   run(group: Group<Settled>): Promise<void>
   /** What one gets whose hold is on record already, and what one that need not be called for any more. */
   outcomes: { recorded: Settled; ended: Settled }
 }
 
-/** A line that is requested for, with those that would be in its call. */
+/** A requested line, with the waiters that would be in its call. */
 interface Requested<Settled> {
   line: Line<Settled>
   callId: number
@@ -56,7 +56,7 @@ const wanted = <Settled>({ line, callId, waiters }: Requested<Settled>): WantedC
 export class StockLine<Settled> {
   readonly #deps: LineDeps<Settled>
   readonly #lines = new WaitingLines<Settled>()
-  /** Products that are requested for, or in a call of ours. */
+  /** Products that are requested, or in a call of this process. */
   readonly #engaged = new Set<number>()
   readonly #requesting = new Set<Kind>()
   /** Kinds that had to wait for the statement before. */
@@ -74,7 +74,7 @@ export class StockLine<Settled> {
     if (!this.#isTicking) void this.#tick()
   }
 
-  /** Back to where they were: they are requested for first. */
+  /** Puts waiters back to the front of their line. */
   putBack(verb: CallVerb, waiters: readonly Waiter<Settled>[]): void {
     for (const waiter of waiters.toReversed()) this.enter(verb, waiter, true)
   }
@@ -83,12 +83,12 @@ export class StockLine<Settled> {
   takeSameOrLarger: WaitingLines<Settled>['takeSameOrLarger'] = (...those) => this.#lines.takeSameOrLarger(...those)
   isWanted: WaitingLines<Settled>['isWanted'] = (productIds) => this.#lines.isWanted(productIds)
 
-  /** How many wait for just these products. */
+  /** How many wait for exactly these products. */
   waiting(verb: CallVerb, productIds: readonly number[]): number {
     return this.#lines.find(verb, productIds)?.waiters.length ?? 0
   }
 
-  /** A call of ours that did not wait in line has these products until `free` is called. */
+  /** Engages products for a call that did not wait in line, until the returned function is called. */
   engage(productIds: readonly number[]): () => void {
     for (const id of productIds) this.#engaged.add(id)
     return () => {
@@ -122,7 +122,7 @@ export class StockLine<Settled> {
     for (const id of productIds) this.#engaged.delete(id)
   }
 
-  /** Those that come in one turn are requested for together. */
+  /** Waiters that arrive in one turn of the event loop are requested together. */
   #plan(): void {
     if (this.#isPlanned) return
     this.#isPlanned = true
@@ -181,7 +181,7 @@ export class StockLine<Settled> {
       requested.forEach((one, i) => this.#answer(one, acquired[i]!))
       if (unknown.length > 0) this.#plan()
     } catch (error) {
-      // It may have been carried out; what it took was never sent.
+      // The statement may have been carried out. No call was sent under its leases.
       void products.releaseCalls(calls).catch(() => {})
       for (const { line, waiters } of requested) this.#fail(line, waiters, error)
     }
@@ -200,14 +200,14 @@ export class StockLine<Settled> {
     const inside = verb === 'check' ? [...waiters] : this.#sort(line, waiters, acquired)
     if (!acquired.isAcquired) return this.#free(productIds)
     const { checks, expiresAt } = acquired
-    // Where something has to be checked first, nobody is in the call yet: who waits by then is chosen after it.
+    // Where products have to be checked first, the call has no members yet. They are chosen after the check.
     const inCall = checks.length > 0 && verb !== 'check' ? [] : inside
     this.#lines.remove(line, inCall)
     const free = this.engage(productIds)
     void this.#deps.run({ verb, callId, productIds, expiresAt, checks, waiters: inCall }).then(free)
   }
 
-  /** Tells those that are done. @returns those that are in the call */
+  /** Settles the waiters that are done. @returns those that are in the call */
   #sort(line: Line<Settled>, waiters: readonly Waiter<Settled>[], { members }: AcquiredCall): Waiter<Settled>[] {
     const { outcomes } = this.#deps
     const inside: Waiter<Settled>[] = []
@@ -215,7 +215,7 @@ export class StockLine<Settled> {
     const done: Waiter<Settled>[] = []
     for (const [i, waiter] of waiters.entries()) {
       const state = members[i]
-      // Also one that gave up meanwhile: its units are in the call's quantity, and go back.
+      // Also a waiter that has given up: its units are part of the call's quantity, and are given back.
       if (state === 'ready') inside.push(waiter)
       else if (state !== 'recorded' && state !== 'ended' && line.waiters.includes(waiter)) deferred.push(waiter)
       else {
@@ -224,7 +224,7 @@ export class StockLine<Settled> {
       }
     }
     this.#lines.remove(line, done)
-    // Who cannot be in a call yet keeps nobody else from it.
+    // A waiter that cannot join a call yet does not block others.
     if (deferred.length > 0) line.waiters = [...line.waiters.filter((waiter) => !deferred.includes(waiter)), ...deferred]
     return inside
   }

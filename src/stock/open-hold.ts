@@ -1,22 +1,22 @@
 /**
- * A lone checkout's hold goes on record along with its order: a statement of its own took 50 of the 275 us that a checkout cost
- * PostgreSQL (docs/decisions/0016).
+ * The hold of a checkout that is alone in its call is recorded together with its order. A statement of its own took 50 of the 275 us that
+ * a checkout cost PostgreSQL (docs/decisions/0016).
  */
 import type { ProductQty } from '../model.ts'
 import type { GroupDeps, StockGroup, StockWaiter } from './group.ts'
 import { applySoon } from './record.ts'
 
-/** A hold that Catalog has, and that is not on record yet: until it is, nobody else gets the products. */
+/** A hold at Catalog that is not on record yet. Until it is, no other call gets the products. */
 export interface OpenHold {
   callId: number
   products: readonly ProductQty[]
-  /** Resolves when somebody in this process wants one of the products. */
+  /** Resolves when another waiter of this process wants one of the products. */
   wanted: Promise<void>
-  /** Puts it on record by itself. @throws what PostgreSQL throws */
+  /** Records it on its own. @throws what PostgreSQL throws */
   record(): Promise<void>
-  /** It has been put on record along with the order. */
+  /** To be called when it was recorded together with the order. */
   recorded(): void
-  /** Nobody knows whether it has: its lease runs out, and Catalog's inventory tells. */
+  /** To be called when its record got no answer: its lease expires, and a check of Catalog finds out. */
   unrecorded(): void
 }
 
@@ -24,12 +24,12 @@ export interface OpenHold {
 export class OpenHolds {
   readonly #holds = new Set<{ productIds: readonly number[]; want: () => void }>()
 
-  /** Tells those who have one of these products that somebody waits for it. */
+  /** Signals the holds of these products that another waiter wants one of them. */
   want(productIds: readonly number[]): void {
     for (const hold of this.#holds) if (productIds.some((id) => hold.productIds.includes(id))) hold.want()
   }
 
-  /** @returns what ends it, and promises to wait for */
+  /** @returns the promises `wanted` and `over`, and a function that ends the hold */
   add(productIds: readonly number[]): { wanted: Promise<void>; over: Promise<void>; end: () => void } {
     const wanted = Promise.withResolvers<void>()
     const over = Promise.withResolvers<void>()
@@ -43,7 +43,7 @@ export class OpenHolds {
   }
 }
 
-/** @returns when it is on record */
+/** Resolves when the hold is on record. */
 export function holdOpen(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
   const { id, products, settle } = waiters[0] as StockWaiter
   const { wanted, over, end } = deps.openHolds.add(productIds)

@@ -1,6 +1,6 @@
 /**
- * Brings Catalog's inventory of a product to our rows: reads it, writes down what that means, and makes the call that is needed, one at
- * a time. One rule for every call without an answer, for holds of cancelled checkouts, and for what leaked before us.
+ * Brings Catalog's inventory of a product in line with our rows: reads it, records what it means, and makes the calls that are needed, one
+ * at a time. One rule serves unanswered calls, holds of cancelled checkouts, and holds that leaked before this service.
  */
 import type { Catalog } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
@@ -19,25 +19,25 @@ export interface ReconcileDeps extends CheckDeps {
   leased(productId: number, deadline: number): Promise<ProductLease & { done(): void }>
 }
 
-/** Customers wait for the product meanwhile. Three calls bring anything to nothing, where all of them are answered; the reconciler comes again. */
+/** Customers wait for the product meanwhile. Three answered calls correct any difference; after four the reconciler comes back later. */
 const MOST_CALLS = 4
 const LEASE_PATIENCE_MS = 10_000
-/** Refusals that say that there is no such unit. Any other one (a key that is wrong, too many calls) says nothing of the stock. */
+/** Refusals that mean that Catalog has no such units. Any other refusal (a wrong key, too many calls) does not concern the stock. */
 const saysNoStock = new Set([404, 409])
 
-/** Catalog refused a correction, or could not be asked. */
+/** Catalog refused a correction, or could not be called. */
 export class NotReconciled extends Error {
   override name = 'NotReconciled'
 }
 
 export interface Reconciler {
-  /** @returns whether somebody has to come again. @throws NoAnswer, NotChecked, NotReconciled, StockWaitTimeout */
+  /** @returns whether the product has to be reconciled again. @throws NoAnswer, NotChecked, NotReconciled, StockWaitTimeout */
   reconcile(productId: number): Promise<boolean>
   /** Makes one call under a lease, which ends with it. @throws NoAnswer, NotReconciled */
   correct(lease: ProductLease, correction: Correction): Promise<void>
 }
 
-/** What the calls of one reconciliation have shown of Catalog. */
+/** What the calls of one reconciliation have shown about Catalog. */
 interface Memory {
   released: number
   refusesRelease: boolean
@@ -54,7 +54,7 @@ export function createReconciler(deps: ReconcileDeps): Reconciler {
   }
 }
 
-/** @returns false where nothing is left that a call could put right now */
+/** @returns false where no call could correct anything now */
 async function once(deps: ReconcileDeps, productId: number, memory: Memory): Promise<boolean> {
   const { products, catalog, clock, leased } = deps
   const lease = await leased(productId, clock.wallTime() + LEASE_PATIENCE_MS)
@@ -77,7 +77,7 @@ async function once(deps: ReconcileDeps, productId: number, memory: Memory): Pro
   }
 }
 
-/** It is written down before it is sent: without an answer it is one like any other, and the next round finds out. */
+/** The call is recorded before it is sent. Without an answer it is an ordinary unanswered call, which the next round resolves. */
 async function correct(
   deps: ReconcileDeps,
   { productId, callId: before }: ProductLease,

@@ -1,7 +1,7 @@
-/** Puts on record that Catalog did what was asked, and tells those who were in the call. */
+/** Records that Catalog carried out a call, and settles the members of the call. */
 import { type GroupDeps, StockFault, type StockGroup, type StockWaiter } from './group.ts'
 
-/** Records that are not taken over at once, since somebody has the product's row, are tried again for so long. */
+/** Pauses between the tries to apply a change to a product's row that another session has locked. */
 const APPLY_PAUSES_MS = [5, 20, 50, 100, 250, 500, 1000, 2000, 4000]
 
 export async function recordReserve(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
@@ -14,7 +14,7 @@ export async function recordReserve(deps: GroupDeps, { callId, productIds, waite
   const granted = new Set(recorded.orderIds)
   for (const waiter of waiters) {
     if (granted.has(waiter.id)) waiter.settle({ result: 'done' })
-    // Its units go back. One that was cancelled meanwhile finds that out when it goes on.
+    // Its units are given back. A checkout that was cancelled in the meantime finds that out at its next step.
     else waiter.fail(new StockFault(`checkout ${waiter.id} has ended, or its row is locked`, { sent: true }))
   }
   if (waiters.some(({ id }) => !granted.has(id))) deps.wakeReconciler(productIds)
@@ -32,7 +32,7 @@ export async function recordCommit(deps: GroupDeps, { callId, productIds, waiter
   if (waiters.some(({ id }) => !counted.has(id))) deps.wakeReconciler(productIds)
 }
 
-/** It may be on record or not. The lease runs out, and Catalog's inventory tells. */
+/** The call may be on record or not. Its lease expires, and a check of Catalog finds out. */
 function unrecorded(
   { wakeReconciler }: GroupDeps,
   { waiters, productIds, error }: { waiters: readonly StockWaiter[]; productIds: readonly number[]; error: unknown },
@@ -42,7 +42,7 @@ function unrecorded(
   wakeReconciler(productIds)
 }
 
-/** Somebody has the row: what was recorded is taken over into it as soon as it is free, and lets go of it then. */
+/** The product's row is locked: the change is applied, and the lease released, as soon as the row is free. */
 export function applySoon(deps: GroupDeps, productIds: readonly number[]): void {
   for (const productId of productIds) void applyUntilDone(deps, productId).catch(() => deps.wakeReconciler([productId]))
 }

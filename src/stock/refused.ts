@@ -1,16 +1,16 @@
 /**
- * What follows a call that Catalog refused. Units that are held for nobody are given back before anybody is result that there are none, and
- * of many who asked together as many get theirs as there are units for.
+ * Handles a call that Catalog refused. Holds without an order are given back before a customer gets a refusal. Of many members of one
+ * call, as many get units as there are.
  */
 import type { StockRefusal } from '../clients/catalog.ts'
 import type { GroupDeps, StockGroup, StockResult, StockWaiter } from './group.ts'
 
-/** Refusals that say nothing of quantities: a key that is wrong, a product that is not there, too many calls. */
+/** Refusals that do not depend on quantities: a wrong key, an unknown product, too many calls. */
 const CONCERNS_ALL = new Set([401, 403, 404, 429])
 
 const asAlone = (waiter: StockWaiter): StockWaiter => ({ ...waiter, isAlone: true })
 
-/** @returns whether the group has others in it by now, in a call that is to be sent */
+/** @returns whether the group has other members now, in a call that has to be sent */
 export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: StockRefusal): Promise<boolean> {
   const { products, line } = deps
   const { waiters } = group
@@ -20,7 +20,7 @@ export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: 
   if (isShortage && toCorrect.length === 0 && waiters.length > 1) return admitSome(deps, group)
 
   if (toCorrect.length > 0) void correctFirst(deps, toCorrect, waiters)
-  // It may be about their sum, or about one of them.
+  // The refusal may concern the sum of their quantities, or one member.
   else if (waiters.length > 1 && !CONCERNS_ALL.has(refusal.status)) line.putBack(group.verb, waiters.map(asAlone))
   else {
     const likewise = isShortage ? line.takeSameOrLarger('reserve', waiters[0]!.products) : []
@@ -42,13 +42,13 @@ async function correctFirst(
   )
 }
 
-/** @returns products of which Catalog holds or has too much, as far as our rows say */
+/** @returns products with excess holds or missing stock at Catalog, by our rows */
 async function productsToCorrect({ products }: GroupDeps, { callId, productIds }: StockGroup): Promise<number[]> {
   const seen = await Promise.all(productIds.map((productId) => products.readProduct({ productId, callId })))
   return productIds.filter((_, i) => seen[i] !== undefined && (seen[i].row.holdCorrection > 0 || seen[i].row.stockCorrection < 0))
 }
 
-/** As many as there are units for, in their order; the first that there are none for asks by itself. */
+/** Admits as many waiters as there are units for, in their order. The first without units is requested on its own. */
 async function admitSome({ products, catalog, line }: GroupDeps, group: StockGroup): Promise<boolean> {
   const inventories = await Promise.all(group.productIds.map((productId) => catalog.read(productId)))
   const free = inventories.map(({ inStock, reserved }) => inStock - reserved)
@@ -59,7 +59,7 @@ async function admitSome({ products, catalog, line }: GroupDeps, group: StockGro
   })
   const others = group.waiters.filter((waiter) => !fits.includes(waiter))
   group.waiters = []
-  // Refused although there seemed to be room for all: each asks by itself.
+  // Catalog refused although there are units for all: each waiter is requested on its own.
   if (others.length === 0) line.putBack('reserve', fits.map(asAlone))
   else {
     line.putBack('reserve', [...fits, ...others.map((waiter, i) => (i === 0 ? asAlone(waiter) : waiter))])

@@ -1,6 +1,6 @@
 /**
- * Calls that change stock for orders: one at a time on a product, in all processes together, with everybody who waits for it in the same
- * call (docs/stock.md). A call without an answer is a call whose answer comes later: by reading Catalog's inventory.
+ * Calls that change stock for orders (docs/stock.md). All processes together make one call at a time on a product, with all who wait for
+ * it. What became of a call without an answer is found later, by reading Catalog's inventory.
  */
 import type { Lease } from '../db/intents.ts'
 import type { ProductQty } from '../model.ts'
@@ -16,7 +16,7 @@ export interface StockRequest {
   id: number
   attempt: number
   products: readonly ProductQty[]
-  /** Epoch ms, by PostgreSQL's clock: nobody waits for a product beyond it. */
+  /** Epoch ms, by PostgreSQL's clock: when to stop waiting for the products. */
   deadline: number
 }
 
@@ -48,7 +48,7 @@ export function createStock(deps: StockDeps) {
     return settled.finally(() => metrics.stockWaitSeconds.observe((clock.now() - since) / 1000)) as Promise<StockResult>
   }
 
-  /** An order without items waits for nothing. */
+  /** An order without items needs no call. */
   async function commitNothing({ id }: StockRequest): Promise<StockResult> {
     const { eventIds } = await deps.recordPaid({ callId: 0, productIds: [], members: [{ eventId: id, products: [] }] })
     return { result: eventIds.length > 0 ? 'done' : 'ended' }
@@ -61,7 +61,7 @@ export function createStock(deps: StockDeps) {
     return settled.lease
   }
 
-  /** A checkout that took the leases of its products with its intent. */
+  /** Makes the call of a checkout that acquired the leases of its products with its intent. */
   function alone(request: StockRequest, { callId, expiresAt }: Lease): Promise<StockResult> {
     const productIds = idsOf(request.products)
     const free = line.engage(productIds)
@@ -72,14 +72,14 @@ export function createStock(deps: StockDeps) {
   }
 
   return {
-    /** @param lease what the checkout's intent took; without one it waits for its products */
+    /** @param lease acquired with the checkout's intent; without it the checkout waits for its products */
     reserve: (request: StockRequest, lease?: Lease) => (lease ? alone(request, lease) : wait('reserve', request)),
     commit: (request: StockRequest) => (request.products.length === 0 ? commitNothing(request) : wait('commit', request)),
-    /** Leases that no call will be made under: nobody has to wait for them. */
+    /** Releases leases under which no call will be made. */
     releaseLeases: ({ callId }: Lease, unwanted: readonly ProductQty[]) => products.releaseCalls([{ callId, productIds: idsOf(unwanted) }]),
-    /** How many checkouts, or payments, wait for just these products. */
+    /** How many checkouts, or payments, wait for exactly these products. */
     waiting: (verb: 'reserve' | 'commit', wanted: readonly ProductQty[]) => line.waiting(verb, idsOf(wanted)),
-    /** Brings a product's inventory at Catalog to our rows. @returns whether somebody has to come again, and when */
+    /** Brings a product's inventory at Catalog in line with our rows. @returns whether it has to be called again */
     reconcile: reconciler.reconcile,
   }
 }

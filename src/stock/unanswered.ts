@@ -1,4 +1,4 @@
-/** A call without an answer: as soon as it cannot act any more in the ordinary way, Catalog's inventory says whether it happened. */
+/** Resolves a call without an answer: as soon as it can no longer act in time, a check of Catalog's inventory shows whether it happened. */
 import type { NoAnswer } from '../clients/http.ts'
 import { checkProduct } from './check.ts'
 import { type GroupDeps, StockFault, type StockGroup } from './group.ts'
@@ -17,7 +17,7 @@ export async function resolveUnanswered(deps: GroupDeps, group: StockGroup, erro
   deps.wakeReconciler(productIds)
 }
 
-/** The call is written down as an unanswered one; its lease goes on. @returns false where it is lost, or somebody has a row: it runs out */
+/** Records the call as unanswered, and keeps its lease. @returns false where the lease is lost or a row is locked: it expires */
 async function continueAsCheck({ products, callIds }: GroupDeps, group: StockGroup): Promise<boolean> {
   const next = { callId: await callIds(), verb: 'check' as const, qty: 0 }
   const expiresAt = await products.continueCall(group, { next, isUnanswered: true })
@@ -26,7 +26,7 @@ async function continueAsCheck({ products, callIds }: GroupDeps, group: StockGro
   return true
 }
 
-/** @returns whether it has happened */
+/** @returns whether the call has happened */
 async function checkAfterwards(
   deps: GroupDeps,
   group: StockGroup,

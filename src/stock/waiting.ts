@@ -1,45 +1,45 @@
-/** Who waits for which products, in this process, and who is asked for next. It knows nothing of PostgreSQL or of Catalog. */
+/** The waiters of this process by products, and which are requested next. It knows nothing of PostgreSQL or Catalog. */
 import type { Member, WantedCall } from '../db/acquire-calls.ts'
 import { MAX_INTEGER, type ProductQty } from '../model.ts'
 
 export type CallVerb = WantedCall['verb']
 
-/** One that waits. `Settled` is what it gets. */
+/** A waiting checkout, payment or check. `Settled` is what it gets. */
 export interface Waiter<Settled> extends Member {
-  /** Epoch ms, by PostgreSQL's clock: nobody is in a call after it. */
+  /** Epoch ms, by PostgreSQL's clock: it joins no call after this. */
   deadline: number
   since: number
-  /** It was refused once, and what was held for nobody has been given back since. */
+  /** It was refused once, and holds without an order have been given back since. */
   isSecondTry: boolean
-  /** After a refusal of many it asks by itself: what it is told is then in Catalog's own words. */
+  /** After a refusal of many it gets a call of its own, so that Catalog's answer concerns it alone. */
   isAlone?: boolean
-  /** Its deadline came while it was asked for: it hears of nothing any more. */
+  /** Its deadline passed while it was requested: it has failed already. */
   hasGivenUp?: boolean
   settle: (settled: Settled) => void
   fail: (error: unknown) => void
 }
 
-/** Those that wait for the same products. */
+/** The waiters for the same products. */
 export interface Line<Settled> {
   verb: CallVerb
   productIds: readonly number[]
   waiters: Waiter<Settled>[]
-  /** Somebody keeps a row of theirs locked: they keep nobody else from their other products. */
+  /** A product's row is locked by another session: the line does not block its other products. */
   isLocked: boolean
 }
 
-/** Payments and checkouts are asked for in statements of their own. */
+/** Payments and checkouts are requested in statements of their own. */
 export type Kind = 'reserve' | 'commit'
 export const kindOf = (verb: CallVerb): Kind => (verb === 'commit' ? 'commit' : 'reserve')
 
-/** So many calls are asked for in one statement. */
+/** Calls requested in one statement, at most. */
 export const MOST_CALLS = 128
-/** One that has waited so long comes first on all its products. */
+/** A line whose first waiter has waited for so long goes first on all its products. */
 const ELDER_MS = 500
 
 const keyOf = (verb: CallVerb, productIds: readonly number[]) => `${verb} ${productIds.join()}`
 
-/** The first of a line that fit into one call: their quantities summed have to be a quantity, too. */
+/** The first waiters of a line that fit into one call: the sum of their quantities must be a valid quantity. */
 export function firstOf<Settled>(line: Line<Settled>, most: number): Waiter<Settled>[] {
   const sums = line.productIds.map(() => 0)
   const first: Waiter<Settled>[] = []
@@ -77,7 +77,7 @@ export class WaitingLines<Settled> {
     if (line.waiters.length === 0 && this.find(line.verb, line.productIds) === line) this.#lines.delete(keyOf(line.verb, line.productIds))
   }
 
-  /** Takes those out whose deadline has come. @param now epoch ms, by PostgreSQL's clock */
+  /** Removes the waiters whose deadline has passed. @param now epoch ms, by PostgreSQL's clock */
   removeLate(now: number): { line: Line<Settled>; waiter: Waiter<Settled> }[] {
     const gone: { line: Line<Settled>; waiter: Waiter<Settled> }[] = []
     for (const line of this.#lines.values()) {
@@ -89,7 +89,7 @@ export class WaitingLines<Settled> {
   }
 
   /**
-   * Elders first, then those that were asked for the longest ago: no line keeps another one from a product for good.
+   * Chooses the lines to request: elders first, then those requested longest ago, so that no line starves another.
    * @param now by the clock of `since`
    */
   choose(kind: Kind, engaged: ReadonlySet<number>, now: number): Line<Settled>[] {
@@ -111,19 +111,19 @@ export class WaitingLines<Settled> {
     return chosen
   }
 
-  /** Behind those that were asked for longer ago. */
+  /** Moves a line behind those that were requested longer ago. */
   #toTheEnd(line: Line<Settled>): void {
     const key = keyOf(line.verb, line.productIds)
     this.#lines.delete(key)
     this.#lines.set(key, line)
   }
 
-  /** Takes all out of the line of these products. */
+  /** Removes and returns all waiters for these products. */
   takeAll(verb: CallVerb, productIds: readonly number[]): Waiter<Settled>[] {
     return this.#takeWhere(verb, productIds, () => true)
   }
 
-  /** Takes those out of the line that ask for as many as this one, or more. */
+  /** Removes and returns the waiters for these products that want as many units, or more. */
   takeSameOrLarger(verb: CallVerb, asked: readonly ProductQty[]): Waiter<Settled>[] {
     const productIds = asked.map(({ productId }) => productId)
     return this.#takeWhere(verb, productIds, ({ products }) => products.every(({ qty }, i) => qty >= asked[i]!.qty))

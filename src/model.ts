@@ -1,4 +1,4 @@
-/** What an order, a checkout and their events are: pure types and rules, known to every layer and knowing none. */
+/** Orders, checkouts and their events: pure types and rules. Every layer may import this file; it imports none. */
 
 /** Money is in cents of this currency: carts carry no other (wire contract, "Cart"). */
 export const CURRENCY = 'USD'
@@ -6,7 +6,7 @@ export const CURRENCY = 'USD'
 /** PostgreSQL's `integer`: the type of order ids, product ids and quantities in the adopted tables. */
 export const MAX_INTEGER = 2_147_483_647
 
-/** What PostgreSQL can keep as text: neither NUL nor half of a surrogate pair. One value with either would spoil the batch that it travels in. */
+/** Whether PostgreSQL can store a text: no NUL, no half of a surrogate pair. One bad value would fail its whole batch. */
 export const storable = (text: string): boolean => text.isWellFormed() && !text.includes('\0')
 
 /** One line of a cart and of the order it becomes; two lines of one product stay two lines. Titles are cut to 255 characters. */
@@ -17,7 +17,7 @@ export interface Line {
   title_snapshot: string
 }
 
-/** A product and how many of it: what Catalog is asked for, lines of one product added up. */
+/** A product and its quantity, with the lines of one product added up: what Catalog is called for. */
 export interface ProductQty {
   productId: number
   qty: number
@@ -32,7 +32,7 @@ export interface Address {
   postcode: string
 }
 
-/** A customer's wish, as it is written before anything is done about it. */
+/** What a customer wants, as it is recorded before any call is made. */
 export interface Intent {
   userEmail: string
   /** The customer's `Idempotency-Key`, or, where none was sent, {@link keyOfCart}: a double click finds the open checkout by it. */
@@ -46,13 +46,13 @@ export interface Intent {
   budgetMs: number
 }
 
-/** What became of a checkout that did not become an order: the HTTP status and `detail` that the customer gets. */
+/** Why a checkout did not become an order: the HTTP status and `detail` that the customer gets. */
 export interface Rejection {
   status: number
   detail: string
 }
 
-/** The key of a checkout that came without one. The space keeps it apart from every key that a customer can send. */
+/** The key of a checkout without an `Idempotency-Key`. No customer can send a key with a space. */
 export const keyOfCart = (fingerprint: string): string => `cart ${fingerprint}`
 
 export const isKeyOfCart = (idempotencyKey: string): boolean => idempotencyKey.startsWith('cart ')
@@ -63,17 +63,16 @@ export type Outcome =
   | ({ state: 'REJECTED' | 'CANCELLED'; orderId: number } & Rejection)
 
 /**
- * The states of a checkout: what each means to an operator, and what may follow it. The checks in `sql/` and the diagram in
- * docs/states.md say the same.
+ * The states of a checkout: what each means to an operator, and which may follow it. The checks in `sql/` and docs/states.md must agree.
  */
 export const checkoutStates = {
-  OPEN: { means: 'under way: stock or shipment are being asked for', next: ['CREATED', 'REJECTED', 'CANCELLED'] },
-  CREATED: { means: 'an order stands, with its hold, its shipment and its event', next: [] },
-  REJECTED: { means: 'refused by Catalog before anything was done', next: [] },
-  CANCELLED: { means: 'given up; the reconciler gives back a hold that it had', next: [] },
+  OPEN: { means: 'in progress: its stock is being reserved, or its shipment created', next: ['CREATED', 'REJECTED', 'CANCELLED'] },
+  CREATED: { means: 'the order exists, with its hold, its shipment and its event', next: [] },
+  REJECTED: { means: 'refused by Catalog before anything was reserved', next: [] },
+  CANCELLED: { means: 'failed or cancelled; the reconciler gives back its hold, if it had one', next: [] },
 } as const satisfies Record<string, { means: string; next: readonly string[] }>
 
-/** The last step that is on record. The shipment is not among them: the completing transaction follows it at once, and a repeat looks at Shipping anyway. */
+/** The last recorded step. The shipment is not recorded: the completing transaction follows at once, and a repeat reads Shipping anyway. */
 export type RecoveryPoint = 'intent' | 'reserve-stock'
 
 export type StepName = 'reserve-stock' | 'create-shipment' | 'complete'
@@ -81,10 +80,10 @@ export type StepName = 'reserve-stock' | 'create-shipment' | 'complete'
 /** What changes a product's inventory at Catalog. */
 export type StockVerb = 'reserve' | 'commit' | 'restock' | 'release'
 
-/** Payment events that mean something to an order; others on the topic are passed by. */
+/** Payment events that concern an order. Others on the topic are ignored. */
 export type PaymentType = 'payment.succeeded' | 'payment.failed'
 
-/** What Payment says of an order, whichever form it came in. `null`: it did not say. */
+/** A payment event of an order, in whichever form it came. `null`: not in the message. */
 export interface PaymentEvent {
   type: PaymentType
   orderId: number
@@ -96,38 +95,38 @@ export interface PaymentEvent {
   details: { reason?: string; code?: string }
 }
 
-/** The states of a payment event in the inbox, as {@link checkoutStates}. The checks in `sql/` and docs/payments.md say the same. */
+/** The states of a payment event in the inbox, as {@link checkoutStates}. The checks in `sql/` and docs/payments.md must agree. */
 export const paymentStates = {
-  WAITING: { means: 'received, or replayed: a job drives it until it comes to an end', next: ['APPLIED', 'DEAD'] },
-  APPLIED: { means: 'it paid its order, told of a payment that had done so, or is a failed one and only kept', next: [] },
-  DEAD: { means: 'it lies among the dead letters, for a person', next: ['WAITING'] },
+  WAITING: { means: 'received or replayed: a job retries it until it is APPLIED or DEAD', next: ['APPLIED', 'DEAD'] },
+  APPLIED: { means: 'it paid its order, repeats a payment that did, or is a failed payment that is only recorded', next: [] },
+  DEAD: { means: 'it is a dead letter, for a person to resolve', next: ['WAITING'] },
 } as const satisfies Record<string, { means: string; next: readonly string[] }>
 export type PaymentState = keyof typeof paymentStates
 
-/** How a payment event was applied: it paid the order, told of a payment that had done so, or (a failed one) is only kept. */
+/** How a payment event was applied: it paid the order, repeats a payment that did, or (a failed payment) is only recorded. */
 export type PaymentResult = 'paid' | 'already-paid' | 'recorded'
 
-/** Why a message is a dead letter; what each means to an operator, and what usually helps. */
+/** Why a message is a dead letter: what each fault means to an operator, and what usually helps. */
 export const deadLetterFaults = {
-  unreadable: 'it is no payment event that this service can read: replay after a repair of the reader, or discard',
-  ambiguous: 'it has two order ids, or says its type twice: ask Payment which one is meant',
-  'other-content': 'an event with the same identity and another order, amount or currency was received before: ask Payment',
-  'unknown-order': 'no such order appeared within the grace: refund, or replay once the order stands',
-  cancelled: 'its checkout became no order: refund',
-  'wrong-amount': 'amount or currency are not those of the order: refund the difference, or all of it',
-  'second-payment': 'the order was paid by another payment before: refund this one',
-  'catalog-refused': 'Catalog refuses to commit the stock: put it right there, then replay',
+  unreadable: 'this service cannot read it as a payment event: replay it once the reader is fixed, or discard it',
+  ambiguous: 'it has two order ids or two types: ask Payment which one is right',
+  'other-content': 'an event with the same identity but another order, amount or currency was already received: ask Payment',
+  'unknown-order': 'no such order appeared within the grace period: refund it, or replay it once the order exists',
+  cancelled: 'its checkout did not become an order: refund it',
+  'wrong-amount': 'its amount or currency differs from the order: refund the difference, or all of it',
+  'second-payment': 'another payment already paid the order: refund this one',
+  'catalog-refused': 'Catalog refuses to commit the stock: correct it there, then replay the event',
 } as const satisfies Record<string, string>
 export type DeadLetterFault = keyof typeof deadLetterFaults
 
-/** What a cart asks of Catalog: lines of one product added up, in the order of product ids (the order in which rows and leases are taken). */
+/** The products of a cart: lines of one product added up, in the order of product ids, in which rows and leases are locked. */
 export function productsOf(lines: readonly Line[]): ProductQty[] {
   const sums = new Map<number, number>()
   for (const line of lines) sums.set(line.product_id, (sums.get(line.product_id) ?? 0) + line.qty)
   return [...sums].map(([productId, qty]) => ({ productId, qty })).sort((a, b) => a.productId - b.productId)
 }
 
-/** @returns the total in cents, or undefined where it would leave the integers that JavaScript counts exactly (2^53 - 1) */
+/** @returns the total in cents, or undefined where it exceeds the integers that JavaScript represents exactly (2^53 - 1) */
 export function totalOf(lines: readonly Line[]): number | undefined {
   const total = lines.reduce((sum, line) => sum + line.qty * line.unit_price_cents, 0)
   return Number.isSafeInteger(total) && lines.every((line) => Number.isSafeInteger(line.qty * line.unit_price_cents)) ? total : undefined

@@ -1,9 +1,9 @@
-/** Numbers for calls to Catalog: never used twice, and drawn beforehand, so that a process knows its calls also where an answer is lost. */
+/** Ids for calls to Catalog. No id is used twice. A process takes them beforehand, so that it knows its calls where an answer is lost. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { Pool } from './pool.ts'
 
-/** As many as the sequence goes on by each time. */
+/** The increment of the sequence. */
 const BLOCK = 1000
 const blockRow = z.object({ first: z.int() })
 

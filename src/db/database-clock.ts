@@ -1,20 +1,20 @@
-/** PostgreSQL's clock, as this process reckons it: the clock of its own host may be an hour off. */
+/** PostgreSQL's clock, as this process estimates it: the clock of its own host may be an hour off. */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import type { Pool } from './pool.ts'
 
-/** Of a few answers the quickest tells the most: what it was under way is the bound of the error. */
+/** Of a few answers the fastest is the best: its round trip bounds the error. */
 const SAMPLES = 3
 const timeRow = z.object({ ms: z.number() })
 
 export interface DatabaseClock extends Clock {
-  /** Asks PostgreSQL for its time: on start, and every 30 s, since clocks run apart. */
+  /** Reads PostgreSQL's time: at start and every 30 s, since clocks drift apart. */
   sync(): Promise<void>
 }
 
-/** @returns once PostgreSQL has been asked. @throws what PostgreSQL throws */
+/** Resolves once PostgreSQL's time has been read. @throws what PostgreSQL throws */
 export async function createDatabaseClock(pool: Pool): Promise<DatabaseClock> {
   /** PostgreSQL's time less the monotonic clock of this process, at the most. */
   let ahead = 0

@@ -1,4 +1,4 @@
-/** Dead letters: messages that a person has to look at, on their way to the topic for them, and what people do with them. */
+/** Dead letters: messages that a person has to check, their publishing on the dead-letter topic, and what people do with them. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { DeadLetterFault } from '../model.ts'
@@ -7,7 +7,7 @@ import { nothing, type Pool } from './pool.ts'
 
 export interface DeadLetter extends Message {
   id: number
-  /** undefined: the message was never read, or has the identity of an event with other content. */
+  /** undefined: the message is unreadable, or has the identity of an event with other content. */
   eventId: number | undefined
   orderId: number | undefined
   topic: string
@@ -21,7 +21,7 @@ export interface DeadLetter extends Message {
   firstAt: Date
   lastAt: Date
   publishedAt: Date | undefined
-  /** Since then its bytes are gone: key, value and headers. */
+  /** When its bytes were pruned: key, value and headers. */
   prunedAt: Date | undefined
 }
 
@@ -79,7 +79,7 @@ function letterOf(row: z.infer<typeof letterRow>): DeadLetter {
 
 /** The oldest first. @param all also those that are no longer waiting for a person */
 export async function listLetters(pool: Pool, { all, limit }: { all: boolean; limit: number }): Promise<DeadLetter[]> {
-  // In the text and not as a parameter, under which the index of those that wait would not be used.
+  // In the statement's text: with a parameter, the partial index of waiting letters would not be used.
   const wanted = all ? sql.fragment`true` : sql.fragment`l.state = 'WAITING'`
   const rows = await pool.any(sql.type(letterRow)`
     select ${columns} from ${letters} where ${wanted} order by l.id limit ${limit}`)
@@ -92,7 +92,7 @@ export async function readLetter(pool: Pool, id: number): Promise<DeadLetter | u
 }
 
 /**
- * An event goes back to waiting, with a new grace; whatever is driving it finds the event no longer its own.
+ * Puts an event back to WAITING, with a new grace period. An attempt that still drives it is no longer the latest.
  * @returns false where the letter is not waiting
  */
 export async function replayEvent(pool: Pool, { id, eventId }: { id: number; eventId: number }): Promise<boolean> {
@@ -108,7 +108,7 @@ export async function replayEvent(pool: Pool, { id, eventId }: { id: number; eve
 }
 
 /**
- * A message that never became an event goes through the reader once more, and is taken in as if it came now.
+ * Reads a message that never became an event once more, and receives it as if it came now.
  * @returns undefined where the letter is not waiting
  */
 export async function replayMessage(
@@ -126,7 +126,7 @@ export async function replayMessage(
         update order_service.dead_letters
         set times = times + 1, last_at = clock_timestamp(), fault = ${read.fault}, reason = ${read.reason} where id = ${id}`)
     } else {
-      // Should the event die, it lies here again. A duplicate's event may have a letter of its own.
+      // If the event becomes a dead letter, it gets this row again. A duplicate's event may have a letter of its own.
       const eventId = read.became === 'received' || read.became === 'recorded' ? read.eventId : null
       await tx.query(sql.type(nothing)`
         update order_service.dead_letters set state = 'REPLAYED', event_id = ${eventId}, last_at = clock_timestamp() where id = ${id}`)
@@ -135,21 +135,21 @@ export async function replayMessage(
   })
 }
 
-/** Nobody will apply it. Its bytes stay. @returns false where it is not waiting */
+/** Discards a letter: it will not be applied. Its bytes stay. @returns false where it is not waiting */
 export async function discardLetter(pool: Pool, id: number, note: string): Promise<boolean> {
   const { rowCount } = await pool.query(sql.type(nothing)`
     update order_service.dead_letters set state = 'DISCARDED', note = ${note}, last_at = clock_timestamp() where id = ${id} and state = 'WAITING'`)
   return rowCount > 0
 }
 
-/** Letters that are not on the topic for dead letters yet, the oldest first. */
+/** Letters that are not on the dead-letter topic yet, the oldest first. */
 export async function unpublishedLetters(pool: Pool, limit: number): Promise<DeadLetter[]> {
   const rows = await pool.any(sql.prepared('unpublished-letters', letterRow)`
     select ${columns} from ${letters} where l.published_at is null and l.publish_refused is null order by l.id limit ${limit}`)
   return rows.map(letterOf)
 }
 
-/** Kafka has acknowledged these. @returns those whose rows somebody keeps locked: to be said again */
+/** Records that Kafka has acknowledged these. @returns those whose rows are locked: the caller tries again */
 export async function markPublished(pool: Pool, ids: readonly number[]): Promise<number[]> {
   const rows = await pool.any(sql.prepared('mark-published', z.object({ id: z.int() }))`
     with free as materialized (
@@ -161,13 +161,13 @@ export async function markPublished(pool: Pool, ids: readonly number[]): Promise
   return rows.map(({ id }) => id)
 }
 
-/** No broker takes this letter as it is (too large); the table keeps it. */
+/** Records that brokers refuse this letter for good (too large). The table keeps it. */
 export async function refusePublishing(pool: Pool, id: number, reason: string): Promise<void> {
   await pool.query(sql.prepared('refuse-publishing', nothing)`
     update order_service.dead_letters set publish_refused = ${reason} where id = ${id} and published_at is null`)
 }
 
-/** How many wait for a person, and how many are not on the topic for dead letters yet. */
+/** How many wait for a person, and how many are not on the dead-letter topic yet. */
 export async function countLetters(pool: Pool): Promise<{ waiting: number; unpublished: number }> {
   return pool.one(sql.prepared('count-dead-letters', z.object({ waiting: z.int(), unpublished: z.int() }))`
     select (select count(*) from order_service.dead_letters where state = 'WAITING') as waiting,

@@ -1,13 +1,13 @@
 /**
- * Draining, before the predecessor comes back: one row in PostgreSQL keeps new checkouts and new payments out of every process. The
- * statements that would let them in ask for the row themselves, so no process goes by an answer that is old.
+ * Draining, before the predecessor comes back: one row in PostgreSQL stops new checkouts and new payments in every process. The
+ * statements that would accept them read the row themselves, so that no process acts on an outdated answer.
  */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { nothing, type Pool } from './pool.ts'
 import { mayAct } from './reconciliation.ts'
 
-/** Whether nothing is let in. Part of the statements that write an intent, and that count a batch of payments as received. */
+/** Whether the service is drained. Part of the statements that write an intent, and that count a batch of payments as received. */
 export const isDrained = sql.fragment`exists (select from order_service.drain)`
 
 /** A new payment was not received, since the service is drained. Its message waits on the topic. */
@@ -15,13 +15,13 @@ export class Drained extends Error {
   override name = 'Drained'
 }
 
-/** @returns since when nothing is let in; undefined where new work is */
+/** @returns since when the service is drained; undefined where it accepts new work */
 export async function readDrain(pool: Pool): Promise<Date | undefined> {
   const row = await pool.maybeOne(sql.prepared('read-drain', z.object({ since: z.date() }))`select since from order_service.drain`)
   return row?.since
 }
 
-/** Transactions with a row lock on a table that work comes in by; `of` limits them to those named. */
+/** Transactions with a row lock on a table that receives new work; `of` limits them to those named. */
 const entering = (of = sql.fragment`true`) => sql.fragment`
   select distinct virtualtransaction as transaction from pg_locks
   where locktype = 'relation' and database = (select oid from pg_database where datname = current_database())
@@ -30,10 +30,10 @@ const entering = (of = sql.fragment`true`) => sql.fragment`
 const enteringRow = z.object({ transaction: z.string() })
 
 /**
- * From now on nothing is let in. May be said again.
+ * Drains the service: from now on it accepts no new work. May be called again.
  *
  * PostgreSQL locks the tables of a statement before it takes the snapshot that the statement sees. So a statement that did not see the row
- * has its lock by now, and all others do see it. Nobody is held up, as they would be by a lock on the table.
+ * has its lock by now, and all others do see it. No session is blocked, as a lock on the table would.
  * @returns the transactions that began before, and may still let something in
  */
 export async function drain(pool: Pool): Promise<string[]> {
@@ -42,13 +42,13 @@ export async function drain(pool: Pool): Promise<string[]> {
   return rows.map(({ transaction }) => transaction)
 }
 
-/** Lets new work in again. @returns whether the service was drained */
+/** Accepts new work again. @returns whether the service was drained */
 export async function undoDrain(pool: Pool): Promise<boolean> {
   const { rowCount } = await pool.query(sql.type(nothing)`delete from order_service.drain`)
   return rowCount > 0
 }
 
-/** What is under way, and nobody but this service brings to an end. */
+/** Work in progress that only this service can finish. */
 export interface OpenWork {
   /** Transactions that began before the drain and may still let something in. */
   transactions: number
@@ -61,10 +61,10 @@ export interface OpenWork {
   products: number
 }
 
-/** What is told of and not waited for: the first three wait for a person, for ever maybe. */
+/** What is reported and not waited for: the first three wait for a person, perhaps for ever. */
 export interface NotWaitedFor {
   deadLetters: number
-  /** Events that no broker takes. */
+  /** Events that brokers refuse for good. */
   setAside: number
   /** Products of which Catalog lacks units that were promised, and has none left to hold. */
   oversold: number

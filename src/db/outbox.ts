@@ -1,4 +1,4 @@
-/** Events on their way to Kafka: what is unsent, what was sent, what cannot be sent. The rows themselves are written by whoever makes an event true. */
+/** Events on their way to Kafka: unsent, sent, or refused for good. Their rows are written by the transactions that they report. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { createLowerBound } from './lower-bound.ts'
@@ -8,7 +8,7 @@ const eventRow = z.object({ id: z.int(), order_id: z.int(), type: z.string(), va
 
 /** An event that Kafka has not acknowledged. */
 export interface OutboxEvent {
-  /** Rises along the events of one order; events of different orders may become visible out of step. */
+  /** Rises along the events of one order. Events of different orders may become visible in another order. */
   id: number
   orderId: number
   type: string
@@ -27,14 +27,14 @@ export interface OutboxLag {
   setAside: number
 }
 
-/** The relay of this process: where it is the one that sends, it is woken by a call, since a NOTIFY costs 20 to 60 % of commits. */
+/** The relay of this process. Where it is the leader, a call wakes it up, since a NOTIFY costs 20 to 60 % of commits. */
 export interface RelayHere {
   leads(): boolean
   wake(): void
 }
 
 /**
- * The text is put together by PostgreSQL: nothing here needs the payload as an object, and its numbers stay as they were written.
+ * PostgreSQL builds the text: nothing here needs the payload as an object, and its numbers stay as they were written.
  * @param now a monotonic clock, in ms
  * @returns a function for unsent events, so many at the most, each order's in the order they happened; empty when nothing waits
  */
@@ -56,8 +56,8 @@ export function createUnsentReader(pool: Pool, now = () => performance.now()): (
 }
 
 /**
- * Kafka has acknowledged these. May be said again; a row that is set aside stays so.
- * @returns those whose rows somebody keeps locked: to be said again
+ * Records that Kafka has acknowledged these. May be called again; a row that is set aside stays so.
+ * @returns those whose rows are locked: the caller tries again
  */
 export async function markSent(pool: Pool, ids: readonly number[]): Promise<number[]> {
   const rows = await pool.any(sql.prepared('mark-sent', z.object({ id: z.int() }))`
@@ -71,14 +71,14 @@ export async function markSent(pool: Pool, ids: readonly number[]): Promise<numb
   return rows.map(({ id }) => id)
 }
 
-/** This event cannot be sent as it is; the others go on without it. A row that was sent meanwhile stays sent. */
+/** Sets an event aside that Kafka refuses for good; the relay continues with others. A row that was sent meanwhile stays sent. */
 export async function setAside(pool: Pool, id: number, reason: string): Promise<void> {
   await pool.query(sql.prepared('set-aside', nothing)`
     update order_service.outbox set set_aside_at = now(), set_aside_reason = ${reason}
     where id = ${id} and sent_at is null and set_aside_at is null`)
 }
 
-/** More are not counted: a scrape would take longer the more wait, just when somebody needs it. */
+/** More are not counted: otherwise a scrape would take longer the more events wait. */
 const MOST_COUNTED = 1000
 
 /** For gauges: reads the oldest unsent events, and counts what is set aside. */

@@ -1,4 +1,4 @@
-/** Payment events on their way to their orders: driven by jobs, each verb a statement that holds only for the latest attempt. */
+/** Payment events until they are applied: each method is a statement that takes effect only for the latest attempt. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { type DeadLetterFault, type PaymentResult, type PaymentState, paymentStates } from '../model.ts'
@@ -13,17 +13,17 @@ export interface WaitingEvent {
   attempt: number | null
 }
 
-/** One driving of an event: its writes hold only while nobody has begun another one. */
+/** One attempt at an event. Its writes count only while it is the latest attempt. */
 export interface PaymentAttempt {
   eventId: number
   attempt: number
 }
 
-/** What an attempt says of the event that it drives. */
+/** The statements of an attempt on its event. */
 export interface PaymentEvents {
   /** Takes the next attempt number. @returns undefined where the event no longer waits. @throws RowLocked */
   resume(eventId: number): Promise<number | undefined>
-  /** Notes how an attempt ended that did not bring the event to an end. A row that somebody has locked goes without the note. */
+  /** Records why an attempt did not finish the event. Nothing is recorded where the row is locked. */
   recordFailure(attempt: PaymentAttempt, error: string): Promise<void>
   /** WAITING -> APPLIED without an effect on the order. */
   recordApplied(attempt: PaymentAttempt, result: PaymentResult): Promise<void>
@@ -40,7 +40,7 @@ export function createPaymentEvents(pool: Pool, clock: Clock): PaymentEvents {
   }
 }
 
-/** @returns LOCKED where somebody has its row; undefined where the event no longer waits */
+/** @returns LOCKED where another session has locked the row; undefined where the event no longer waits */
 async function resumePayment(pool: Pool, eventId: number): Promise<number | typeof LOCKED | undefined> {
   const row = await pool.maybeOne(sql.prepared('resume-payment', z.object({ attempt: z.int().nullable() }))`
     with waits as materialized (
@@ -111,13 +111,13 @@ export async function strandedPayments(
   return rows.toSorted((a, b) => a.id - b.id).map((row) => ({ eventId: row.id, orderId: row.order_id, attempt: null }))
 }
 
-/** Where an event stands. */
+/** The state of an event. */
 export interface EventState {
   eventId: number
   orderId: number
   state: PaymentState
   result: PaymentResult | undefined
-  /** Why it has not come to an end yet, or is dead. */
+  /** Why it is not applied yet, or is dead. */
   lastError: string | undefined
 }
 

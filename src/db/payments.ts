@@ -1,4 +1,4 @@
-/** Paying an order: what a payment event is held against, and the transaction that makes the order PAID. Batched, rows locked in the order of their ids. */
+/** Pays orders: what a payment event is compared with, and the statement that makes orders PAID, in batches. */
 import { sql } from 'slonik'
 import { v7 as uuidv7 } from 'uuid'
 import { z } from 'zod'
@@ -12,30 +12,30 @@ import { alone, type Pool, type Transaction } from './pool.ts'
 import { int8s, recordCalls } from './stock-calls.ts'
 import { patiently } from './stock-records.ts'
 
-/** A payment event beside the order that it names. */
+/** A payment event with the order that it names. */
 export interface Payable {
   orderId: number
   amountCents: number | null
   currency: string | null
   /** How long it has waited, by PostgreSQL's clock, in ms: since it was received, or replayed. */
   waitedMs: number
-  /** The message's own time. */
+  /** The message's timestamp. */
   sentAt: Date
   order: { status: string; totalCents: number; currency: string; products: ProductQty[] } | undefined
-  /** How the checkout of this id stands; undefined where there is none, as for orders of the predecessor. */
+  /** The state of the checkout of this id; undefined where there is none, as for orders of the predecessor. */
   checkout: 'OPEN' | 'CREATED' | 'REJECTED' | 'CANCELLED' | undefined
   /** Another payment, told apart by its id, was applied to this order before. */
   paidByAnother: boolean
 }
 
-/** A call to commit that Catalog carried out, with the payments that were in it. */
+/** A call to commit that Catalog carried out, with its payments. */
 export interface Committed {
   callId: number
   productIds: readonly number[]
   members: readonly { eventId: number; products: readonly ProductQty[] }[]
 }
 
-/** What a record did: the payments that paid their orders, and products whose part somebody has to take over, since their rows are locked. */
+/** The payments that paid their orders, and the products whose rows are locked, so that their changes are applied later. */
 export interface CommitRecorded {
   eventIds: number[]
   missedProducts: number[]

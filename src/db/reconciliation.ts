@@ -11,15 +11,15 @@ export { effects } from './stock-calls.ts'
 
 /** What Catalog should say: `reserved = held + foreignHolds + holdCorrection`, `in_stock = expectedStock + stockCorrection`. Units. */
 export interface ProductCounters {
-  /** null: nobody has asked Catalog yet */
+  /** null: Catalog has not been read yet */
   expectedStock: number | null
   /** Units of orders CREATED and of open checkouts whose reserve is on record. */
   held: number
   /** Held at Catalog before we first asked, for no order of ours; below 0: holds of ours that it lost. */
   foreignHolds: number
-  /** Units that Catalog holds too many (below 0: too few). */
+  /** Units that Catalog holds in excess (below 0: missing). */
   holdCorrection: number
-  /** Units that Catalog has too many (below 0: too few). */
+  /** Units in stock at Catalog in excess (below 0: missing). */
   stockCorrection: number
 }
 
@@ -215,7 +215,7 @@ async function settle(tx: Transaction, productId: number): Promise<void> {
     ) m where p.product_id = ${productId}`)
 }
 
-/** A call of the reconciler's own happened: it was answered, or Catalog's inventory says so. */
+/** Records that a call of the reconciler happened: it was answered, or Catalog's inventory shows it. */
 export async function recordAnswered(db: Pool | Transaction, call: { callId: number; productIds: readonly number[] }): Promise<void> {
   const parts = JSON.stringify(call.productIds.map((product_id) => ({ call_id: call.callId, product_id })))
   await db.query(sql.prepared('record-answered', nothing)`
@@ -227,7 +227,7 @@ export async function recordAnswered(db: Pool | Transaction, call: { callId: num
     select from late`)
 }
 
-/** What became of a correction, for people. */
+/** Records the result of a correction, for operators. */
 export async function recordCorrection(
   pool: Pool,
   productId: number,
@@ -269,7 +269,7 @@ export async function needsReconciling(pool: Pool, productId: number): Promise<b
       or exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and ${mayAct}))`)
 }
 
-/** Products that the reconciler has to come to. Every part is found by an index that is empty in ordinary life. */
+/** Products that need reconciling. Each part of the query uses an index that is normally empty. */
 export async function productsToReconcile(pool: Pool): Promise<number[]> {
   const rows = await pool.any(sql.prepared('products-to-reconcile', z.object({ product_id: z.int() }))`
     select product_id from order_service.products

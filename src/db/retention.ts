@@ -1,6 +1,6 @@
 /**
- * What the reaper prunes, in batches: payloads and personal data of what is over. Keys, identities and outcomes stay, so that a repeat,
- * of a request or of the whole payment topic, still finds them. Rows that somebody has locked are left for the next run.
+ * What the reaper prunes, in batches: payloads and personal data of work that has ended. Keys, identities and outcomes stay, so that a
+ * repeated request, or a replay of the whole payment topic, still finds them. Locked rows are left for the next run.
  */
 import { sql } from 'slonik'
 import { nothing, type Pool } from './pool.ts'
@@ -64,7 +64,7 @@ export const pruneDeadLetters: Prune = async (pool, ageMs, limit) => {
   return rowCount
 }
 
-/** Ids rise with time, and nothing keeps a row: the oldest come first. */
+/** Ids rise with time, and every row may be pruned: the oldest first. */
 export const pruneReconciliations: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-reconciliations', nothing)`
     delete from order_service.reconciliations where id = any(array(
@@ -80,7 +80,7 @@ export const pruneAmbiguities: Prune = async (pool, ageMs, limit) => {
   return rowCount
 }
 
-/** Calls without an answer of which it is known what became of them, or which are too old to act any more. */
+/** Unanswered calls whose result is known, or which are too old to act any more. */
 export const pruneUnansweredCalls: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-unanswered-calls', nothing)`
     delete from order_service.unanswered_calls where (call_id, product_id) in (

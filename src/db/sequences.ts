@@ -1,10 +1,10 @@
-/** The numbers that orders, lines and rows of ours get: how many are left of each sequence. */
+/** How many numbers are left of each sequence: ids of orders, of their lines and of our rows. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Pool } from './pool.ts'
 
-/** Thrown to whoever begins a checkout when numbers run out: nothing of it has reached PostgreSQL. */
+/** A sequence is nearly exhausted, and the checkout was not begun. Nothing of it has reached PostgreSQL. */
 export class OutOfNumbers extends Error {
   override name = 'OutOfNumbers'
 }
@@ -27,12 +27,12 @@ export async function readNumbersLeft(pool: Pool): Promise<Map<string, number>> 
 }
 
 export interface NumbersWatch {
-  /** @throws OutOfNumbers while a sequence is nearly at its end: the step that found out later would have asked Catalog and Shipping before */
+  /** @throws OutOfNumbers while a sequence is nearly exhausted. A later step would fail after the calls to Catalog and Shipping. */
   require(): void
   stop(): void
 }
 
-/** Reads now and every 10 s what is left, and logs each change. While PostgreSQL cannot be asked the last answer counts. */
+/** Reads now and every 10 s how many are left, and logs each change. While PostgreSQL is unavailable the last answer counts. */
 export function watchNumbers(pool: Pool, logger: Logger): NumbersWatch {
   let short: string[] = []
   async function read(): Promise<void> {

@@ -100,21 +100,18 @@ test.serial('the inventory command prints a line for each product, those that ne
   )
 })
 
-test.serial(
-  'the inventory command shows a named product whole: calls, ambiguities, history, and who holds oversold units',
-  async (t) => {
-    const unanswered = (await run('2')).out
-    t.regex(unanswered, /unanswered call +reserve 4 \(call 1001\), since 20.*, Catalog not read since\n/)
-    t.regex(unanswered, /ambiguous +20.* up to 2 too few: others took 2, or our commit of 2 acted late\n/)
-    t.regex(unanswered, /history +20.* follow 5 seen\n/)
-    t.regex(unanswered, /history +20.* release 1 done held-for-nobody\n/)
-    t.regex((await run('1')).out, /call in flight +commit 1 \(call 1000\), its lease ends 20/)
-    const oversold = (await run('3')).out
-    t.regex(oversold, /state +oversold by 2, reconciling since 20/)
-    t.regex(oversold, /held for +order 1: 2, since 20/)
-    t.notRegex(oversold, /@/)
-  },
-)
+test.serial('the inventory command shows a named product whole: calls, ambiguities, history, and who holds oversold units', async (t) => {
+  const unanswered = (await run('2')).out
+  t.regex(unanswered, /unanswered call +reserve 4 \(call 1001\), since 20.*, Catalog not read since\n/)
+  t.regex(unanswered, /ambiguous +20.* up to 2 too few: others took 2, or our commit of 2 acted late\n/)
+  t.regex(unanswered, /history +20.* follow 5 seen\n/)
+  t.regex(unanswered, /history +20.* release 1 done held-for-nobody\n/)
+  t.regex((await run('1')).out, /call in flight +commit 1 \(call 1000\), its lease ends 20/)
+  const oversold = (await run('3')).out
+  t.regex(oversold, /state +oversold by 2, reconciling since 20/)
+  t.regex(oversold, /held for +order 1: 2, since 20/)
+  t.notRegex(oversold, /@/)
+})
 
 test.serial('inventory --open shows the products that need attention, each whole', async (t) => {
   const { out } = await run('--open')
@@ -191,27 +188,30 @@ test.serial('inventory --check lists the products whose counter is wrong, and --
   t.like(JSON.parse((await run('1', '--json')).out)[0], { held: 2, foreignHolds: 3, holdCorrection: -2 })
 })
 
-test.serial('inventory --check --catalog lists the holds that Catalog lost, how many stay oversold, and the orders concerned', async (t) => {
-  const [five, six] = [await predecessorSells(5, 1), await predecessorSells(6, 1)] // 3 of product 5, 4 of product 6 in all
-  shop.catalog.product({ id: 5, stock: 3, reserved: 2 })
-  shop.catalog.product({ id: 6, stock: 3, reserved: 2 })
-  shop.catalog.setInventory(2, { in_stock: 14, reserved: 1 })
-  shop.catalog.setInventory(3, { in_stock: 2, reserved: 2 })
-  const { out, code } = await withCatalog('--check')
-  t.is(code, 1)
-  const [counters, holds] = out.trimEnd().split('\n\n')
-  t.regex(counters!, /^The counter of each product/)
-  t.deepEqual(holds!.split('\n').map(cells), [
-    ['PRODUCT', 'ORDERS_HOLD', 'CATALOG_HOLDS', 'MISSING', 'FREE', 'OVERSOLD', 'ORDERS'],
-    ['5', '3', '2', '1', '1', '0', `${five} (1), 3 (2)`],
-    ['6', '4', '2', '2', '1', '1', `${six} (1), 5 (3)`],
-    ['Catalog holds too few units of 2 of 5 products. The service reserves free units by itself.'],
-    ['For oversold units, raise the stock at Catalog or cancel orders.'],
-  ])
-  const json = JSON.parse((await withCatalog('--check', '--json')).out)
-  t.like(json.holds.missing[1], { productId: 6, held: 4, reserved: 2, missing: 2, free: 1, oversold: 1 })
-  t.like(json.holds.missing[1].orders[0], { orderId: six, qty: 1 })
-})
+test.serial(
+  'inventory --check --catalog lists the holds that Catalog lost, how many stay oversold, and the orders concerned',
+  async (t) => {
+    const [five, six] = [await predecessorSells(5, 1), await predecessorSells(6, 1)] // 3 of product 5, 4 of product 6 in all
+    shop.catalog.product({ id: 5, stock: 3, reserved: 2 })
+    shop.catalog.product({ id: 6, stock: 3, reserved: 2 })
+    shop.catalog.setInventory(2, { in_stock: 14, reserved: 1 })
+    shop.catalog.setInventory(3, { in_stock: 2, reserved: 2 })
+    const { out, code } = await withCatalog('--check')
+    t.is(code, 1)
+    const [counters, holds] = out.trimEnd().split('\n\n')
+    t.regex(counters!, /^The counter of each product/)
+    t.deepEqual(holds!.split('\n').map(cells), [
+      ['PRODUCT', 'ORDERS_HOLD', 'CATALOG_HOLDS', 'MISSING', 'FREE', 'OVERSOLD', 'ORDERS'],
+      ['5', '3', '2', '1', '1', '0', `${five} (1), 3 (2)`],
+      ['6', '4', '2', '2', '1', '1', `${six} (1), 5 (3)`],
+      ['Catalog holds too few units of 2 of 5 products. The service reserves free units by itself.'],
+      ['For oversold units, raise the stock at Catalog or cancel orders.'],
+    ])
+    const json = JSON.parse((await withCatalog('--check', '--json')).out)
+    t.like(json.holds.missing[1], { productId: 6, held: 4, reserved: 2, missing: 2, free: 1, oversold: 1 })
+    t.like(json.holds.missing[1].orders[0], { orderId: six, qty: 1 })
+  },
+)
 
 test.serial('units of a commit that is under way do not count as missing', async (t) => {
   shop.catalog.setInventory(6, { in_stock: 4, reserved: 4 })

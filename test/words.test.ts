@@ -17,7 +17,7 @@ const words: readonly Word[] = [
   { word: 'doubt', instead: 'unanswered call', found: /\bdoubt(s|ed|ful)?\b/i },
   { word: 'undecided', instead: 'ambiguous', found: /\bundecided\b/i },
   { word: 'unsellable', instead: 'oversold', found: /\bunsellable\b/i },
-  { word: 'drift', instead: 'foreign holds', found: /\bdrift(s|ed|ing)?\b/i },
+  { word: 'drift', instead: 'foreign holds', found: /(?<!clocks )\bdrift(s|ed|ing)?\b/i, butNot: 'clocks drift apart' },
   { word: 'neighbour', instead: 'downstream service', found: /\bneighbou?r(s|ing)?\b/i },
   { word: 'Parts, Terms', instead: 'Deps, Options', found: /\b(interface|type) ([A-Z]\w* )*(Parts|Terms)\b/, butNot: 'parts of a path' },
   { word: 'story', instead: 'explanation, recorded', found: /\bstor(y|ies)\b/i, butNot: 'history' },
@@ -41,7 +41,12 @@ const words: readonly Word[] = [
   { word: 'noted', instead: 'recorded', found: /\bnoted\b/i },
   { word: 'books', instead: 'inventory, totals', found: /\bbooks\b/i, butNot: 'runbooks' },
   { word: 'pieces', instead: 'units', found: /\bpieces\b/i },
-  { word: 'look', instead: 'read, check, poll', found: /\blook(s|ed|ing)?\b(?! (up|like)\b)/i, butNot: 'look up, looks like, lookup' },
+  {
+    word: 'look',
+    instead: 'read, check, poll',
+    found: /(?<!bin\/)\blook(s|ed|ing)?\b(?! (up|like|for|closer|well|first)\b)/i,
+    butNot: 'look for, looks like; bin/look',
+  },
 ]
 
 const folders = ['README.md', 'bench', 'bin', 'deploy', 'docs', 'sql', 'src', 'test']

@@ -49,7 +49,7 @@ export function explain(row: ProductCounters, calls: readonly UnansweredCall[], 
 }
 
 /**
- * Normally one call has no answer, the one whose lease ran out last. Older ones may act late; one of them is matched by quantity, several
+ * Normally one call has no answer, the one whose lease expired last. Older ones may act late; one of them is matched by quantity, several
  * the oldest first. Where commits and releases both fit, `in_stock` tells them apart.
  */
 function happenedOf(calls: readonly UnansweredCall[], { hold, stock, reservedBefore }: Difference): UnansweredCall[] {

@@ -83,7 +83,7 @@ test.serial('`dead-letters list` cuts long values, and `show` prints one letter 
   const show = await run('show', String(id))
   t.is(show.code, 0)
   t.true(show.out.includes('p'.repeat(200)))
-  t.regex(show.out, /remedy +amount or currency are not those of the order: refund/)
+  t.regex(show.out, /remedy +its amount or currency differs from the order: refund/)
   t.regex(show.out, /reason +1 USD was paid, but order \d+ costs 2000 USD/)
 })
 

@@ -26,11 +26,11 @@ export interface WaitDeps {
 export type Ending = (Outcome | { state: 'unknown' }) & { cause?: unknown }
 
 /** A checkout that this request has just written. */
-export type NewCheckout = Extract<Awaited<ReturnType<Intents['intend']>>, { claim: 'new' }>
+export type StartedCheckout = Extract<Awaited<ReturnType<Intents['intend']>>, { claim: 'new' }>
 
 export interface Waits {
   /** Adds the job of a new checkout and waits for the outcome. Never rejects. */
-  drive(started: NewCheckout, began: number): Promise<Ending>
+  drive(started: StartedCheckout, began: number): Promise<Ending>
   /** Waits for an open checkout that another request started, in this process or in another. Never rejects. */
   join(claim: Claim): Promise<Ending>
 }
@@ -61,7 +61,7 @@ export function createWaits(deps: () => WaitDeps, budgetMs: number): Waits {
 
   const timedOut = () => (deps().isPaused() ? PAUSED_MEANWHILE : TIMED_OUT)
 
-  async function addAndWait({ orderId, products, lease, deadlineAt }: NewCheckout, began: number): Promise<Ending> {
+  async function addAndWait({ orderId, products, lease, deadlineAt }: StartedCheckout, began: number): Promise<Ending> {
     const { queue, replies, checkouts } = deps()
     // Before the job is added, because the reply can arrive before Redis confirms the job.
     const { outcome: reply, forget } = replies.expect(orderId)

@@ -5,7 +5,7 @@ import type { Outcome, ProductQty, Rejection } from '../model.ts'
 import { type Fault, recordFailure, type Resumed, resume } from './checkout-attempts.ts'
 import type { Attempt, Created, Delivery } from './checkout-rows.ts'
 import { type Completion, completeAll } from './complete-checkouts.ts'
-import { type Ended, type Ending, endAll } from './end-checkouts.ts'
+import { type Ended, type EndRequest, endAll } from './end-checkouts.ts'
 import { isOpen, readDeliveries, readOutcome } from './read-checkouts.ts'
 import { recordReserved, type Reserved, type ReserveRecorded } from './record-reserved.ts'
 import { LOCKED, untilUnlocked } from './locked.ts'
@@ -55,7 +55,7 @@ export function createCheckouts(pool: Pool, clock: Clock, relay?: RelayHere, kee
     if (!notify) relay?.wake()
     return created
   })
-  const end = batched((batch: Ending[]) => endAll(pool, batch))
+  const end = batched((batch: EndRequest[]) => endAll(pool, batch))
   const read = batched((batch: { orderId: number }[]) => readDeliveries(pool, batch))
   const unlocked = <T>(orderId: number, run: () => Promise<T | typeof LOCKED>) => untilUnlocked(clock, `checkout ${orderId}`, run)
 

@@ -15,7 +15,7 @@ export interface Ended {
   freed: number[]
 }
 
-export interface Ending extends Rejection {
+export interface EndRequest extends Rejection {
   orderId: number
   /** undefined: any attempt */
   attempt: number | undefined
@@ -25,7 +25,7 @@ export interface Ending extends Rejection {
 const endedRow = outcomeRow.extend({ freed: z.array(z.int()).nullable(), is_locked: z.boolean() })
 
 /** The checkouts to end, their rows locked. `ending`: those that are OPEN and driven by the given attempt. */
-const lockEnding = (input: string, batch: readonly Ending[]) => sql.fragment`
+const lockEnding = (input: string, batch: readonly EndRequest[]) => sql.fragment`
   inp as materialized (
     select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, state text, outcome jsonb)
   ), lock as materialized (
@@ -37,7 +37,7 @@ const lockEnding = (input: string, batch: readonly Ending[]) => sql.fragment`
   )`
 
 /** Writes the outcomes. */
-const writeOutcomes = (batch: readonly Ending[]) => sql.fragment`
+const writeOutcomes = (batch: readonly EndRequest[]) => sql.fragment`
   ended as (
     update order_service.checkouts c
     set state = i.state, outcome = i.outcome, idempotency_key = null, updated_at = now()
@@ -63,7 +63,7 @@ const freeHolds = sql.fragment`
  * the checkout may be in is written there too, since whoever cancels another attempt does not know what became of its call.
  * @returns for each item LOCKED where another session has locked its row; undefined where it is not this attempt's to end
  */
-export async function endAll(pool: Pool, batch: Ending[]): Promise<(Ended | typeof LOCKED | undefined)[]> {
+export async function endAll(pool: Pool, batch: EndRequest[]): Promise<(Ended | typeof LOCKED | undefined)[]> {
   const input = JSON.stringify(
     batch.map(({ orderId: order_id, attempt, state, status, detail }) => ({ order_id, attempt, state, outcome: { status, detail } })),
   )

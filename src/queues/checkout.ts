@@ -30,7 +30,7 @@ const checkoutTask = z.object({
   tries: z.int(),
 })
 export type CheckoutTask = z.infer<typeof checkoutTask>
-export type NewCheckout = Omit<CheckoutTask, 'tries'>
+export type NewCheckoutTask = Omit<CheckoutTask, 'tries'>
 
 export const checkoutPayload = z.object({ checkouts: z.array(checkoutTask).min(1) })
 export type CheckoutPayload = z.infer<typeof checkoutPayload>
@@ -58,7 +58,7 @@ export const backoffMs = (tries: number) => exponentialBackoffMs(tries, 100)
 
 export interface CheckoutQueue {
   /** @throws at once if Redis is away; after a second if it hangs, and then the job may have been added */
-  add(checkout: NewCheckout): Promise<void>
+  add(checkout: NewCheckoutTask): Promise<void>
   /** Adds a job for one checkout that a shared job could not end. Does nothing if it has one already. */
   addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
   /** Adds a job for a checkout that has lost its job. @returns false if it has one, which may be delayed */

@@ -9,7 +9,7 @@ import type { Cart } from '../../src/clients/cart.ts'
 import type { Claim } from '../../src/db/intents.ts'
 import type { OrderView } from '../../src/db/orders.ts'
 import { CURRENCY, type Intent, type Outcome, type Rejection } from '../../src/model.ts'
-import type { NewCheckout } from '../../src/queues/checkout.ts'
+import type { NewCheckoutTask } from '../../src/queues/checkout.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { hostClock } from '../support/clock.ts'
@@ -87,10 +87,10 @@ export async function open(t: ExecutionContext, { budgetMs = 8000, service: chan
 
   const api = {
     tables,
-    jobs: [] as NewCheckout[],
+    jobs: [] as NewCheckoutTask[],
     cart: { cart: 'lines', lines: [shoes], totalCents: 25_998 } as Cart | Error,
     reply: (outcome: Outcome) => waiting.get(outcome.orderId)?.(outcome),
-    worker: (job: NewCheckout): void | Promise<void> => api.reply(tables.complete(job.orderId)),
+    worker: (job: NewCheckoutTask): void | Promise<void> => api.reply(tables.complete(job.orderId)),
     waiting,
     queueBehindMs: 0,
     isPaused: false,

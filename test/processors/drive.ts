@@ -3,7 +3,7 @@ import type { Job } from 'bullmq'
 import type { Shipping } from '../../src/clients/shipping.ts'
 import type { Checkouts } from '../../src/db/checkouts.ts'
 import { createCheckoutProcessor } from '../../src/processors/checkout.ts'
-import type { NewCheckout } from '../../src/queues/checkout.ts'
+import type { NewCheckoutTask } from '../../src/queues/checkout.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import type { TestWorker } from '../stock/harness.ts'
@@ -14,7 +14,7 @@ interface Driven {
   /** In place of the worker's. */
   checkouts?: Checkouts
   shipping: Shipping
-  checkout: Pick<NewCheckout, 'orderId' | 'products' | 'deadline'> & Partial<Pick<NewCheckout, 'lease'>>
+  checkout: Pick<NewCheckoutTask, 'orderId' | 'products' | 'deadline'> & Partial<Pick<NewCheckoutTask, 'lease'>>
   /** More than 1: it was begun before. */
   attemptsStarted?: number
 }

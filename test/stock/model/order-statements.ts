@@ -5,7 +5,7 @@
 import type { Fault, Resumed } from '../../../src/db/checkout-attempts.ts'
 import type { Attempt, Created } from '../../../src/db/checkout-rows.ts'
 import type { Completion } from '../../../src/db/complete-checkouts.ts'
-import type { Ended, Ending } from '../../../src/db/end-checkouts.ts'
+import type { Ended, EndRequest } from '../../../src/db/end-checkouts.ts'
 import type { Reserved, ReserveRecorded } from '../../../src/db/record-reserved.ts'
 import type { Lease } from '../../../src/db/intents.ts'
 import { LOCKED } from '../../../src/db/locked.ts'
@@ -131,7 +131,7 @@ export function orderStatements(tables: Tables) {
       orders.set(orderId, { status: 'CREATED', items: row.lines })
       return { state: 'CREATED', orderId, ...money }
     },
-    end({ orderId, attempt, state, status, detail }: Ending): Ended | typeof LOCKED | undefined {
+    end({ orderId, attempt, state, status, detail }: EndRequest): Ended | typeof LOCKED | undefined {
       const row = checkouts.get(orderId)
       if (!row || tables.isLocked('checkouts', orderId)) return LOCKED
       if (row.state !== 'OPEN' || (attempt !== undefined && row.attempt !== attempt)) return undefined

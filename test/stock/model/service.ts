@@ -9,7 +9,7 @@ import type { Shipping } from '../../../src/clients/shipping.ts'
 import type { Clock } from '../../../src/clock.ts'
 import type { CallIds } from '../../../src/db/call-ids.ts'
 import type { Attempt } from '../../../src/db/checkout-rows.ts'
-import type { Ending } from '../../../src/db/end-checkouts.ts'
+import type { EndRequest } from '../../../src/db/end-checkouts.ts'
 import type { Checkouts } from '../../../src/db/checkouts.ts'
 import { LOCKED, untilUnlocked } from '../../../src/db/locked.ts'
 import type { PaymentEvents } from '../../../src/db/payment-events.ts'
@@ -245,7 +245,7 @@ function patiently<Call, Recorded>(
 /** @see createCheckouts in src/db/checkouts.ts */
 function playCheckouts(orders: Asked<OrderStatements>, clock: Clock): Checkouts {
   const unlocked = <T>(orderId: number, run: () => Promise<T | typeof LOCKED>) => untilUnlocked(clock, `checkout ${orderId}`, run)
-  const end = (ending: Ending) => unlocked(ending.orderId, () => orders.end(ending))
+  const end = (ending: EndRequest) => unlocked(ending.orderId, () => orders.end(ending))
   return {
     readOutcome: orders.readOutcome,
     isOpen: orders.isOpen,

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
-import type { OpenHold } from '../stock/open-hold.ts'
+import type { OpenHold } from '../stock/open-holds.ts'
 import { CATALOG_UNREACHABLE, type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
 
 /** How long the record waits for the completion. Others that want the same products may lose this time. */

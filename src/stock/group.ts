@@ -9,7 +9,7 @@ import type { Products } from '../db/products.ts'
 import type { ProductLease } from '../db/reconciliation.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Group, StockLine } from './line.ts'
-import type { OpenHold, OpenHolds } from './open-hold.ts'
+import type { OpenHold, OpenHolds } from './open-holds.ts'
 import type { Reconciler } from './reconcile.ts'
 import type { Waiter } from './waiting.ts'
 

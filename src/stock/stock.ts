@@ -7,7 +7,7 @@ import type { ProductQty } from '../model.ts'
 import type { CheckLease, GroupDeps, Settled, StockDeps, StockGroup, StockResult } from './group.ts'
 import { runCall } from './group-call.ts'
 import { StockLine } from './line.ts'
-import { OpenHolds } from './open-hold.ts'
+import { OpenHolds } from './open-holds.ts'
 import { createReconciler } from './reconcile.ts'
 import type { CallVerb } from './waiting.ts'
 

@@ -1,10 +1,5 @@
-/**
- * The hold of a checkout that is alone in its call is recorded together with its order. A statement of its own took 50 of the 275 us that
- * a checkout cost PostgreSQL (docs/decisions/0016).
- */
+/** Holds of lone checkouts that Catalog has and that are not recorded yet. */
 import type { ProductQty } from '../model.ts'
-import type { GroupDeps, StockGroup, StockWaiter } from './group.ts'
-import { applySoon } from './record.ts'
 
 /** A hold at Catalog that is not on record yet. Until it is, no other call gets the products. */
 export interface OpenHold {
@@ -41,37 +36,4 @@ export class OpenHolds {
     }
     return { wanted: wanted.promise, over: over.promise, end }
   }
-}
-
-/** Resolves when the hold is on record. */
-export function holdOpen(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
-  const { id, products, settle } = waiters[0] as StockWaiter
-  const { wanted, over, end } = deps.openHolds.add(productIds)
-  const wake = () => deps.wakeReconciler(productIds)
-  settle({
-    result: 'done',
-    hold: {
-      callId,
-      products,
-      wanted,
-      recorded: end,
-      unrecorded() {
-        wake()
-        end()
-      },
-      async record() {
-        try {
-          const { orderIds, missedProducts } = await deps.recordReserved({ callId, productIds, members: [{ orderId: id, products }] })
-          applySoon(deps, missedProducts)
-          if (!orderIds.includes(id)) wake() // the others are of calls recorded together with it
-        } catch (error) {
-          wake()
-          throw error
-        } finally {
-          end()
-        }
-      },
-    },
-  })
-  return over
 }

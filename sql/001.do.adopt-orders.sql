@@ -10,7 +10,7 @@ create table if not exists public.orders (
   updated_at timestamp without time zone not null default (now() at time zone 'utc')
 );
 
--- Indexes that were built concurrently beforehand are used (README, "Taking over").
+-- Indexes that were built concurrently beforehand are used (docs/operations.md, "Taking over").
 -- An invalid index would be skipped without a message, so it stops the migration.
 do $$
 declare

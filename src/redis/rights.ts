@@ -1,4 +1,4 @@
-/** Tests the rights of the Redis user (README, "Redis") at start-up: otherwise a missing right would show at the first customer. */
+/** Tests the rights of the Redis user (docs/configuration.md) at start-up: otherwise a missing right would show at the first customer. */
 import { randomUUID } from 'node:crypto'
 import { isRefusedByRedis, type RedisConnection } from './connection.ts'
 

@@ -41,7 +41,7 @@ test('while an operator has paused the checkout queue, customers, readiness, met
     actions.map(({ action }) => action),
     ['checkout/pause', 'checkout/resume'],
   )
-  const command = `printf 'operator %s' ada@example.com | openssl dgst -sha256 -hmac "$JWT_SECRET"` // as in the README
+  const command = `printf 'operator %s' ada@example.com | openssl dgst -sha256 -hmac "$JWT_SECRET"` // as in docs/runbook.md
   const digest = execFileSync('sh', ['-c', command], { env: { ...process.env, JWT_SECRET: 'devsecret' } }).toString()
   t.true(digest.includes(` ${actions[0]!.operator as string}`), digest)
   t.notRegex(JSON.stringify(service.log), /ada@/)

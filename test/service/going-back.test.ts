@@ -1,4 +1,4 @@
-/** From the predecessor to this service and back, as the README says it, while customers buy and pay: nothing is lost on the way. */
+/** From the predecessor to this service and back, as docs/operations.md says, while customers buy and pay: nothing is lost. */
 import { randomUUID } from 'node:crypto'
 import test, { type ExecutionContext } from 'ava'
 import { admin } from '../admin/command.ts'
@@ -79,7 +79,7 @@ async function takeOver(t: ExecutionContext, env: Record<string, string>): Promi
   return [all, more]
 }
 
-test('taking over and going back under load, by the commands of the README, loses no order, no event and no payment', async (t) => {
+test('taking over and going back under load, by the commands of docs/operations.md, loses no order, no event and no payment', async (t) => {
   const dsn = await predecessorTables(t)
   const env = environment(dsn)
   // Three units of the first one are held for orders that stand already.

@@ -285,7 +285,7 @@ test.serial('a Redis that refuses the login ends the start with exit code 70', a
 })
 
 /** The rights that docs/configuration.md asks for, given to the user `order`. */
-function readmeRights(prefix: string, password: string): string[] {
+function documentedRights(prefix: string, password: string): string[] {
   const [line] = readFileSync('docs/configuration.md', 'utf8').match(/^ACL SETUSER order .*$/m)!
   return line.replaceAll('{order}', prefix).replace('PASSWORD', password).split(' ').slice(1)
 }
@@ -300,7 +300,7 @@ test.serial(
     const database = await createDatabase()
     t.teardown(database.drop)
     const env: Record<string, string> = { ...environment(database.dsn), REDIS_URL: redis.url.replace('//', '//order:secret@') }
-    const allow = async (...rights: string[]) => owner.call('ACL', ...readmeRights(env.REDIS_PREFIX!, 'secret'), ...rights)
+    const allow = async (...rights: string[]) => owner.call('ACL', ...documentedRights(env.REDIS_PREFIX!, 'secret'), ...rights)
     for (const [rights, says] of [
       [['resetkeys', `~${env.REDIS_PREFIX}*`], /read cart:\*/],
       [['resetkeys', '%R~cart:*'], /write \{start-/],

@@ -1,4 +1,4 @@
-/** The inbox: messages of the payment topic are received here, each event once, with the totals of the bridge that received them. */
+/** The inbox stores each event of the payment topic once, and counts the messages in the totals of the bridge. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { Drained, isDrained } from './drain.ts'
@@ -6,7 +6,7 @@ import { type DeadLetterFault, type PaymentEvent, type PaymentState, paymentStat
 import type { WaitingEvent } from './payment-events.ts'
 import { nothing, type Pool, type Transaction } from './pool.ts'
 
-/** A message as the topic has it. Bytes are as they came; `headers` in the order in which they came. */
+/** A message of the topic. Bytes are unchanged, and `headers` keep their order. */
 export interface Message {
   offset: bigint
   key: Buffer | null
@@ -15,7 +15,7 @@ export interface Message {
   sentAt: Date
 }
 
-/** What the bridge made of a message. `identity` tells a repetition from a new event. */
+/** A message and how the bridge read it. `identity` tells a repetition from a new event. */
 export type ReadMessage = Message &
   (
     | { read: 'event'; event: PaymentEvent; identity: string }
@@ -23,7 +23,7 @@ export type ReadMessage = Message &
     | { read: 'unreadable' | 'ambiguous'; reason: string; bytesHash: string }
   )
 
-/** What became of each message of a batch, in its order. */
+/** The result of one message of a batch. */
 export type Receipt = 'received' | 'recorded' | 'duplicate' | 'dead' | 'ignored'
 
 export interface Received {
@@ -53,16 +53,16 @@ const bytesOf = (message: Message) => ({
 })
 
 /**
- * Writes a batch of one partition into the inbox, the dead letters and the totals of the bridge, all or nothing. Said again, as after a
- * crash, the same batch is all duplicates.
- * @returns what became of each message, and every event of the batch that still waits for a job, also one received before
- * @throws Drained where the service is drained and something in the batch is new; duplicates are taken, so that the group passes them
+ * Writes a batch of one partition into the inbox, the dead letters and the totals of the bridge, in one transaction. If the batch is
+ * repeated, for example after a crash, all of it is duplicate.
+ * @returns a receipt for each message, in order, and all events of the batch that wait for a job, including those received before
+ * @throws Drained if the service is drained and the batch has new messages. Duplicates are accepted, so that the group can move past them
  */
 export async function receive(pool: Pool, source: Source, batch: readonly ReadMessage[]): Promise<Received> {
   return pool.transaction(async (tx) => {
     const { sorted, waiting } = await storeMessages(tx, source, batch)
     const newLetters = await insertLetters(tx, source, sorted.filter(isFaulty))
-    // A letter that lies there already is a repetition, like an event that does.
+    // A dead letter that is stored already is a duplicate, like a stored event.
     const receipts = sorted.map((one) => (isFaulty(one) ? (newLetters.has(one.message.offset) ? 'dead' : 'duplicate') : one.receipt))
     const count = (receipt: Receipt) => receipts.filter((one) => one === receipt).length
     const isNew = count('duplicate') + count('ignored') < batch.length
@@ -79,15 +79,15 @@ export async function receive(pool: Pool, source: Source, batch: readonly ReadMe
   })
 }
 
-/** What became of a dead letter that went through the reader once more. */
+/** The result of reading a dead letter again. */
 export type ReadAgain =
   | { became: 'received' | 'recorded' | 'duplicate'; eventId: number }
   | { became: 'ignored' }
   | { became: 'dead'; fault: DeadLetterFault; reason: string }
 
 /**
- * Takes in a message that lay among the dead letters, in the transaction that says so there. It was consumed when it came: only what it
- * has become is counted.
+ * Receives a message of a dead letter, in the transaction that updates the dead letter. The message was counted as consumed when it
+ * arrived, so only its new result is counted.
  */
 export async function receiveAgain(tx: Transaction, source: Source, message: ReadMessage): Promise<ReadAgain> {
   const { sorted, idOf } = await storeMessages(tx, source, [message])
@@ -107,7 +107,7 @@ export interface Source {
   partition: number
 }
 
-/** A message for people, with why. */
+/** A message that a person has to handle, with the reason. */
 interface Faulty {
   message: Message
   fault: DeadLetterFault
@@ -118,11 +118,11 @@ type Sorted = Faulty | { receipt: 'received' | 'recorded' | 'duplicate' | 'ignor
 
 const isFaulty = (one: Sorted): one is Faulty => 'fault' in one
 
-/** Puts the events of a batch into the inbox, and says of each message what it is. */
+/** Stores the events of a batch in the inbox, and classifies each message. */
 async function storeMessages(tx: Transaction, source: Source, batch: readonly ReadMessage[]) {
   const events = batch.filter((message) => message.read === 'event')
   const fresh = new Set(await insertEvents(tx, source, events))
-  // In a statement of its own: what another bridge inserted at the same moment shows itself now.
+  // A separate statement sees the rows that another bridge inserted at the same moment.
   const rows = await readByIdentity(
     tx,
     events.map(({ identity }) => identity),
@@ -147,7 +147,7 @@ async function storeMessages(tx: Transaction, source: Source, batch: readonly Re
 const hasContent = (row: EventRow, event: PaymentEvent) =>
   row.order_id === event.orderId && row.amount_cents === event.amountCents && row.currency === event.currency
 
-/** @returns the ids of those that were new. In the order of identities, so that two bridges cannot wait for each other */
+/** Inserts in the order of identities, so that two bridges cannot deadlock. @returns the ids of the new events */
 async function insertEvents(
   tx: Transaction,
   { topic, partition }: Source,
@@ -193,7 +193,7 @@ async function readByIdentity(tx: Transaction, identities: readonly string[]): P
   return new Map(rows.map((row) => [row.identity, row]))
 }
 
-/** @returns the offsets of those that were new */
+/** @returns the offsets of the new dead letters */
 async function insertLetters(tx: Transaction, { topic, partition }: Source, letters: readonly Faulty[]): Promise<Set<bigint>> {
   if (letters.length === 0) return new Set()
   const input = JSON.stringify(
@@ -211,8 +211,7 @@ async function insertLetters(tx: Transaction, { topic, partition }: Source, lett
 }
 
 /**
- * Puts on record that the topic no longer has what the bridge came for, `from` up to but not including `upTo`. Said again after a crash,
- * it counts once.
+ * Records that the topic no longer has the offsets from `from` up to, but not including, `upTo`. A repetition after a crash counts once.
  */
 export async function recordLoss(pool: Pool, { topic, partition }: Source, { from, upTo }: { from: bigint; upTo: bigint }): Promise<void> {
   await pool.query(sql.prepared('record-loss', nothing)`
@@ -221,7 +220,7 @@ export async function recordLoss(pool: Pool, { topic, partition }: Source, { fro
     on conflict (topic, partition, from_offset) do update set up_to_offset = greatest(bridge_losses.up_to_offset, excluded.up_to_offset)`)
 }
 
-/** `consumed = applied + duplicate + dead + waiting + ignored`, all from one snapshot. `applied` counts failed payments that are kept. */
+/** `consumed = applied + duplicate + dead + waiting + ignored`, from one snapshot. `applied` includes recorded failed payments. */
 export interface BridgeTotals {
   consumed: number
   applied: number
@@ -229,7 +228,7 @@ export interface BridgeTotals {
   dead: number
   waiting: number
   ignored: number
-  /** Offsets that were gone before they were taken: none of them was consumed. */
+  /** Offsets that the topic lost before the bridge read them. They are not in `consumed`. */
   lost: number
 }
 

@@ -1,4 +1,4 @@
-/** How a checkout begins: the intent is written before anything is done about it, and claims its customer's idempotency key. */
+/** Starts a checkout. The intent is written before any other step, and claims the customer's idempotency key. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { batcher } from '../batcher.ts'
@@ -10,7 +10,7 @@ import { LOCKED, untilUnlocked } from './locked.ts'
 import { alone, isRefusal, nothing, type Pool } from './pool.ts'
 import { releaseCalls } from './stock-calls.ts'
 
-/** The live checkout that has a customer's key. */
+/** The live checkout that holds a customer's idempotency key. */
 export interface Claim {
   orderId: number
   requestHash: string
@@ -20,7 +20,7 @@ export interface Claim {
   deadlineAt: Date
 }
 
-/** The leases of all products of a new checkout, for its call to reserve. */
+/** The leases on all products of a new checkout, for its reserve call. */
 export interface Lease {
   callId: number
   /** Epoch ms, by PostgreSQL's clock. */
@@ -32,11 +32,11 @@ export interface NewIntent {
   orderId: number
   deadlineAt: Date
   products: ProductQty[]
-  /** undefined: somebody has one of its products, or it is new to us; the checkout waits for it in a worker */
+  /** undefined if another call has one of the products, or a product is new to this service. The checkout then waits in a worker. */
   lease: Lease | undefined
 }
 
-/** `drained`: an operator has the service drained, and nothing was written. */
+/** `drained`: an operator has drained the service, and nothing was written. */
 export type Intended = NewIntent | ({ claim: 'taken' } & Claim) | { claim: 'drained' }
 
 const claimFields = {
@@ -55,7 +55,8 @@ const intentRow = z.union([
   z.object({ outcome: z.literal('drained') }),
 ])
 
-const insertedRow = intentRow.and(z.object({ lease_expires_at: z.date().nullable() })) // made once: it takes longer than to read a row with it
+// Created once: creating the schema takes longer than parsing a row with it.
+const insertedRow = intentRow.and(z.object({ lease_expires_at: z.date().nullable() }))
 
 const claimOf = (row: z.infer<typeof claimRow>): Claim => ({
   orderId: row.order_id,
@@ -67,9 +68,9 @@ const claimOf = (row: z.infer<typeof claimRow>): Claim => ({
 })
 
 export interface Intents {
-  /** Writes the intent down, or says who has its key, or that none are written. Times count from PostgreSQL's clock. */
+  /** Writes the intent, or returns the checkout that holds its key, or `drained`. Times are by PostgreSQL's clock. */
   intend(intent: Intent): Promise<Intended>
-  /** The OPEN or CREATED checkout with this key, if there is one. */
+  /** @returns the OPEN or CREATED checkout with this key, or undefined */
   findClaim(userEmail: string, idempotencyKey: string): Promise<Claim | undefined>
 }
 
@@ -79,14 +80,14 @@ interface NumberedIntent extends Intent {
 
 export interface IntentOptions {
   callIds: CallIds
-  /** How long a call's leases last, in ms. */
+  /** Duration of a call's leases, in ms. */
   leaseMs: number
   clock: Pick<Clock, 'now' | 'wallTime' | 'sleep'>
-  /** For how long an order has the key that was made of its cart, in ms from the beginning of its checkout. */
+  /** How long an order keeps a key derived from its cart, in ms from the start of its checkout. */
   duplicateWindowMs: number
 }
 
-/** @returns verbs; intents that come together are written in one statement */
+/** Intents that arrive together are written in one statement. */
 export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWindowMs }: IntentOptions): Intents {
   const insert = batcher((batch: NumberedIntent[]) => alone(batch, (rows) => insertIntents(pool, rows, leaseMs)))
 
@@ -98,7 +99,7 @@ export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWi
     return row ? claimOf(row) : undefined
   }
 
-  /** The same cart again, when the window of the order that has its key is over: another order. */
+  /** After the duplicate window of an order, the same cart makes another order. */
   const isOver = ({ state, deadlineAt }: Claim, { idempotencyKey, budgetMs }: Intent) =>
     state === 'CREATED' && isKeyOfCart(idempotencyKey) && deadlineAt.getTime() - budgetMs + duplicateWindowMs <= clock.wallTime()
 
@@ -108,7 +109,7 @@ export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWi
       const callId = await callIds()
       const products = productsOf(intent.lines)
       for (;;) {
-        // Nobody knows whether a statement without an answer was carried out; its call was never sent, and nobody has to wait for it.
+        // A statement without an answer may have been carried out. Its call was never sent, so its leases can be released at once.
         const row = await insert({ ...intent, callId }).catch((error: unknown) => {
           if (!isRefusal(error))
             void releaseCalls(pool, [{ callId, productIds: products.map(({ productId }) => productId) }]).catch(() => {})
@@ -120,7 +121,7 @@ export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWi
           return { claim: 'new', orderId: row.order_id, deadlineAt: row.deadline_at, products, lease }
         }
         if (row.outcome === 'drained') return { claim: 'drained' }
-        // Another transaction took the key after this statement's snapshot: its row shows itself to the next one, unless it has ended by then.
+        // Another transaction claimed the key after this statement's snapshot. The next statement sees its row, unless it has ended.
         const claim = row.outcome === 'raced' ? await findClaim(intent.userEmail, intent.idempotencyKey) : claimOf(row)
         if (claim && !isOver(claim, intent)) return { claim: 'taken', ...claim }
         if (claim) await untilUnlocked(clock, `checkout ${claim.orderId}`, () => freeKeyOfCart(pool, claim.orderId))
@@ -129,7 +130,7 @@ export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWi
   }
 }
 
-/** @returns LOCKED where somebody has the row. It may have lost its key to another repeat. */
+/** Does nothing if another repeat has freed the key already. @returns LOCKED if another session has locked the row */
 async function freeKeyOfCart(pool: Pool, orderId: number): Promise<typeof LOCKED | undefined> {
   const { rowCount } = await pool.query(sql.prepared('free-key-of-cart', nothing)`
     with it as materialized (
@@ -164,7 +165,7 @@ function inputOf(batch: readonly NumberedIntent[]): string {
   return JSON.stringify(rows)
 }
 
-/** Claims the keys. Rows are inserted in their order, so that two batches cannot wait for each other. */
+/** Claims the keys. Rows are inserted in the order of their keys, so that two batches cannot deadlock. */
 const claimKeys = (input: string) => sql.fragment`
   inp as materialized (
     select * from jsonb_to_recordset(${input}::jsonb) as t (ord int, user_email text, idempotency_key text, request_hash text, lines jsonb,
@@ -190,8 +191,8 @@ const claimKeys = (input: string) => sql.fragment`
   )`
 
 /**
- * A checkout takes the leases of all its products with its row, where they are free, and otherwise none; of two in a batch that share a
- * product the first may ask. Of a key that somebody had before no product is taken.
+ * Leases all products of a checkout when its row is inserted, or none if one of them is not free. If two checkouts of a batch share a
+ * product, only the first requests leases. A checkout whose key was already claimed gets no leases.
  */
 const leaseProducts = (leaseMs: number) => sql.fragment`
   want as materialized (

@@ -1,4 +1,4 @@
-/** What we know of products, as people and scrapes read it: counters, calls, corrections, what is ambiguous and what was done. */
+/** Reads the state of products for people and metrics: counters, calls, corrections, ambiguities and history. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { StockVerb } from '../model.ts'
@@ -12,19 +12,19 @@ export interface OpenCall {
   verb: StockVerb
   qty: number
   since: Date
-  /** Catalog was read then, and it had not happened. */
+  /** When Catalog was last read and the call had not happened. */
   checkedAt: Date | null
 }
 
-/** A product's counters, with what people have to know beside them. */
+/** A product's counters, with its calls and ambiguities. */
 export interface InventoryEntry extends ProductCounters {
   productId: number
-  /** Since then it is being reconciled and does not agree yet. */
+  /** When its reconciliation began. It does not agree with Catalog yet. */
   reconcilingSince: Date | null
-  /** The call under way. */
+  /** The call in progress. */
   call: { callId: number; verb: StockVerb | 'check'; qty: number; expiresAt: Date } | null
   unanswered: OpenCall[]
-  /** Units that Catalog may offer too many, and too few, at the most. */
+  /** The most units that Catalog may offer too many, and too few. */
   ambiguous: { tooMany: number; tooFew: number }
 }
 
@@ -46,7 +46,10 @@ const notable = sql.fragment`(hold_correction <> 0 or stock_correction <> 0 or f
   or exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and ${mayAct})
   or exists (select from order_service.ambiguities a where a.product_id = p.product_id))`
 
-/** Products that we have met: the notable ones first. @param onlyNotable with corrections, calls without an answer, or something ambiguous */
+/**
+ * Lists known products, the notable ones first.
+ * @param onlyNotable only products that are oversold, being reconciled, or have corrections, unanswered calls or ambiguities
+ */
 export async function listProducts(pool: Pool, { onlyNotable, limit }: { onlyNotable: boolean; limit: number }): Promise<number[]> {
   const rows = await pool.any(sql.type(z.object({ product_id: z.int() }))`
     select product_id from order_service.products p where not ${onlyNotable} or ${notable}
@@ -55,8 +58,8 @@ export async function listProducts(pool: Pool, { onlyNotable, limit }: { onlyNot
 }
 
 /**
- * In the order of `productIds`; those without a row are not among them. What is kept in `product_changes` is counted in. A call that is
- * kept there happened, so its units have come from no correction.
+ * Reads products in the order of `productIds`, and omits those without a row. Pending `product_changes` are included. A change with a call
+ * id belongs to a call that happened, so its units do not come from a correction.
  */
 export async function readInventory(pool: Pool, productIds: readonly number[]): Promise<InventoryEntry[]> {
   const rows = await pool.any(sql.type(entryRow)`
@@ -93,8 +96,8 @@ const entryOf = (row: z.infer<typeof entryRow>): InventoryEntry => ({
 })
 
 /**
- * One line of a product's history. `result`: `happened` is a call without an answer that turned out to have happened; `seen` what nobody
- * of ours did (`follow`, `unexplained`); the others are what came of a correction, `refused` also where it was never sent.
+ * One line of a product's history. `happened`: an unanswered call turned out to have happened. `seen`: a change that this service did not
+ * make (`follow`, `unexplained`). The other results are those of a correction; `refused` includes a correction that was never sent.
  */
 export interface Reconciliation {
   at: Date
@@ -112,14 +115,17 @@ const reconciliationRow = z.object({
   reason: z.enum(['stock-missing', 'held-for-nobody', 'hold-missing', 'stock-extra']).nullable(),
 })
 
-/** The latest first. */
+/** @returns the latest first */
 export async function readReconciliations(pool: Pool, productId: number, limit: number): Promise<readonly Reconciliation[]> {
   return pool.any(sql.type(reconciliationRow)`
     select at, verb, qty, result, reason from order_service.reconciliations
     where product_id = ${productId} order by at desc, id desc limit ${limit}`)
 }
 
-/** Two explanations fitted what Catalog said, and one was taken: if the other is true, so many units are offered too many since, or too few. */
+/**
+ * Two explanations fitted Catalog's answer, and one was chosen. If the other is true, Catalog has since offered `tooMany` units too many,
+ * or `tooFew` too few.
+ */
 export interface Ambiguity {
   productId: number
   tooMany: number
@@ -130,7 +136,7 @@ export interface Ambiguity {
 
 const ambiguityRow = z.object({ product_id: z.int(), too_many: z.int(), too_few: z.int(), explanation: z.string(), at: z.date() })
 
-/** The latest first, for as long as the reaper keeps it. */
+/** Reads the ambiguities that the reaper has not pruned yet. @returns the latest first */
 export async function readAmbiguities(pool: Pool, productIds: readonly number[]): Promise<Ambiguity[]> {
   const rows = await pool.any(sql.type(ambiguityRow)`
     select product_id, too_many, too_few, explanation, at from order_service.ambiguities
@@ -138,7 +144,7 @@ export async function readAmbiguities(pool: Pool, productIds: readonly number[])
   return rows.map(({ product_id: productId, too_many: tooMany, too_few: tooFew, ...rest }) => ({ productId, tooMany, tooFew, ...rest }))
 }
 
-/** Orders that hold a product and are not paid, the latest first: where it is oversold, one of them has to be told. */
+/** Reads the unpaid orders that hold a product, the latest first. If it is oversold, the customer of one of them must be told. */
 export async function readHolders(
   pool: Pool,
   productId: number,
@@ -154,8 +160,8 @@ export async function readHolders(
 }
 
 /**
- * What each product's orders and open checkouts hold, added up. It reads every line of every order that is not paid: 1.3 s for 600,000.
- * Products without a row are among them.
+ * The units that orders and open checkouts hold, by product. It reads every line of every unpaid order: 1.3 s for 600,000. Products
+ * without a row are included.
  */
 const sums = sql.fragment`
   sums as materialized (
@@ -167,7 +173,7 @@ const sums = sql.fragment`
     group by product_id
   )`
 
-/** A product whose counter is not what its orders and open checkouts add up to. */
+/** A product whose counter differs from the sum of its orders and open checkouts. */
 export interface Miscount {
   productId: number
   counted: number
@@ -175,12 +181,12 @@ export interface Miscount {
 }
 
 /**
- * Compares the counters with the sums, and on demand puts them right: what differs passes between `held` and `hold_correction`. A change
- * of an order moves both in one statement, so what differs is the same whenever it is put right.
+ * Compares the counters with the sums, and repairs them on demand. A repair moves the difference between `held` and `hold_correction`. A
+ * change of an order updates counter and sum in one statement, so the difference does not depend on when the repair runs.
  */
 export async function compareCounters(pool: Pool, { repair }: { repair: boolean }): Promise<Miscount[]> {
   return pool.transaction(async (tx) => {
-    // Two repairs at once would both add what differs.
+    // Two repairs at the same time would both add the difference.
     if (repair) await tx.query(sql.type(nothing)`select pg_advisory_xact_lock(hashtextextended('order_service.repair-counters', 0))`)
     const rows = await tx.any(sql.type(z.object({ product_id: z.int(), counted: z.int(), held: z.int() }))`
       with ${sums}, counts as materialized (
@@ -200,8 +206,8 @@ export async function compareCounters(pool: Pool, { repair }: { repair: boolean 
 }
 
 /**
- * Units of each product that Catalog has to hold for our orders and open checkouts, by the sums. Those of a commit that is under way, or
- * has no answer, may have left Catalog already and do not count.
+ * Reads the units of each product that Catalog must hold for orders and open checkouts, by the sums. The units of a commit in progress, or
+ * of an unanswered commit, may have left Catalog already and are not counted.
  */
 export async function readHolds(pool: Pool): Promise<{ productId: number; held: number }[]> {
   const rows = await pool.any(sql.type(z.object({ product_id: z.int(), held: z.int() }))`
@@ -216,7 +222,7 @@ export async function readHolds(pool: Pool): Promise<{ productId: number; held: 
   return rows.map((row) => ({ productId: row.product_id, held: row.held }))
 }
 
-/** In sums, for gauges. Units; ages in seconds, 0 where there are none. */
+/** Sums for gauges, in units. Ages are in seconds, and 0 if there are none. */
 export interface InventorySums {
   unreconciled: number
   oversold: number
@@ -241,7 +247,7 @@ const sumsRow = z.object({
   longest_reconciling: z.number(),
 })
 
-/** One statement, asked at each scrape. */
+/** One statement, run at each scrape. */
 export async function readInventorySums(pool: Pool): Promise<InventorySums> {
   const row = await pool.one(sql.prepared('inventory-sums', sumsRow)`
     select count(*) as unreconciled, coalesce(sum(greatest(0, -foreign_holds) + greatest(0, -hold_correction)), 0)::bigint as oversold,

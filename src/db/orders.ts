@@ -1,10 +1,10 @@
-/** Orders as customers read them: those that stand, and the checkouts on their way. */
+/** Orders as customers read them. Checkouts without an order are included. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { Line } from '../model.ts'
 import type { Pool } from './pool.ts'
 
-/** `status`: that of the order's row, or PENDING and CANCELLED for a checkout that is none (yet), CANCELLED with its reason. */
+/** `status` is that of the order's row. A checkout without an order is PENDING while it is open, and then CANCELLED with its reason. */
 export interface OrderView {
   id: number
   status: string
@@ -23,7 +23,7 @@ const viewRow = z.object({
   items: z.array(z.object({ product_id: z.int(), qty: z.int(), unit_price_cents: z.int(), title_snapshot: z.string() })),
 })
 
-/** @param id within PostgreSQL's `integer` */
+/** @param id must fit into PostgreSQL's `integer` */
 export async function readOrder(pool: Pool, id: number): Promise<OrderView | undefined> {
   const row = await pool.maybeOne(sql.prepared('read-order', viewRow)`
     select o.id, o.status, o.total_cents, o.currency, null as reason, (

@@ -1,4 +1,4 @@
-/** Pays orders: what a payment event is compared with, and the statement that makes orders PAID, in batches. */
+/** Pays orders, in batches: reads the order of a payment event, and makes orders PAID. */
 import { sql } from 'slonik'
 import { v7 as uuidv7 } from 'uuid'
 import { z } from 'zod'
@@ -12,39 +12,39 @@ import { alone, type Pool, type Transaction } from './pool.ts'
 import { int8s, recordCalls } from './stock-calls.ts'
 import { patiently } from './stock-records.ts'
 
-/** A payment event with the order that it names. */
+/** A payment event and the order that it names. */
 export interface Payable {
   orderId: number
   amountCents: number | null
   currency: string | null
-  /** How long it has waited, by PostgreSQL's clock, in ms: since it was received, or replayed. */
+  /** Time since it was received or replayed, by PostgreSQL's clock, in ms. */
   waitedMs: number
   /** The message's timestamp. */
   sentAt: Date
   order: { status: string; totalCents: number; currency: string; products: ProductQty[] } | undefined
-  /** The state of the checkout of this id; undefined where there is none, as for orders of the predecessor. */
+  /** The state of the checkout with this id. undefined if there is none, for example for orders of the predecessor. */
   checkout: 'OPEN' | 'CREATED' | 'REJECTED' | 'CANCELLED' | undefined
-  /** Another payment, told apart by its id, was applied to this order before. */
+  /** Another payment, with another id, was already applied to this order. */
   paidByAnother: boolean
 }
 
-/** A call to commit that Catalog carried out, with its payments. */
+/** A commit call that Catalog carried out, with its payments. */
 export interface Committed {
   callId: number
   productIds: readonly number[]
   members: readonly { eventId: number; products: readonly ProductQty[] }[]
 }
 
-/** The payments that paid their orders, and the products whose rows are locked, so that their changes are applied later. */
+/** The payments that paid their orders, and the products whose rows are locked. The changes of those products are applied later. */
 export interface CommitRecorded {
   eventIds: number[]
   missedProducts: number[]
 }
 
 export interface Payments {
-  /** undefined where the event no longer waits, or another attempt drives it */
+  /** @returns undefined if the event no longer waits, or another attempt drives it */
   read(attempt: PaymentAttempt): Promise<Payable | undefined>
-  /** Order CREATED -> PAID, event WAITING -> APPLIED, for those payments of a call that still wait and are still in it. */
+  /** Order CREATED -> PAID, event WAITING -> APPLIED, for the payments that still wait and still belong to the call. */
   recordPaid(call: Committed): Promise<CommitRecorded>
 }
 
@@ -65,10 +65,12 @@ const payableRow = z.object({
 })
 const paidRow = z.object({ is_locked: z.boolean(), event_ids: z.array(z.int()), missed_products: z.array(z.int()) })
 
-/** Nobody waits for a payment while many come: three times the patience of a checkout makes batches of 60 at 2,400 payments a second, not of 20. */
+/**
+ * No customer waits for a payment. Three times the patience of a checkout makes batches of 60 at 2,400 payments a second, instead of 20.
+ */
 const CROWDED = { paceMs: 25, enough: 128, inflight: 1 }
 
-/** One at a time: customers need the other connections. */
+/** One statement at a time: customers need the other connections. */
 const RECORDS = { paceMs: 8, inflight: 1 }
 
 const idsOf = (batch: readonly PaymentAttempt[]) =>
@@ -79,12 +81,12 @@ const idsOf = (batch: readonly PaymentAttempt[]) =>
 const attemptsOf = (batch: readonly PaymentAttempt[]) =>
   JSON.stringify(batch.map(({ eventId, attempt }) => ({ event_id: eventId, attempt })))
 
-/** @param emitPaid whether `order.paid` goes into the outbox with it */
+/** @param emitPaid whether the same statement writes `order.paid` to the outbox */
 export function createPayments(
   pool: Pool,
   { clock, emitPaid, relay }: { clock: Clock; emitPaid: boolean; relay: RelayHere | undefined },
 ): Payments {
-  // By both: an attempt that was taken over may be in one batch with the one that did.
+  // Matched by event and attempt: a batch may contain an old attempt of an event and the attempt that replaced it.
   const read = batcher(
     (batch: PaymentAttempt[]) =>
       alone(batch, async (attempts) => {
@@ -128,7 +130,7 @@ function payableOf(row: z.infer<typeof payableRow>): Payable {
   }
 }
 
-/** Products in the order of their ids, lines of one product added up. */
+/** Products are in the order of their ids, with the quantities of one product added up. */
 async function readPayables(pool: Pool, batch: PaymentAttempt[]) {
   return pool.any(sql.prepared('read-payables', payableRow)`
     with inp as materialized (
@@ -150,10 +152,10 @@ async function readPayables(pool: Pool, batch: PaymentAttempt[]) {
 }
 
 /**
- * Events before orders before products. Of two events of one order the first one pays it, and the other finds it PAID at its next try.
- * The units of a payment that no longer waits, or whose rows are locked, are Catalog's to get back.
- * @param isPatient nothing is recorded while somebody has a row of one of the payments
- * @returns LOCKED where one is locked and `isPatient`
+ * Locks events, then orders, then products. If two events name one order, the first pays it; the other finds it PAID at its next try.
+ * The units of a payment that no longer waits, or whose rows are locked, are given back to Catalog.
+ * @param isPatient record nothing if another session has locked a row of one of the payments
+ * @returns LOCKED if a row is locked and `isPatient`
  */
 export async function recordPaid(
   db: Pool | Transaction,

@@ -1,17 +1,17 @@
 /**
- * What the reaper prunes, in batches: payloads and personal data of work that has ended. Keys, identities and outcomes stay, so that a
- * repeated request, or a replay of the whole payment topic, still finds them. Locked rows are left for the next run.
+ * The reaper prunes payloads and personal data of ended work, in batches. Keys, identities and outcomes stay, so that a repeated request,
+ * or a replay of the whole payment topic, still finds them. Locked rows are left for the next run.
  */
 import { sql } from 'slonik'
 import { nothing, type Pool } from './pool.ts'
 
-/** Prunes at most `limit` rows that are older than `ageMs`. @returns how many it has pruned; fewer than `limit`: no more are due */
+/** Prunes at most `limit` rows that are older than `ageMs`. @returns the number of pruned rows. If it is below `limit`, no more are due */
 export type Prune = (pool: Pool, ageMs: number, limit: number) => Promise<number>
 
-// Not clock_timestamp(), which no index serves.
+// clock_timestamp() could not use an index.
 const before = (ageMs: number) => sql.fragment`now() - ${ageMs}::float8 * interval '1 ms'`
 
-/** Events that Kafka has acknowledged. Those that wait, or that no broker takes, stay; the numbers of events are drawn, and never again. */
+/** Deletes events that Kafka has acknowledged. Waiting and refused events stay. Event ids come from a sequence and are never reused. */
 export const pruneOutbox: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-outbox', nothing)`
     delete from order_service.outbox where id = any(array(
@@ -20,8 +20,8 @@ export const pruneOutbox: Prune = async (pool, ageMs, limit) => {
 }
 
 /**
- * Address and cart of checkouts that have ended, and the email of those that became no order: an order's row in `public` has its
- * customer's, who may come again with the key.
+ * Removes address and cart of ended checkouts, and the email of those without an order. With an order the email stays: the row in `public`
+ * has it as well, and the customer may repeat the key.
  */
 export const pruneCheckouts: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-checkouts', nothing)`
@@ -34,7 +34,7 @@ export const pruneCheckouts: Prune = async (pool, ageMs, limit) => {
   return rowCount
 }
 
-/** Bytes of payment events that were applied. What was paid by whom and how it ended stays. */
+/** Removes the bytes of applied payment events. Order, amount, payment id and result stay. */
 export const pruneInbox: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-inbox', nothing)`
     update order_service.payment_events set pruned_at = now(), key = null, value = null, headers = '[]', details = '{}'
@@ -45,8 +45,8 @@ export const pruneInbox: Prune = async (pool, ageMs, limit) => {
 }
 
 /**
- * Bytes of dead letters that a person has dealt with, with those of their events. What waits for a person, is driven once more, or is not
- * on its topic yet is left whole.
+ * Removes the bytes of dead letters that a person has handled, and the bytes of their events. A dead letter stays whole while it waits for
+ * a person, is driven again, or is not on its topic yet.
  */
 export const pruneDeadLetters: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-dead-letters', nothing)`
@@ -64,7 +64,7 @@ export const pruneDeadLetters: Prune = async (pool, ageMs, limit) => {
   return rowCount
 }
 
-/** Ids rise with time, and every row may be pruned: the oldest first. */
+/** Deletes the oldest rows first. Ids rise with time, and every row may be deleted. */
 export const pruneReconciliations: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-reconciliations', nothing)`
     delete from order_service.reconciliations where id = any(array(
@@ -72,7 +72,7 @@ export const pruneReconciliations: Prune = async (pool, ageMs, limit) => {
   return rowCount
 }
 
-/** Like the reconciliations that they belong to. */
+/** Deletes ambiguities in the same way as their reconciliations. */
 export const pruneAmbiguities: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-ambiguities', nothing)`
     delete from order_service.ambiguities where id = any(array(
@@ -80,7 +80,7 @@ export const pruneAmbiguities: Prune = async (pool, ageMs, limit) => {
   return rowCount
 }
 
-/** Unanswered calls whose result is known, or which are too old to act any more. */
+/** Deletes unanswered calls whose result is known, or that are too old to act. */
 export const pruneUnansweredCalls: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-unanswered-calls', nothing)`
     delete from order_service.unanswered_calls where (call_id, product_id) in (

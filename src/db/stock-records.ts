@@ -1,16 +1,16 @@
-/** Records of calls that come together are written by one statement; one whose members' rows are locked is not waited for by the others. */
+/** Writes the records of calls that arrive together in one statement. A record whose members' rows are locked does not delay the others. */
 import { batcher } from '../batcher.ts'
 import type { Clock } from '../clock.ts'
 import { LOCKED } from './locked.ts'
 
-/** Most locks are those of our own statements, and last for a millisecond. */
+/** Most locks belong to this service's own statements, and last for a millisecond. */
 const PAUSES_MS = [2, 5, 10, 20, 40]
 
 /**
- * @param record writes a batch, or nothing where it is patient and a row is locked
- * @param options how records gather; others wait for their products meanwhile
- * @returns a function for one record. It is patient for 77 ms; after that it is written without those whose rows are locked, whose units
- * go back
+ * @param record writes a batch. If `isPatient` and a row is locked, it writes nothing and returns LOCKED
+ * @param options how records are batched. Other waiters wait for the products in the meantime
+ * @returns a function that writes one record. It retries for 77 ms while a row is locked. Then it writes the record without the members
+ * whose rows are locked; their units are given back
  */
 export function patiently<Call, Recorded>(
   clock: Pick<Clock, 'sleep'>,

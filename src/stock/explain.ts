@@ -1,8 +1,8 @@
 /**
- * What Catalog's answer means: a pure function of the product's row, the calls without an answer and what Catalog says.
+ * Explains Catalog's answer: a pure function of the product's row, the unanswered calls and Catalog's inventory.
  *
- * Nobody but us touches `reserved`, so it alone tells what became of reserves, commits and releases. What of `in_stock` they do not
- * account for, others brought or took. Worked examples; the row is `held 4, expected_stock 10`, everything else 0:
+ * Only this service changes `reserved`, so `reserved` shows which reserves, commits and releases happened. Others brought or took the part
+ * of `in_stock` that these calls do not account for. Examples, where the row is `held 4, expected_stock 10` and everything else is 0:
  *
  * | unanswered                    | Catalog says            | means |
  * | ---                           | ---                     | --- |
@@ -10,11 +10,11 @@
  * | reserve 2                     | reserved 6, in stock 10 | it happened |
  * | commit 1                      | reserved 3, in stock 9  | it happened |
  * | commit 1                      | reserved 3, in stock 14 | it happened, and others brought 5 |
- * | commit 1                      | reserved 4, in stock 9  | it did not happen; others took 1. Listed: at 0 a late commit would hide |
- * | commit 1, release 1           | reserved 3, in stock 9  | the commit happened. Listed: a release, while others took 1, fits too |
+ * | commit 1                      | reserved 4, in stock 9  | it did not happen; others took 1. Listed: reserved 0 hides a late commit |
+ * | commit 1, release 1           | reserved 3, in stock 9  | the commit happened. Listed: the release may have, and others took 1 |
  * | commit 1, release 1           | reserved 3, in stock 10 | the release happened |
  * | commit 1; release 1, checked  | reserved 3, in stock 10 | the commit happened, and others brought 1. Listed |
- * | restock 1 (1 is missing)      | reserved 4, in stock 10 | it happened: that others brought 1 would offer more. Listed |
+ * | restock 1 (1 is missing)      | reserved 4, in stock 10 | it happened. Listed: others may have brought 1, but that would offer more |
  * | none                          | reserved 5, in stock 10 | 1 is unexplained: held for nobody |
  */
 import type { CatalogInventory } from '../clients/catalog.ts'
@@ -27,14 +27,14 @@ const sumOf = (calls: readonly UnansweredCall[], effect: (call: UnansweredCall) 
   calls.reduce((sum, call) => sum + effect(call), 0)
 
 interface Difference {
-  /** What `reserved` says beyond what we know. */
+  /** `reserved` at Catalog, minus its expected value. */
   hold: number
-  /** What `in_stock` says beyond what we know. */
+  /** `in_stock` at Catalog, minus its expected value. */
   stock: number
   reservedBefore: number
 }
 
-/** @param calls those of the last ten minutes that did not happen as far as we know, the oldest first */
+/** @param calls the calls of the last ten minutes that are not known to have happened, the oldest first */
 export function explain(row: ProductCounters, calls: readonly UnansweredCall[], says: CatalogInventory): Explanation {
   if (row.expectedStock === null) return { isFirst: true, ...says }
   const reservedBefore = row.held + row.foreignHolds + row.holdCorrection
@@ -49,8 +49,8 @@ export function explain(row: ProductCounters, calls: readonly UnansweredCall[], 
 }
 
 /**
- * Normally one call has no answer, the one whose lease expired last. Older ones may act late; one of them is matched by quantity, several
- * the oldest first. Where commits and releases both fit, `in_stock` tells them apart.
+ * Normally one call has no answer: the one whose lease expired last. Older calls may act late. One late call is matched by quantity,
+ * several are matched from the oldest. If commits and releases both fit, `in_stock` tells them apart.
  */
 function happenedOf(calls: readonly UnansweredCall[], { hold, stock, reservedBefore }: Difference): UnansweredCall[] {
   const touching = calls.filter((call) => holdOf(call) !== 0)
@@ -60,17 +60,17 @@ function happenedOf(calls: readonly UnansweredCall[], { hold, stock, reservedBef
     return ({ verb, qty }: UnansweredCall) => (verb === 'release' ? !isCommit : verb === 'reserve' || !hasRelease || stock <= -qty)
   }
   const unchecked = touching.filter(({ isChecked }) => !isChecked)
-  // One that nobody has checked yet is likelier than one that acts after it was found not to have happened.
+  // A checked call had not happened at its check. So an unchecked call is likelier than a late checked call.
   const fitsUnchecked = fitsAmong(unchecked)
   const latest = unchecked.findLast((call) => holdOf(call) === hold && fitsUnchecked(call))
   if (latest) return [latest]
-  // With fewer held than a commit takes, Catalog stops at 0: then only the stock says that it happened.
+  // If a commit takes more than is held, Catalog stops at 0. Then only the stock shows that the commit happened.
   const clamped = unchecked.findLast(({ verb, qty }) => verb === 'commit' && qty > reservedBefore && stock <= -qty)
   if (clamped && hold === -Math.max(0, reservedBefore)) return [clamped]
   if (hold === 0) return []
   const fits = fitsAmong(touching)
   const checked = touching.filter(({ isChecked }) => isChecked)
-  // One acted late, by itself or beside the one that nobody has checked yet: where several would do, the stock tells.
+  // One checked call acted late, alone or together with an unchecked call. If several combinations fit, the stock decides.
   const exact = [...checked.map((call) => [call]), ...unchecked.flatMap((call) => checked.map((lateOne) => [call, lateOne]))].filter(
     (some) => sumOf(some, holdOf) === hold,
   )
@@ -87,13 +87,16 @@ function happenedOf(calls: readonly UnansweredCall[], { hold, stock, reservedBef
   return happened
 }
 
-/** What commits did not take from `reserved`, since Catalog stops at 0. */
+/** Units that commits did not take from `reserved`, because Catalog stops at 0. */
 function notLowered(happened: readonly UnansweredCall[], reservedBefore: number): number {
   const committed = sumOf(happened, ({ verb, qty }) => (verb === 'commit' ? qty : 0))
   return committed === 0 ? 0 : Math.max(0, committed - Math.max(0, reservedBefore))
 }
 
-/** Units that came may be our own restock: that others brought them would offer more. @param came units of `in_stock` nothing else accounts for */
+/**
+ * Treats new units as our own restock where one fits, because the assumption that others brought them would offer more units.
+ * @param came units of `in_stock` that nothing else accounts for
+ */
 function restocksOf(calls: readonly UnansweredCall[], came: number): UnansweredCall[] {
   const happened: UnansweredCall[] = []
   let left = came
@@ -122,7 +125,7 @@ function ambiguitiesOf(calls: readonly UnansweredCall[], happened: readonly Unan
   return found
 }
 
-/** A call that brings Catalog closer to what our rows say, and what it is for. */
+/** A call that brings Catalog closer to our rows, and its reason. */
 export interface Correction {
   verb: StockVerb
   qty: number
@@ -134,16 +137,17 @@ export const missingHolds = ({ holdCorrection, foreignHolds }: ProductCounters):
   Math.max(0, -holdCorrection) + Math.max(0, -foreignHolds)
 
 /**
- * One call at a time; after it Catalog is read again. What is missing in stock comes first: until it is back it is offered to nobody.
- * @param free units that Catalog would give
- * @param canRelease whether it takes a release, or a reserve of less than nothing
- * @returns undefined where there is nothing that a call could put right now
+ * Corrections are made one call at a time, and Catalog is read again after each. Missing stock comes first, because nobody can buy it
+ * until it is restored.
+ * @param free units that Catalog can still reserve
+ * @param canRelease whether Catalog accepts a release, or a reserve of a negative quantity
+ * @returns undefined if no call can correct anything now
  */
 export function nextCorrection(row: ProductCounters, { free, canRelease }: { free: number; canRelease: boolean }): Correction | undefined {
   const { holdCorrection, stockCorrection } = row
   if (stockCorrection < 0) return { verb: 'restock', qty: -stockCorrection, reason: 'stock-missing' }
   if (holdCorrection > 0) {
-    // A commit takes a unit too many with its hold; what it takes beyond those is restocked in the next round.
+    // A commit removes excess units together with their holds. If it removes too many, the next round restocks them.
     if (stockCorrection > 0) return { verb: 'commit', qty: Math.min(holdCorrection, stockCorrection), reason: 'stock-extra' }
     return { verb: canRelease ? 'release' : 'commit', qty: holdCorrection, reason: 'held-for-nobody' }
   }

@@ -32,7 +32,7 @@ async function grantCheckLease({ products }: GroupDeps, { callId, productIds, wa
   return new Promise((done) => waiters[0]!.settle({ result: 'leased', lease: { productId: productIds[0]!, callId, done } }))
 }
 
-/** Products without a known stock, and those whose lease expired, are read at Catalog before any waiter is in a call on them. */
+/** Checks products at Catalog whose stock is unknown or whose lease expired, before a waiter joins a call on them. */
 async function checkFirst(deps: GroupDeps, group: StockGroup): Promise<void> {
   const { products, catalog, line, reconciler, wakeReconciler } = deps
   const checks = [...group.checks]
@@ -57,7 +57,7 @@ async function checkFirst(deps: GroupDeps, group: StockGroup): Promise<void> {
     throw error
   }
   await line.fill(group, MOST_IN_A_CALL)
-  // The reconciler has more to do: a call may still act late, holds without an order are released, and missing holds are restored.
+  // The reconciler continues: it watches for late calls, releases holds without an order, and restores missing holds.
   if (inNeed.length > 0) wakeReconciler(inNeed)
 }
 

@@ -1,6 +1,6 @@
 /**
- * The queue of this process for products, and when it requests their leases from PostgreSQL. Those who wait for the same products share a
- * call. So a popular product is sold in calls of 64 instead of one by one.
+ * Queues the waiters of this process by product, and requests leases from PostgreSQL. Waiters for the same products share a call, so that
+ * a popular product is sold in calls of 64 instead of one by one.
  */
 import type { Clock } from '../clock.ts'
 import type { CallIds } from '../db/call-ids.ts'
@@ -13,7 +13,7 @@ export class StockWaitTimeout extends Error {
   override name = 'StockWaitTimeout'
 }
 
-/** Products that this process has leased for one call. It has no members yet while products have to be checked first. */
+/** Products that this process has leased for one call. The call has no members while its products must be checked first. */
 export interface Group<Settled> {
   verb: CallVerb
   callId: number
@@ -34,11 +34,11 @@ export interface LineDeps<Settled> {
   clock: Clock
   /** Makes the call of a group; it never rejects. The products stay engaged until it resolves. */
   run(group: Group<Settled>): Promise<void>
-  /** What one gets whose hold is on record already, and what one that need not be called for any more. */
+  /** Results for a waiter whose hold is already on record, and for a waiter that no longer needs a call. */
   outcomes: { recorded: Settled; ended: Settled }
 }
 
-/** A requested line, with the waiters that would be in its call. */
+/** A requested line, and the waiters for its call. */
 interface Requested<Settled> {
   line: Line<Settled>
   callId: number
@@ -59,7 +59,7 @@ export class StockLine<Settled> {
   /** Products that are requested, or in a call of this process. */
   readonly #engaged = new Set<number>()
   readonly #requesting = new Set<Kind>()
-  /** Kinds that had to wait for the statement before. */
+  /** Kinds whose request had to wait for the previous statement. */
   readonly #overdue = new Set<Kind>()
   #isPlanned = false
   #isTicking = false
@@ -83,12 +83,12 @@ export class StockLine<Settled> {
   takeSameOrLarger: WaitingLines<Settled>['takeSameOrLarger'] = (...those) => this.#lines.takeSameOrLarger(...those)
   isWanted: WaitingLines<Settled>['isWanted'] = (productIds) => this.#lines.isWanted(productIds)
 
-  /** How many wait for exactly these products. */
+  /** @returns the number of waiters for exactly these products */
   waiting(verb: CallVerb, productIds: readonly number[]): number {
     return this.#lines.find(verb, productIds)?.waiters.length ?? 0
   }
 
-  /** Engages products for a call that did not wait in line, until the returned function is called. */
+  /** Engages products for a call outside the line, until the returned function is called. */
   engage(productIds: readonly number[]): () => void {
     for (const id of productIds) this.#engaged.add(id)
     return () => {
@@ -98,8 +98,8 @@ export class StockLine<Settled> {
   }
 
   /**
-   * The next call under a lease that a group has, for those that wait for the same products by now.
-   * @param most as many of them at the most
+   * Starts the group's next call under the lease that it has, with waiters that want the same products.
+   * @param most the most waiters to include
    */
   async fill(group: Group<Settled>, most: number): Promise<void> {
     const { products, callIds } = this.#deps

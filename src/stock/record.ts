@@ -1,7 +1,7 @@
 /** Records that Catalog carried out a call, and settles the members of the call. */
 import { type GroupDeps, StockFault, type StockGroup, type StockWaiter } from './group.ts'
 
-/** Pauses between the tries to apply a change to a product's row that another session has locked. */
+/** Pauses between attempts to apply a change to a product's row that another session has locked. */
 const APPLY_PAUSES_MS = [5, 20, 50, 100, 250, 500, 1000, 2000, 4000]
 
 export async function recordReserve(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
@@ -14,7 +14,7 @@ export async function recordReserve(deps: GroupDeps, { callId, productIds, waite
   const granted = new Set(recorded.orderIds)
   for (const waiter of waiters) {
     if (granted.has(waiter.id)) waiter.settle({ result: 'done' })
-    // Its units are given back. A checkout that was cancelled in the meantime finds that out at its next step.
+    // The waiter's units are given back. A checkout that was cancelled in the meantime sees that at its next step.
     else waiter.fail(new StockFault(`checkout ${waiter.id} has ended, or its row is locked`, { sent: true }))
   }
   if (waiters.some(({ id }) => !granted.has(id))) deps.wakeReconciler(productIds)
@@ -32,7 +32,7 @@ export async function recordCommit(deps: GroupDeps, { callId, productIds, waiter
   if (waiters.some(({ id }) => !counted.has(id))) deps.wakeReconciler(productIds)
 }
 
-/** The call may be on record or not. Its lease expires, and a check of Catalog finds out. */
+/** The call may be on record or not. After its lease expires, a check of Catalog shows which. */
 function unrecorded(
   { wakeReconciler }: GroupDeps,
   { waiters, productIds, error }: { waiters: readonly StockWaiter[]; productIds: readonly number[]; error: unknown },
@@ -42,7 +42,7 @@ function unrecorded(
   wakeReconciler(productIds)
 }
 
-/** The product's row is locked: the change is applied, and the lease released, as soon as the row is free. */
+/** Applies the change to a locked product, and releases its lease, as soon as the row is unlocked. */
 export function applySoon(deps: GroupDeps, productIds: readonly number[]): void {
   for (const productId of productIds) void applyUntilDone(deps, productId).catch(() => deps.wakeReconciler([productId]))
 }

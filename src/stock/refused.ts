@@ -1,6 +1,6 @@
 /**
- * Handles a call that Catalog refused. Holds without an order are given back before a customer gets a refusal. Of many members of one
- * call, as many get units as there are.
+ * Handles a call that Catalog refused. Holds without an order are given back before a customer gets a refusal. In a call with several
+ * members, as many members are admitted as there are units for.
  */
 import type { StockRefusal } from '../clients/catalog.ts'
 import type { GroupDeps, StockGroup, StockResult, StockWaiter } from './group.ts'
@@ -10,7 +10,7 @@ const CONCERNS_ALL = new Set([401, 403, 404, 429])
 
 const asAlone = (waiter: StockWaiter): StockWaiter => ({ ...waiter, isAlone: true })
 
-/** @returns whether the group has other members now, in a call that has to be sent */
+/** @returns whether the group now has other members, whose call must be sent */
 export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: StockRefusal): Promise<boolean> {
   const { products, line } = deps
   const { waiters } = group
@@ -42,7 +42,7 @@ async function correctFirst(
   )
 }
 
-/** @returns products with excess holds or missing stock at Catalog, by our rows */
+/** @returns products that have excess holds or missing stock at Catalog, according to our rows */
 async function productsToCorrect({ products }: GroupDeps, { callId, productIds }: StockGroup): Promise<number[]> {
   const seen = await Promise.all(productIds.map((productId) => products.readProduct({ productId, callId })))
   return productIds.filter((_, i) => seen[i] !== undefined && (seen[i].row.holdCorrection > 0 || seen[i].row.stockCorrection < 0))
@@ -59,7 +59,7 @@ async function admitSome({ products, catalog, line }: GroupDeps, group: StockGro
   })
   const others = group.waiters.filter((waiter) => !fits.includes(waiter))
   group.waiters = []
-  // Catalog refused although there are units for all: each waiter is requested on its own.
+  // Catalog refused although there are units for all. Each waiter is requested on its own.
   if (others.length === 0) line.putBack('reserve', fits.map(asAlone))
   else {
     line.putBack('reserve', [...fits, ...others.map((waiter, i) => (i === 0 ? asAlone(waiter) : waiter))])

@@ -1,4 +1,4 @@
-/** Resolves a call without an answer: as soon as it can no longer act in time, a check of Catalog's inventory shows whether it happened. */
+/** Resolves an unanswered call. Once it can no longer act in time, a check of Catalog's inventory shows whether it happened. */
 import type { NoAnswer } from '../clients/http.ts'
 import { checkProduct } from './check.ts'
 import { type GroupDeps, StockFault, type StockGroup } from './group.ts'
@@ -17,7 +17,7 @@ export async function resolveUnanswered(deps: GroupDeps, group: StockGroup, erro
   deps.wakeReconciler(productIds)
 }
 
-/** Records the call as unanswered, and keeps its lease. @returns false where the lease is lost or a row is locked: it expires */
+/** Records the call as unanswered, and keeps its lease. @returns false if the lease is lost or a row is locked; it then expires */
 async function continueAsCheck({ products, callIds }: GroupDeps, group: StockGroup): Promise<boolean> {
   const next = { callId: await callIds(), verb: 'check' as const, qty: 0 }
   const expiresAt = await products.continueCall(group, { next, isUnanswered: true })

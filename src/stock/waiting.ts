@@ -1,19 +1,19 @@
-/** The waiters of this process by products, and which are requested next. It knows nothing of PostgreSQL or Catalog. */
+/** Keeps the waiters of this process by products, and chooses which are requested next. It does not use PostgreSQL or Catalog. */
 import type { Member, WantedCall } from '../db/acquire-calls.ts'
 import { MAX_INTEGER, type ProductQty } from '../model.ts'
 
 export type CallVerb = WantedCall['verb']
 
-/** A waiting checkout, payment or check. `Settled` is what it gets. */
+/** A waiting checkout, payment or check. `Settled` is the type of its result. */
 export interface Waiter<Settled> extends Member {
-  /** Epoch ms, by PostgreSQL's clock: it joins no call after this. */
+  /** The waiter joins no call after this. Epoch ms, by PostgreSQL's clock. */
   deadline: number
   since: number
-  /** It was refused once, and holds without an order have been given back since. */
+  /** It was refused once, and holds without an order were given back after that. */
   isSecondTry: boolean
-  /** After a refusal of many it gets a call of its own, so that Catalog's answer concerns it alone. */
+  /** After a call with several members was refused, the waiter gets its own call, so that Catalog's answer concerns it alone. */
   isAlone?: boolean
-  /** Its deadline passed while it was requested: it has failed already. */
+  /** Its deadline passed while it was requested, and it has failed already. */
   hasGivenUp?: boolean
   settle: (settled: Settled) => void
   fail: (error: unknown) => void
@@ -24,22 +24,22 @@ export interface Line<Settled> {
   verb: CallVerb
   productIds: readonly number[]
   waiters: Waiter<Settled>[]
-  /** A product's row is locked by another session: the line does not block its other products. */
+  /** Another session has locked a product's row. The line then does not block its other products. */
   isLocked: boolean
 }
 
-/** Payments and checkouts are requested in statements of their own. */
+/** Payments and checkouts are requested in separate statements. */
 export type Kind = 'reserve' | 'commit'
 export const kindOf = (verb: CallVerb): Kind => (verb === 'commit' ? 'commit' : 'reserve')
 
 /** Calls requested in one statement, at most. */
 export const MOST_CALLS = 128
-/** A line whose first waiter has waited for so long goes first on all its products. */
+/** After this wait of its first waiter, a line goes first on all its products. */
 const ELDER_MS = 500
 
 const keyOf = (verb: CallVerb, productIds: readonly number[]) => `${verb} ${productIds.join()}`
 
-/** The first waiters of a line that fit into one call: the sum of their quantities must be a valid quantity. */
+/** @returns the first waiters of a line that fit into one call. The sum of their quantities must be a valid quantity */
 export function firstOf<Settled>(line: Line<Settled>, most: number): Waiter<Settled>[] {
   const sums = line.productIds.map(() => 0)
   const first: Waiter<Settled>[] = []
@@ -89,7 +89,7 @@ export class WaitingLines<Settled> {
   }
 
   /**
-   * Chooses the lines to request: elders first, then those requested longest ago, so that no line starves another.
+   * Chooses the lines to request: elders first, then the lines requested longest ago. So no line starves another.
    * @param now by the clock of `since`
    */
   choose(kind: Kind, engaged: ReadonlySet<number>, now: number): Line<Settled>[] {

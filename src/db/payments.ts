@@ -9,7 +9,7 @@ import { LOCKED } from './locked.ts'
 import type { RelayHere } from './outbox.ts'
 import type { PaymentAttempt } from './payment-events.ts'
 import { alone, type Pool, type Transaction } from './pool.ts'
-import { int8s, recordCalls } from './stock-calls.ts'
+import { int8s, productsOfCalls, recordCalls } from './stock-calls.ts'
 import { patiently } from './stock-records.ts'
 
 /** A payment event and the order that it names. */
@@ -162,9 +162,7 @@ export async function recordPaid(
   calls: readonly Committed[],
   { isPatient, emitPaid, notify }: { isPatient: boolean; emitPaid: boolean; notify: boolean },
 ): Promise<CommitRecorded | typeof LOCKED> {
-  const parts = JSON.stringify(
-    calls.flatMap(({ callId: call_id, productIds }) => productIds.map((product_id) => ({ call_id, product_id }))),
-  )
+  const parts = productsOfCalls(calls)
   const items = JSON.stringify(
     calls.flatMap(({ callId: call_id, members }) =>
       members.flatMap(({ eventId: event_id, products }) =>

@@ -5,7 +5,7 @@ import type { ProductQty, StockVerb } from '../model.ts'
 import { recordReserved } from './record-reserved.ts'
 import { recordPaid } from './payments.ts'
 import { nothing, type Pool, type Transaction } from './pool.ts'
-import { applyChanges, int8s, recordCalls } from './stock-calls.ts'
+import { applyChanges, int8s, productsOfCalls, recordCalls } from './stock-calls.ts'
 
 export { effects } from './stock-calls.ts'
 
@@ -217,7 +217,7 @@ async function settle(tx: Transaction, productId: number): Promise<void> {
 
 /** Records that a call of the reconciler happened: it was answered, or Catalog's inventory shows it. */
 export async function recordAnswered(db: Pool | Transaction, call: { callId: number; productIds: readonly number[] }): Promise<void> {
-  const parts = JSON.stringify(call.productIds.map((product_id) => ({ call_id: call.callId, product_id })))
+  const parts = productsOfCalls([call])
   await db.query(sql.prepared('record-answered', nothing)`
     with part as materialized (
       select * from jsonb_to_recordset(${parts}::jsonb) as t (call_id bigint, product_id int)

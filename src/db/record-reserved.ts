@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { ProductQty } from '../model.ts'
 import { LOCKED } from './locked.ts'
 import type { Pool, Transaction } from './pool.ts'
-import { int4s, recordCalls } from './stock-calls.ts'
+import { int4s, productsOfCalls, recordCalls } from './stock-calls.ts'
 
 /** A call to reserve that Catalog carried out, with its members. */
 export interface Reserved {
@@ -23,9 +23,7 @@ const reservedRow = z.object({ is_locked: z.boolean(), order_ids: z.array(z.int(
 
 /** The input: `parts` are the products of each call, `items` what each member wants of them. */
 function inputOf(calls: readonly Reserved[]): { parts: string; items: string; orderIds: number[] } {
-  const parts = JSON.stringify(
-    calls.flatMap(({ callId: call_id, productIds }) => productIds.map((product_id) => ({ call_id, product_id }))),
-  )
+  const parts = productsOfCalls(calls)
   const items = JSON.stringify(
     calls.flatMap(({ callId: call_id, members }) =>
       members.flatMap(({ orderId: order_id, products }) =>

@@ -24,6 +24,10 @@ export const int8s = (values: readonly number[]) => sql.array([...values], 'int8
 /** By PostgreSQL's clock. */
 export const after = (ms: number) => sql.fragment`clock_timestamp() + ${ms}::float8 * interval '1 ms'`
 
+/** @returns JSON for a recordset `(call_id, product_id)` */
+export const productsOfCalls = (calls: readonly { callId: number; productIds: readonly number[] }[]): string =>
+  JSON.stringify(calls.flatMap(({ callId: call_id, productIds }) => productIds.map((product_id) => ({ call_id, product_id }))))
+
 /** Adds rows for products that are requested for the first time, so that they can be leased. */
 export async function addProducts(pool: Pool, productIds: readonly number[]): Promise<void> {
   await pool.query(sql.prepared('add-products', nothing)`
@@ -72,9 +76,7 @@ export async function continueCall(
  * @returns false where a row is locked: the caller tries again, or the product waits until the lease expires
  */
 export async function releaseCalls(pool: Pool, calls: readonly { callId: number; productIds: readonly number[] }[]): Promise<boolean> {
-  const input = JSON.stringify(
-    calls.flatMap(({ callId: call_id, productIds }) => productIds.map((product_id) => ({ call_id, product_id }))),
-  )
+  const input = productsOfCalls(calls)
   const productIds = int4s([...new Set(calls.flatMap((call) => call.productIds))])
   const missed = await pool.any(sql.prepared('release-calls', productRow)`
     with ours as materialized (

@@ -1,6 +1,7 @@
 /** One attempt at a payment: Catalog commits the stock, then the order becomes PAID, in this order and no other. */
 import type { Job } from 'bullmq'
 import type { LimitFunction } from 'p-limit'
+import { exponentialBackoffMs } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import type { PaymentAttempt, PaymentEvents } from '../db/payment-events.ts'
 import type { Payable, Payments } from '../db/payments.ts'
@@ -42,9 +43,9 @@ const OTHER_JOB_MS = 1000
 /** A `Retry-After` counts up to this: some services answer with a day. */
 const MOST_RETRY_AFTER_MS = 60_000
 /** A missing order is read again after 0.25 s, 0.5 s, ... 5 s. */
-const earlyPauseMs = (reads: number) => Math.min(5000, 250 * 2 ** Math.min(reads, 5))
+const earlyPauseMs = (reads: number) => exponentialBackoffMs(reads + 1, 250, 5000)
 /** A payment whose products too many wait for is postponed for 0.5 s, 1 s, ... 10 s. */
-const crowdedPauseMs = (starts: number) => Math.min(10_000, 500 * 2 ** Math.min(starts - 1, 10))
+const crowdedPauseMs = (starts: number) => exponentialBackoffMs(starts, 500, 10_000)
 /** Statuses with which Catalog refuses a commit for good. Any other refusal (a wrong key, too many calls) can be fixed, and is retried. */
 const FINAL_REFUSALS = new Set([404, 409, 422])
 

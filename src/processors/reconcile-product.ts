@@ -1,12 +1,13 @@
 /** The processor of the `stock` queue: reconciles one product, and repeats that until no unanswered call can act any more. */
 import type { Job } from 'bullmq'
+import { exponentialBackoffMs } from '../backoff.ts'
 import { stockPayload } from '../queues/stock.ts'
 import type { Stock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { postpone } from './shared-job.ts'
 
 /** How long to wait after so many checks, in ms: 1 s, 2 s, 4 s, at most a minute. */
-export const pauseAfter = (checks: number) => Math.min(60_000, 1000 * 2 ** Math.min(checks, 10))
+export const pauseAfter = (checks: number) => exponentialBackoffMs(checks + 1, 1000, 60_000)
 
 /** @returns BullMQ's processor: the job ends when the product needs no further reconciliation */
 export function createReconcileProcessor(stock: Pick<Stock, 'reconcile'>, logger: Logger): (job: Job, token?: string) => Promise<void> {

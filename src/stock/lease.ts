@@ -1,5 +1,6 @@
 /** How long a lease lasts, and its renewal before a call. */
 import type { Clock } from '../clock.ts'
+import type { CallIds } from '../db/call-ids.ts'
 import type { Products } from '../db/products.ts'
 
 /** How long a lease must last before a call is sent under it: the call's time-out, and 1.5 s to record its outcome. In ms. */
@@ -31,4 +32,17 @@ export async function renewLease({ products, clock, callTimeoutMs }: LeaseDeps, 
   if (expiresAt === undefined) return false
   call.expiresAt = expiresAt
   return isEnough() // the process may have been stopped between the renewal and its answer
+}
+
+/**
+ * Records a call as unanswered. Its lease continues under a check, so that no other call is made before Catalog is read.
+ * @returns the check; undefined if the lease is lost or a row is locked: the lease then expires
+ */
+export async function continueAsCheck(
+  { products, callIds }: Pick<LeaseDeps, 'products'> & { callIds: CallIds },
+  { callId, productIds }: Pick<LeasedCall, 'callId' | 'productIds'>,
+): Promise<LeasedCall | undefined> {
+  const next = { callId: await callIds(), verb: 'check' as const, qty: 0 }
+  const expiresAt = await products.continueCall({ callId, productIds }, { next, isUnanswered: true })
+  return expiresAt === undefined ? undefined : { callId: next.callId, productIds, expiresAt }
 }

@@ -9,7 +9,7 @@ import type { CallIds } from '../db/call-ids.ts'
 import type { ProductLease } from '../db/reconciliation.ts'
 import { type CheckDeps, checkProduct } from './check.ts'
 import { type Correction, nextCorrection } from './explain.ts'
-import { renewLease } from './lease.ts'
+import { continueAsCheck, type LeasedCall, renewLease } from './lease.ts'
 
 export interface ReconcileDeps extends CheckDeps {
   clock: Clock
@@ -118,13 +118,10 @@ async function correct(
   else throw new NotReconciled(`catalog refused to ${verb} ${qty} of product ${productId}: ${answer.detail}`)
 }
 
-async function unanswered(
-  { products, callIds, clock }: ReconcileDeps,
-  { callId, productIds }: { callId: number; productIds: number[] },
-  settlesAt: number,
-): Promise<void> {
-  const next = { callId: await callIds(), verb: 'check' as const, qty: 0 }
-  if ((await products.continueCall({ callId, productIds }, { next, isUnanswered: true })) === undefined) return
+async function unanswered(deps: ReconcileDeps, call: LeasedCall, settlesAt: number): Promise<void> {
+  const check = await continueAsCheck(deps, call)
+  if (check === undefined) return
+  const { clock, products } = deps
   if (settlesAt > clock.now()) await clock.sleep(settlesAt - clock.now())
-  await products.releaseCalls([{ callId: next.callId, productIds }])
+  await products.releaseCalls([check])
 }

@@ -2,28 +2,19 @@
 import type { NoAnswer } from '../clients/http.ts'
 import { checkProduct } from './check.ts'
 import { type GroupDeps, StockFault, type StockGroup } from './group.ts'
-import { renewLease } from './lease.ts'
+import { continueAsCheck, renewLease } from './lease.ts'
 
 export async function resolveUnanswered(deps: GroupDeps, group: StockGroup, error: NoAnswer): Promise<void> {
   const { callId, productIds, waiters } = group
   const fault = new StockFault(error.message, { sent: true, cause: error })
   const hasHappened = await continueAsCheck(deps, group)
-    .then((isOurs) => isOurs && checkAfterwards(deps, group, { callId, settlesAt: error.settlesAt }))
+    .then((check) => check !== undefined && checkAfterwards(deps, Object.assign(group, check), { callId, settlesAt: error.settlesAt }))
     .catch(() => false)
   for (const waiter of waiters) {
     if (hasHappened) waiter.settle({ result: 'done' })
     else waiter.fail(fault)
   }
   deps.wakeReconciler(productIds)
-}
-
-/** Records the call as unanswered, and keeps its lease. @returns false if the lease is lost or a row is locked; it then expires */
-async function continueAsCheck({ products, callIds }: GroupDeps, group: StockGroup): Promise<boolean> {
-  const next = { callId: await callIds(), verb: 'check' as const, qty: 0 }
-  const expiresAt = await products.continueCall(group, { next, isUnanswered: true })
-  if (expiresAt === undefined) return false
-  Object.assign(group, { callId: next.callId, expiresAt })
-  return true
 }
 
 /** @returns whether the call has happened */

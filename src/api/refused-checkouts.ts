@@ -3,8 +3,9 @@
  * second, one account would use them up in 99 days. Only refusals are counted, so that an order costs no Redis command here.
  */
 import { createHmac, type KeyObject } from 'node:crypto'
-import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
+import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible'
 import type { RedisConnection } from '../redis/connection.ts'
+import { sharedLimiter } from '../redis/limiter.ts'
 
 const WINDOW_S = 60
 
@@ -20,8 +21,7 @@ export interface RefusedCheckouts {
  * @param most refusals of one customer per minute over all processes; a process learns of the limit at its own next refusal
  */
 export function createRefusedCheckouts(redis: RedisConnection, prefix: string, key: KeyObject, most: number): RefusedCheckouts {
-  const common = { points: most, duration: WINDOW_S, keyPrefix: `${prefix}:refused` }
-  const refusals = new RateLimiterRedis({ ...common, storeClient: redis, insuranceLimiter: new RateLimiterMemory(common) })
+  const refusals = sharedLimiter(redis, { points: most, duration: WINDOW_S, keyPrefix: `${prefix}:refused` })
   const blocked = new RateLimiterMemory({ points: 1, duration: WINDOW_S })
   return {
     async count(customer) {

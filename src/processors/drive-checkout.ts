@@ -31,7 +31,7 @@ export interface CheckoutJobDeps {
   metrics: Metrics
   /** Running attempts, and since when their customers wait, in epoch ms: kept here, read by the rescuer. */
   underWay: Map<Attempt, number>
-  /** Where more checkouts wait for the same products, a job is postponed: it takes nobody's slot. */
+  /** Where more checkouts wait for the same products, a job is postponed, so that it takes no slot from others. */
   mostWaiting: number
   /** How long a checkout may take, from its intent to its deadline. */
   budgetMs: number

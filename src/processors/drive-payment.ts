@@ -26,7 +26,7 @@ export interface PaymentDeps extends VerdictOptions {
   chance: () => number
   /** How many payments of shared jobs are read and judged at a time. Payments that wait for stock do not count. */
   atOnce: number
-  /** Where more payments wait for the same products, a payment is postponed: its job takes nobody's slot. */
+  /** Where more payments wait for the same products, a payment is postponed, so that its job takes no slot from others. */
   mostWaiting: number
 }
 

@@ -44,7 +44,7 @@ for (const [what, fault] of passing) {
 
     t.is(answer.status, 200, JSON.stringify(answer.body))
     t.is(injected.fired(), 1)
-    // One that acts after the repeat is found when the reconciler reads Catalog next.
+    // A call that acts after the repeat is found when the reconciler reads Catalog next.
     await t.notThrowsAsync(
       until(
         () => totalsInTheEnd(product),

@@ -113,7 +113,7 @@ test.serial('with Kafka down customers are served, and their events follow once 
   const id = product()
   await servedAgain()
   const unsent = () => shop.query('select from order_service.outbox where sent_at is null')
-  // One that is under way when Kafka dies may come twice.
+  // An event that is being sent when Kafka dies may come twice.
   await until(unsent, (rows) => rows.length === 0)
   await kafka.kill()
 

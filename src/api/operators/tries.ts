@@ -1,7 +1,8 @@
 /** Limits sign-in attempts. They are counted in Redis for all processes, or in each process while Redis is unavailable. */
 import { createHmac, type KeyObject } from 'node:crypto'
-import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
+import { RateLimiterRes } from 'rate-limiter-flexible'
 import type { RedisConnection } from '../../redis/connection.ts'
+import { sharedLimiter } from '../../redis/limiter.ts'
 
 /** Attempts per window. Ten in ten minutes allow 1,440 guesses a day at one account; several people may share an address. */
 const limits = { account: 10, address: 30 }
@@ -18,10 +19,8 @@ export interface SignInTries {
 
 /** @param key of the HMAC by which Redis stores addresses and accounts */
 export function createSignInTries(redis: RedisConnection, prefix: string, key: KeyObject): SignInTries {
-  const limiter = (what: keyof typeof limits) => {
-    const common = { points: limits[what], duration: WINDOW_S, keyPrefix: `${prefix}:sign-in:${what}` }
-    return new RateLimiterRedis({ ...common, storeClient: redis, insuranceLimiter: new RateLimiterMemory(common) })
-  }
+  const limiter = (what: keyof typeof limits) =>
+    sharedLimiter(redis, { points: limits[what], duration: WINDOW_S, keyPrefix: `${prefix}:sign-in:${what}` })
   const byAddress = limiter('address')
   const byAccount = limiter('account')
   const hashed = (text: string) => createHmac('sha256', key).update(text.trim().toLowerCase()).digest('base64url')

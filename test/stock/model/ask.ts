@@ -26,7 +26,7 @@ export function ask<Statements extends object>(world: World, life: Life, stateme
           answer = statement(...input)
         } catch (error) {
           setImmediate(() => {
-            throw error // a fault in the tables in memory is nobody's to bear
+            throw error // a fault in the tables in memory ends the history
           })
         }
         world.tell(

@@ -147,7 +147,7 @@ export async function history(seed: number, changed: Partial<Knobs> = {}, hear?:
     catalog.inventory.set(id, { inStock: on.stock + leak, reserved: leak })
   }
 
-  /** Whoever made the order, its customer pays, most of the time; some payments are told of twice. */
+  /** The customer pays most orders, also those of the predecessor. Some payments are announced twice. */
   const orders: typeof played = {
     ...played,
     complete(completion) {

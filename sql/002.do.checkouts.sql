@@ -17,8 +17,10 @@ create table order_service.checkouts (
   call_id bigint,                                      -- its latest call to Catalog (products.call_id)
   shipment_call text not null default 'unknown' check (shipment_call in ('unsent', 'answered', 'unknown')),
   last_error text,
+  cause text,                                          -- of the last failed attempt (src/causes.ts)
+  service text,                                        -- the downstream service at fault
   outcome jsonb,                                       -- {status, detail}: why it did not become an order
-  history jsonb not null default '[]',                 -- [{attempt, step, at, ms, error}] of failed attempts
+  history jsonb not null default '[]',                 -- [{attempt, step, at, ms, error, cause, service, stack}] of failed attempts
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   pruned_at timestamptz,                               -- when its payload and personal data were pruned (docs/operations.md)
@@ -37,6 +39,10 @@ comment on column order_service.checkouts.shipment_call is
 create unique index checkouts_live_key on order_service.checkouts (user_email, idempotency_key);
 -- Queries need the literal 'OPEN': with a parameter, a generic plan never uses this index.
 create index checkouts_open on order_service.checkouts (order_id) where state = 'OPEN';
+-- For the operators' pages. An ordinary checkout has no cause, and its row is in none of these but the last, if its customer sent a key.
+create index checkouts_by_cause on order_service.checkouts (state, cause, order_id) where cause is not null;
+create index checkouts_without_order on order_service.checkouts (order_id) where state in ('REJECTED', 'CANCELLED');
+create index checkouts_by_key on order_service.checkouts (idempotency_key) where idempotency_key not like 'cart %';
 -- On created_at, since it never changes: an index on updated_at would get a new entry for every update.
 create index checkouts_to_prune on order_service.checkouts (created_at) where state <> 'OPEN' and pruned_at is null;
 

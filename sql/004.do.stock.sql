@@ -80,6 +80,7 @@ create table order_service.ambiguities (
   too_many bigint not null check (too_many >= 0),
   too_few bigint not null check (too_few >= 0),
   explanation text not null,
+  accepted_at timestamptz,                             -- when an operator accepted Catalog's inventory
   at timestamptz not null default clock_timestamp(),
   check (too_many > 0 or too_few > 0)
 );

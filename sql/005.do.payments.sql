@@ -14,6 +14,9 @@ create table order_service.payment_events (
   attempt integer not null default 1,                  -- fencing token: writes of older attempts are refused
   call_id bigint,                                      -- its latest call to Catalog (products.call_id)
   last_error text,
+  cause text,                                          -- of the last failed attempt (src/causes.ts)
+  service text,                                        -- the downstream service at fault
+  history jsonb not null default '[]',                 -- [{attempt, at, error, cause, service, stack}] of failed attempts, the latest 20
   topic text not null,
   partition integer not null,
   kafka_offset bigint not null,
@@ -34,6 +37,9 @@ create index payment_events_waiting on order_service.payment_events (id) where s
 create index payment_events_by_order on order_service.payment_events (order_id);
 -- Finds the members of a call without an answer.
 create index payment_events_by_call on order_service.payment_events (call_id) where state = 'WAITING';
+-- For the operators' pages. A payment that meets no fault is in the last alone.
+create index payment_events_by_cause on order_service.payment_events (cause, id) where state = 'WAITING' and cause is not null;
+create index payment_events_by_payment on order_service.payment_events (payment_id) where payment_id is not null;
 -- Partial: an index on the state of every event would be read for each payment until the table is analyzed.
 create index payment_events_dead on order_service.payment_events (id) where state = 'DEAD';
 create index payment_events_to_prune on order_service.payment_events (received_at) where state = 'APPLIED' and pruned_at is null;
@@ -66,6 +72,7 @@ create table order_service.dead_letters (
 create unique index dead_letters_unread on order_service.dead_letters (topic, partition, kafka_offset, bytes_hash) where event_id is null;
 create index dead_letters_to_prune on order_service.dead_letters (last_at) where state <> 'WAITING' and pruned_at is null;
 create index dead_letters_waiting on order_service.dead_letters (id) where state = 'WAITING';
+create index dead_letters_by_fault on order_service.dead_letters (fault, id) where state = 'WAITING';
 -- Read at each scrape.
 create index dead_letters_without_event on order_service.dead_letters (id) where event_id is null and state <> 'REPLAYED';
 create index dead_letters_unpublished on order_service.dead_letters (id) where published_at is null and publish_refused is null;

@@ -7,23 +7,19 @@ import { readDrain } from '../db/drain.ts'
 import { readLag } from '../db/outbox.ts'
 import { readBridgeTotals } from '../db/inbox.ts'
 import { readInventorySums } from '../db/inventory-view.ts'
-import { connectPool, type Pool } from '../db/pool.ts'
+import { lazyPool } from '../db/lazy-pool.ts'
 import { readNumbersLeft } from '../db/sequences.ts'
 import { evictionPolicies } from '../redis/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
 
 export function watchGauges({ config, logger, metrics, redis, clock, checkoutQueue, stockQueue, paymentQueue, closers }: Base): void {
-  let connected: Promise<Pool> | undefined
-  /** Connects at a scrape, and again after a failure; an idle connection ends after a minute. */
-  const own = async () => {
-    connected ??= connectPool(config.POSTGRES_DSN, { size: 1, statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS, logger })
-    return connected.catch((error) => {
-      connected = undefined
-      throw error
-    })
-  }
-  closers.push(async () => (await connected)?.end())
+  const { connected: own, end } = lazyPool(config.POSTGRES_DSN, {
+    size: 1,
+    statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS,
+    logger,
+  })
+  closers.push(end)
   metrics.refreshed.push(
     async () => {
       const lag = await readLag(await own())

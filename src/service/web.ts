@@ -7,6 +7,7 @@ import { createAuth } from '../clients/auth.ts'
 import { createCarts } from '../clients/cart.ts'
 import { createDownstream } from '../clients/http.ts'
 import { createIntents } from '../db/intents.ts'
+import { lazyPool } from '../db/lazy-pool.ts'
 import { readOrder } from '../db/orders.ts'
 import { watchNumbers } from '../db/sequences.ts'
 import type { Replies } from '../queues/replies.ts'
@@ -73,7 +74,13 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
 /** Sign-ins are rare; if many come at once, they wait for each other. */
 const AUTH_CONCURRENCY = 4
 
-export function operatorDeps({ config, redis, checkoutQueue, paymentQueue, stockQueue, metrics, closers }: Base): OperatorDeps {
+/** Few, and with a limit, so that pages that read much do not disturb customers. */
+const PAGES_READ = { size: 2, statementTimeoutMs: 2000 }
+
+export function operatorDeps(base: Base): OperatorDeps {
+  const { config, redis, checkoutQueue, paymentQueue, stockQueue, logger, metrics, closers } = base
+  const pages = lazyPool(config.POSTGRES_DSN, { ...PAGES_READ, logger })
+  closers.push(pages.end)
   const auth = createDownstream({
     name: 'auth',
     base: config.AUTH_BASE,
@@ -86,6 +93,7 @@ export function operatorDeps({ config, redis, checkoutQueue, paymentQueue, stock
   return {
     auth: createAuth(auth),
     authTimeoutMs: config.CALL_TIMEOUT_MS,
+    read: pages.connected,
     tries: createSignInTries(redis, config.REDIS_PREFIX, config.jwtKey),
     queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
   }

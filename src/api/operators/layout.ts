@@ -74,3 +74,22 @@ export function refusalPages(): Middleware {
     }
   }
 }
+
+/** Of an operator: `admin` acts, `support` reads, without emails and addresses. */
+export type OperatorRole = 'admin' | 'support'
+export const roleOf = (ctx: Context): OperatorRole => ctx.state.role as OperatorRole
+
+/** What a page shows: to browsers as HTML, to programs as JSON. */
+export interface Shown {
+  status?: number
+  title: string
+  /** Already without what the operator's role may not see (see `masked`). */
+  data: object
+  content: () => Insert
+}
+
+export function respond(ctx: Context, { status = 200, title, data, content }: Shown): void {
+  if (wantsHtml(ctx)) return page(ctx, status, title, content(), { signedIn: true })
+  ctx.status = status
+  ctx.body = data
+}

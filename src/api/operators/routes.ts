@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { Router } from '@koa/router'
 import type { Queue } from 'bullmq'
 import type { Middleware } from 'koa'
+import type { Pool } from '../../db/pool.ts'
 import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
@@ -13,6 +14,8 @@ import { operatorsOnly } from './session.ts'
 import { readForm, showSignIn, showSignOut, signIn, type SignInDeps, signOut } from './sign-in.ts'
 
 export interface OperatorDeps extends SignInDeps {
+  /** The pages' own connections: two, and no statement takes longer than 2 s. */
+  read(): Promise<Pool>
   /** The queues that are shown. */
   queues: readonly Queue[]
 }

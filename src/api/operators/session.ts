@@ -3,14 +3,15 @@ import { createHmac, type KeyObject } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import { bearsToken, type Claims, type ReadToken } from '../auth.ts'
 import { Refusal } from '../refusal.ts'
-import { HOME, wantsHtml } from './layout.ts'
+import { HOME, type OperatorRole, roleOf, wantsHtml } from './layout.ts'
 import { isHttps } from './protection.ts'
 
 const COOKIE = 'order_operator'
 
 export const SIGN_IN = `${HOME}/sign-in`
 
-const isOperator = ({ role }: Claims): boolean => role === 'admin'
+const roles: readonly string[] = ['admin', 'support'] satisfies OperatorRole[]
+const isOperator = ({ role }: Claims): boolean => roles.includes(String(role))
 
 function setCookie(ctx: Context, value: string | null, expires?: Date): void {
   const secure = isHttps(ctx)
@@ -37,7 +38,7 @@ const nameOf = (jwtKey: KeyObject, email: string): string =>
   createHmac('sha256', jwtKey).update(`operator ${email}`).digest('hex').slice(0, 12)
 
 /**
- * Admits operators and puts their name for the log into `ctx.state.operator`. Browsers without a session are redirected to sign in;
+ * Admits operators. Puts their name for the log into `ctx.state.operator`, and their role and email into `role` and `email`. Browsers without a session are redirected to sign in;
  * programs get a 401. A token without the role gets a 403. With both a Bearer token and a cookie, only the token counts, even if it is
  * invalid (koa-jwt would use the cookie). Other schemes in `Authorization` are for the gateway and are ignored.
  */
@@ -52,10 +53,16 @@ export function operatorsOnly(readToken: ReadToken, jwtKey: KeyObject): Middlewa
       ctx.status = 303
       return ctx.redirect(`${SIGN_IN}?next=${encodeURIComponent(ctx.path + ctx.search)}`)
     }
-    if (!isOperator(claims)) throw new Refusal(403, 'This account does not have the admin role')
-    ctx.state.operator = nameOf(jwtKey, claims.sub)
+    if (!isOperator(claims)) throw new Refusal(403, 'This account has neither the admin nor the support role')
+    Object.assign(ctx.state, { operator: nameOf(jwtKey, claims.sub), role: claims.role, email: claims.sub })
     return next()
   }
+}
+
+/** For what changes something. @throws Refusal 403 for operators with the role `support` */
+export const adminsOnly: Middleware = (ctx, next) => {
+  if (roleOf(ctx) !== 'admin') throw new Refusal(403, 'Only accounts with the admin role may do this')
+  return next()
 }
 
 /** @returns the path that was requested before the sign-in, or the start page if it is not one of the operators' pages */

@@ -88,7 +88,7 @@ export function signIn(deps: () => SignInDeps, readToken: ReadToken, logger: Log
       await notCounted(error)
       return signInPage(ctx, 503, next, 'Auth issued a token that this service does not accept. Check that both have the same JWT_SECRET.')
     }
-    if (!begun) return signInPage(ctx, 403, next, 'This account does not have the admin role.')
+    if (!begun) return signInPage(ctx, 403, next, 'This account has neither the admin nor the support role.')
     await tries.reset(...attempt)
     ctx.status = 303
     ctx.redirect(next)

@@ -57,6 +57,7 @@ export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000,
   const deps = {
     auth: createAuth(downstream),
     authTimeoutMs,
+    read: () => Promise.reject(new Error('these pages have no PostgreSQL')),
     tries: createSignInTries(redis, prefix, createSecretKey(SECRET, 'utf8')),
     queues: [checkoutQueue.queue, stockQueue.queue],
   }

@@ -100,7 +100,7 @@ const refusals: Record<
 > = {
   'a wrong password': { fields: { password: 'wrong-8f3a' }, status: 401, says: /Email or password is wrong/ },
   'an email that is none': { fields: { email: 'nobody' }, status: 401, says: /Email or password is wrong/ },
-  'a customer': { fields: { email: 'cust@example.com' }, status: 403, says: /does not have the admin role/ },
+  'a customer': { fields: { email: 'cust@example.com' }, status: 403, says: /has neither the admin nor the support role/ },
   'no password': { fields: { password: '' }, status: 400, says: /Enter your email and your password/ },
   'no email': { fields: { email: '' }, status: 400, says: /Enter your email and your password/ },
   'an Auth with a fault': { instead: { status: 500, body: {} }, status: 503, says: /Auth is unreachable/ },

@@ -37,8 +37,9 @@ export interface Auth {
 /** The password of everybody. */
 export const password = 'secret'
 
-/** The only admin. */
+/** The only admin, and an account that may only read. */
 export const adminEmail = 'admin@example.com'
+export const supportEmail = 'support@example.com'
 
 const accessS = 15 * 60
 const refreshS = 7 * 24 * 60 * 60
@@ -78,7 +79,7 @@ export async function openAuth({ jwtSecret, port }: { jwtSecret: string; port?: 
     if (typeof email !== 'string' || !email.includes('@')) return unprocessable(['email'], 'value is not a valid email address')
     if (typeof given !== 'string') return unprocessable(['password'], 'Input should be a valid string')
     if (given !== password) return refusal(401, 'Invalid credentials')
-    const role = email === adminEmail ? 'admin' : 'customer'
+    const role = email === adminEmail ? 'admin' : email === supportEmail ? 'support' : 'customer'
     return json(200, {
       access_token: token({ sub: email, role }),
       refresh_token: token({ sub: email, role, type: 'refresh', expiresInS: refreshS, claims: { jti: crypto.randomUUID() } }),

@@ -1,0 +1,53 @@
+-- What operators did: the record of each action, and of each item that it acted on.
+create table order_service.operator_actions (
+  id bigint generated always as identity primary key,
+  verb text not null,                                  -- src/causes.ts
+  operator text not null,                              -- email of the account, or 'user@host' at the command line
+  reason text not null check (reason <> ''),
+  selection jsonb not null,                            -- what was chosen: {cause, service}, {items: [id]}, {queue}; an edit: {items, value in base64}
+  state text not null check (state in ('RUNNING', 'PAUSED', 'ABORTED', 'DONE')),
+  per_second integer check (per_second > 0),           -- null: done at once, in the transaction of the request
+  items integer not null,
+  done integer not null default 0,                     -- items whose result is known
+  changed integer not null default 0,                  -- items that the action changed
+  created_at timestamptz not null default clock_timestamp(),
+  ended_at timestamptz,
+  constraint what_has_ended_says_when check ((ended_at is not null) = (state in ('ABORTED', 'DONE')))
+);
+-- Whoever starts a running bulk action again is told about it.
+create unique index operator_actions_running on order_service.operator_actions (verb, selection)
+  where state in ('RUNNING', 'PAUSED');
+
+-- The frozen set of an action. `item` is an order id, or the id of a payment event, outbox row, dead letter or product.
+create table order_service.operator_action_items (
+  action_id bigint not null references order_service.operator_actions on delete cascade,
+  item bigint not null,
+  result text check (result in ('changed', 'unchanged', 'failed')),  -- null: not done yet
+  detail text,
+  at timestamptz,
+  primary key (action_id, item)
+);
+create index operator_action_items_to_do on order_service.operator_action_items (action_id, item) where result is null;
+create index operator_action_items_by_item on order_service.operator_action_items (item);
+
+-- What each process reports of itself every two seconds. A row that is older than ten seconds is of a process that has ended.
+create unlogged table order_service.processes (
+  process text primary key,
+  roles text[] not null,
+  started_at timestamptz not null,
+  seen_at timestamptz not null,
+  status jsonb not null                                -- src/db/processes.ts
+) with (fillfactor = 50);
+
+-- A row a minute, added up by all processes, for the charts of the operators' pages. Kept for 30 days.
+create table order_service.minutes (
+  minute timestamptz primary key,
+  created integer not null default 0,                  -- checkouts by outcome
+  rejected integer not null default 0,
+  cancelled integer not null default 0,
+  paid integer not null default 0,
+  answer_ms integer[] not null default '{}',           -- checkouts by answer time: the buckets of src/telemetry/metrics.ts
+  payment_ms integer[] not null default '{}',          -- payments by the time from the message to PAID
+  queue_age_ms integer not null default 0,             -- the oldest in that minute
+  outbox_age_ms integer not null default 0
+);

@@ -7,11 +7,11 @@ import type { Attempt, Created, Delivery } from './checkout-rows.ts'
 import { type Completion, completeAll } from './complete-checkouts.ts'
 import { type Ended, type EndRequest, endAll } from './end-checkouts.ts'
 import { isOpen, readDeliveries, readOutcome } from './read-checkouts.ts'
-import { recordReserved, type Reserved, type ReserveRecorded } from './record-reserved.ts'
+import { recordHolds, type Reserved, type ReserveRecorded } from './record-holds.ts'
 import { LOCKED, untilUnlocked } from './locked.ts'
 import type { RelayHere } from './outbox.ts'
 import { alone, type Pool } from './pool.ts'
-import { patiently } from './stock-records.ts'
+import { batchAroundLocks } from './batch-around-locks.ts'
 
 /** Deliveries that other processes' workers asked for stay in memory until so many newer ones have come. */
 const MOST_REMEMBERED = 4096
@@ -28,7 +28,7 @@ export interface Checkouts {
   /** Takes the next attempt number. @returns undefined where the checkout is no longer OPEN. @throws RowLocked */
   resume(orderId: number): Promise<Resumed | undefined>
   /** Puts the holds of a call that Catalog carried out on record, for those of its checkouts that are open and still in it. */
-  recordReserved(call: Reserved): Promise<ReserveRecorded>
+  recordHolds(call: Reserved): Promise<ReserveRecorded>
   /**
    * OPEN -> CREATED with order, items and event, or nothing.
    * @param hold of a call whose hold is not on record yet: it is put there along with the order
@@ -48,7 +48,7 @@ export interface Checkouts {
 export function createCheckouts(pool: Pool, clock: Clock, relay?: RelayHere, keepsKeysOfCarts = false): Checkouts {
   const batched = <In, Out>(run: (batch: In[]) => Promise<Out[]>, options: Parameters<typeof batcher>[1] = {}) =>
     batcher((batch: In[]) => alone(batch, run), options)
-  const recordReserve = patiently(clock, (batch: readonly Reserved[], isPatient) => recordReserved(pool, batch, isPatient))
+  const recordCallHolds = batchAroundLocks(clock, (batch: readonly Reserved[], isPatient) => recordHolds(pool, batch, isPatient))
   const complete = batched(async (batch: Completion[]) => {
     const notify = !relay?.leads()
     const created = await completeAll(pool, batch, notify, keepsKeysOfCarts)
@@ -78,7 +78,7 @@ export function createCheckouts(pool: Pool, clock: Clock, relay?: RelayHere, kee
       return delivery
     },
     resume: (orderId) => unlocked(orderId, () => resume(pool, orderId)),
-    recordReserved: recordReserve,
+    recordHolds: recordCallHolds,
     complete: (attempt, hold) => unlocked(attempt.orderId, () => complete({ ...attempt, hold })),
     end: (attempt, state, rejection) => unlocked(attempt.orderId, () => end({ ...attempt, state, ...rejection })),
     async cancel(orderId, rejection) {

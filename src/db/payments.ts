@@ -10,7 +10,7 @@ import type { RelayHere } from './outbox.ts'
 import type { PaymentAttempt } from './payment-events.ts'
 import { alone, type Pool, type Transaction } from './pool.ts'
 import { int8s, productsOfCalls, recordCalls } from './stock-calls.ts'
-import { patiently } from './stock-records.ts'
+import { batchAroundLocks } from './batch-around-locks.ts'
 
 /** A payment event and the order that it names. */
 export interface Payable {
@@ -95,7 +95,7 @@ export function createPayments(
       }),
     CROWDED,
   )
-  const recordPaidCalls = patiently(
+  const recordPaidCalls = batchAroundLocks(
     clock,
     async (batch: readonly Committed[], isPatient) => {
       const notify = emitPaid && !relay?.leads()

@@ -2,7 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
-import { recordReserved } from './record-reserved.ts'
+import { recordHolds } from './record-holds.ts'
 import { recordPaid } from './payments.ts'
 import { nothing, type Pool, type Transaction } from './pool.ts'
 import { applyChanges, int8s, productsOfCalls, recordCalls } from './stock-calls.ts'
@@ -142,7 +142,7 @@ async function recordHappened(tx: Transaction, productId: number, happened: read
     } else if (call.verb === 'commit') {
       await recordPaid(tx, [{ ...part, members: await readPayments(tx, callId) }], { isPatient: false, emitPaid, notify: emitPaid })
     } else {
-      await recordReserved(tx, [{ ...part, members: await readCheckouts(tx, callId) }], false)
+      await recordHolds(tx, [{ ...part, members: await readCheckouts(tx, callId) }], false)
     }
   }
 }

@@ -5,7 +5,7 @@ import type { Lease } from '../db/intents.ts'
 import type { ProductQty, RecoveryPoint, Rejection } from '../model.ts'
 
 /** The record of the reserve that an attempt made. */
-export interface ReserveRecord {
+export interface DeferredRecord {
   /** Resolves when the hold is on record. @throws StepFault where PostgreSQL did not answer */
   written(): Promise<void>
   /** Completes the checkout. It records the hold in the same statement where that is not being written yet. @throws as `written` does */
@@ -24,7 +24,7 @@ export interface CheckoutRun extends Attempt {
   /** What is known of the shipment calls, including those of earlier attempts. */
   shipmentCall: ShipmentCall
   /** The record of this attempt's reserve, which is written before any decision; undefined: no reserve, or recorded earlier. */
-  record: ReserveRecord | undefined
+  record: DeferredRecord | undefined
   /** Read while Catalog is called. */
   delivery: Promise<Delivery>
   /** Set by the last step. */

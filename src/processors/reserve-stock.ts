@@ -9,7 +9,7 @@ import { StockWaitTimeout } from '../stock/line.ts'
 import { StockFault } from '../stock/group.ts'
 import type { Stock } from '../stock/stock.ts'
 import { CATALOG_UNREACHABLE, type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'
-import { recordOf } from './reserve-record.ts'
+import { deferRecord } from './defer-record.ts'
 import type { Step } from './saga.ts'
 import type { StillOpen } from './still-open.ts'
 
@@ -44,7 +44,7 @@ export function reserveStock({ stock, checkouts, clock, stillOpen, unavailable }
       })
       if (answer.result === 'ended') throw overtaken()
       if (answer.result === 'done') {
-        if (answer.hold) run.record = recordOf(run, answer.hold, checkouts, clock)
+        if (answer.hold) run.record = deferRecord(run, answer.hold, checkouts, clock)
         else run.recoveryPoint = 'reserve-stock'
         return
       }

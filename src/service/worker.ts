@@ -77,7 +77,7 @@ function createStores(base: Base, catalog: Catalog): Stores {
     callIds,
     callTimeoutMs: config.CALL_TIMEOUT_MS,
     metrics,
-    recordReserved: checkouts.recordReserved,
+    recordHolds: checkouts.recordHolds,
     recordPaid: payments.recordPaid,
     wakeReconciler,
   })

@@ -7,8 +7,8 @@ import { nextCorrection } from './explain.ts'
 import { type GroupDeps, StockFault, type StockGroup } from './group.ts'
 import { renewLease } from './lease.ts'
 import { MOST_IN_A_CALL } from './line.ts'
-import { holdOpen } from './hold-open.ts'
-import { recordCommit, recordReserve } from './record.ts'
+import { handOverHold } from './hand-over-hold.ts'
+import { settleCommit, settleReserve } from './settle-call.ts'
 import { afterRefusal } from './refused.ts'
 import { resolveUnanswered } from './unanswered.ts'
 
@@ -76,7 +76,7 @@ async function send(deps: GroupDeps, group: StockGroup): Promise<void> {
   }
   if (answer.answer === 'refused') {
     if (await afterRefusal(deps, group, answer)) await send(deps, group)
-  } else if (verb === 'commit') await recordCommit(deps, group)
-  else if (waiters.length === 1 && !waiters[0]!.hasGivenUp && !deps.line.isWanted(productIds)) await holdOpen(deps, group)
-  else await recordReserve(deps, group)
+  } else if (verb === 'commit') await settleCommit(deps, group)
+  else if (waiters.length === 1 && !waiters[0]!.hasGivenUp && !deps.line.isWanted(productIds)) await handOverHold(deps, group)
+  else await settleReserve(deps, group)
 }

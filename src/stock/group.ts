@@ -3,7 +3,7 @@ import type { Catalog, StockRefusal } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
 import type { Clock } from '../clock.ts'
 import type { CallIds } from '../db/call-ids.ts'
-import type { Reserved, ReserveRecorded } from '../db/record-reserved.ts'
+import type { Reserved, ReserveRecorded } from '../db/record-holds.ts'
 import type { Committed, CommitRecorded } from '../db/payments.ts'
 import type { Products } from '../db/products.ts'
 import type { ProductLease } from '../db/reconciliation.ts'
@@ -20,7 +20,7 @@ export interface StockDeps {
   callIds: CallIds
   callTimeoutMs: number
   metrics: Metrics
-  recordReserved(call: Reserved): Promise<ReserveRecorded>
+  recordHolds(call: Reserved): Promise<ReserveRecorded>
   recordPaid(call: Committed): Promise<CommitRecorded>
   /** Makes the reconciler read these products. */
   wakeReconciler(productIds: readonly number[]): void

@@ -43,7 +43,7 @@ const ordinary: Boundary[] = [
 ]
 
 const shippingIsSlow: Boundary[] = [
-  { name: 'the record of the reserve on its own', path: [asks('postgres', 'record-reserved')], alsoBefore: true },
+  { name: 'the record of the reserve on its own', path: [asks('postgres', 'record-holds')], alsoBefore: true },
 ]
 
 const shippingFails: Boundary[] = [
@@ -85,14 +85,14 @@ async function becomesAnOrder(t: ExecutionContext, place: Place, prepare: (shop:
 }
 
 /** Those who wait while somebody has their product travel in one call: three here, where there is stock for two and a half of them. */
-const waiting: readonly IsAsked[] = [reserve, asks('postgres', 'record-reserved')]
+const waiting: readonly IsAsked[] = [reserve, asks('postgres', 'record-holds')]
 const group: Boundary[] = [
   { name: 'the lease of several', path: [...waiting, asks('postgres', 'acquire-reserves')], alsoBefore: true },
   { name: 'the reserve of several at Catalog', path: [...waiting, reserve] },
   { name: 'the read of what is free', path: [...waiting, reserve, reads] },
   { name: 'the next call under the lease', path: [...waiting, reserve, reads, asks('postgres', 'acquire-reserves')], alsoBefore: true },
   { name: 'the reserve of those for whom there is stock', path: [...waiting, reserve, reads, reserve] },
-  { name: 'the record of several', path: [...waiting, reserve, reads, reserve, asks('postgres', 'record-reserved')], alsoBefore: true },
+  { name: 'the record of several', path: [...waiting, reserve, reads, reserve, asks('postgres', 'record-holds')], alsoBefore: true },
 ]
 
 for (const { title, place } of places(group)) {

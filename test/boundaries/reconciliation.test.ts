@@ -72,7 +72,7 @@ const unanswered = [reserve, next]
 const happens: Boundary[] = [
   { name: 'the reserve without an answer', path: unanswered, alsoBefore: true },
   { name: 'the read of Catalog', path: [...unanswered, reads] },
-  { name: 'what was found, and the hold', path: [...unanswered, asks('postgres', 'record-reserved'), commits], alsoBefore: true },
+  { name: 'what was found, and the hold', path: [...unanswered, asks('postgres', 'record-holds'), commits], alsoBefore: true },
   { name: 'the release of the lease', path: [...unanswered, asks('postgres', 'release-calls')], alsoBefore: true },
 ]
 

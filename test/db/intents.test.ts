@@ -127,18 +127,18 @@ test('of two intents of one batch that share a product the first gets its lease,
 test('a reserve goes on record once, and not for a call that the checkout is not in', async (t) => {
   const { checkouts, reserved, productId, attempt } = await begun()
   const other = { ...reserved, callId: reserved.callId + 500 }
-  t.deepEqual((await checkouts.recordReserved(other)).orderIds, [])
+  t.deepEqual((await checkouts.recordHolds(other)).orderIds, [])
   t.like(await checkoutRow(attempt), { recovery_point: 'intent' })
-  t.deepEqual(await checkouts.recordReserved(reserved), { orderIds: [attempt.orderId], missedProducts: [] })
+  t.deepEqual(await checkouts.recordHolds(reserved), { orderIds: [attempt.orderId], missedProducts: [] })
   t.like(await harness.row(productId), { held: 2, hold: 0, call: null })
-  t.deepEqual((await checkouts.recordReserved(reserved)).orderIds, [])
+  t.deepEqual((await checkouts.recordHolds(reserved)).orderIds, [])
   await harness.ask('delete from order_service.product_changes where product_id = $1', [productId])
 })
 
 test('a hold goes on record for whichever attempt drives the checkout: what Catalog holds is its own', async (t) => {
   const { checkouts, reserved, attempt } = await begun()
   t.like(await checkouts.resume(attempt.orderId), { attempt: 2, recoveryPoint: 'intent', shipmentCall: 'unknown' })
-  t.deepEqual((await checkouts.recordReserved(reserved)).orderIds, [attempt.orderId])
+  t.deepEqual((await checkouts.recordHolds(reserved)).orderIds, [attempt.orderId])
   t.like(await checkoutRow(attempt), { recovery_point: 'reserve-stock', attempt: 2 })
 })
 
@@ -166,7 +166,7 @@ test('exactly one of completion and cancellation wins, and a cancelled hold is l
   const results = await Promise.all(
     Array.from({ length: 20 }, async () => {
       const { checkouts, reserved, attempt, productId } = await begun()
-      await checkouts.recordReserved(reserved)
+      await checkouts.recordHolds(reserved)
       const [created, { won, outcome, freed }] = await Promise.all([
         checkouts.complete(attempt),
         checkouts.cancel(attempt.orderId, { status: 503, detail: 'too late' }),
@@ -186,13 +186,13 @@ test('a checkout that is cancelled while its call is under way leaves its units 
   const { checkouts, reserved, attempt, productId } = await begun()
   t.deepEqual((await checkouts.cancel(attempt.orderId, { status: 503, detail: 'too late' })).freed, [productId])
   t.like(await harness.row(productId), { held: 0, hold: 0, call: 'reserve' })
-  t.deepEqual((await checkouts.recordReserved(reserved)).orderIds, [])
+  t.deepEqual((await checkouts.recordHolds(reserved)).orderIds, [])
   t.like(await harness.row(productId), { held: 0, hold: 2, call: null })
 })
 
 test('nothing becomes an order after its deadline', async (t) => {
   const { checkouts, reserved, attempt } = await begun()
-  await checkouts.recordReserved(reserved)
+  await checkouts.recordHolds(reserved)
   await harness.ask(`update order_service.checkouts set deadline_at = now() - interval '1 ms' where order_id = $1`, [attempt.orderId])
   t.is(await checkouts.complete(attempt), undefined)
 })

@@ -233,9 +233,9 @@ async function reserved(...quantities: number[]) {
 
 test.serial('a reserve is recorded once: a record that comes twice changes nothing', async (t) => {
   const { productId, members, record } = await reserved(2, 3)
-  t.deepEqual((await one.checkouts.recordReserved(record)).orderIds.toSorted(), members.map(({ id }) => id).toSorted())
+  t.deepEqual((await one.checkouts.recordHolds(record)).orderIds.toSorted(), members.map(({ id }) => id).toSorted())
   t.like(await harness.row(productId), { held: 5, hold: 0, call: null })
-  const again = await one.checkouts.recordReserved(record)
+  const again = await one.checkouts.recordHolds(record)
   t.deepEqual(again.orderIds, [])
   t.true(await one.products.applyChanges(productId))
   t.like(await harness.row(productId), { held: 5, hold: 0, call: null })
@@ -244,7 +244,7 @@ test.serial('a reserve is recorded once: a record that comes twice changes nothi
 test.serial('the units of one that was cancelled while its call was under way are Catalog’s to get back', async (t) => {
   const { productId, members, record } = await reserved(2, 3)
   await one.checkouts.cancel(members[0]!.id, { status: 503, detail: 'too late' })
-  t.deepEqual((await one.checkouts.recordReserved(record)).orderIds, [members[1]!.id])
+  t.deepEqual((await one.checkouts.recordHolds(record)).orderIds, [members[1]!.id])
   t.true(await one.products.applyChanges(productId))
   t.like(await harness.row(productId), { held: 3, hold: 2, call: null })
 })
@@ -252,7 +252,7 @@ test.serial('the units of one that was cancelled while its call was under way ar
 test.serial('a record whose product row somebody has locked is kept in product_changes, and applied once', async (t) => {
   const { productId, members, record } = await reserved(2)
   const unlock = await keepLocked(harness.dsn, 'select from order_service.products where product_id = $1 for update', [productId])
-  const recorded = await one.checkouts.recordReserved(record)
+  const recorded = await one.checkouts.recordHolds(record)
   t.deepEqual(recorded, { orderIds: [members[0]!.id], missedProducts: [productId] })
   t.false(await one.products.applyChanges(productId), 'it is still locked')
   await unlock()
@@ -269,7 +269,7 @@ test.serial('a record that is late, its lease having been taken over, counts onc
   await harness.expire(productId)
   const taker = await take(other, 'check', [check(productId)])
 
-  const recorded = await one.checkouts.recordReserved(record)
+  const recorded = await one.checkouts.recordHolds(record)
   t.deepEqual(recorded, { orderIds: [members[0]!.id], missedProducts: [productId] })
   await Promise.all([one.products.applyChanges(productId), other.products.applyChanges(productId)])
   while (!(await one.products.applyChanges(productId)));
@@ -288,7 +288,7 @@ test.serial('a record that comes after reading Catalog has told the same counts 
   const [row] = await harness.ask('select recovery_point from order_service.checkouts where order_id = $1', [members[0]!.id])
   t.deepEqual(row, { recovery_point: 'reserve-stock' })
 
-  t.deepEqual((await one.checkouts.recordReserved(record)).orderIds, [])
+  t.deepEqual((await one.checkouts.recordHolds(record)).orderIds, [])
   t.true(await one.products.applyChanges(productId))
   t.like(await harness.row(productId), { held: 2, hold: 0, call: null })
 })

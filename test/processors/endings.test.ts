@@ -14,7 +14,7 @@ test('a refused shipment does not settle a reserve whose record got no answer: t
   const silent = async () => {
     throw new Error('PostgreSQL did not answer')
   }
-  const worker = harness.worker('silent', () => ({ recordReserved: silent }))
+  const worker = harness.worker('silent', () => ({ recordHolds: silent }))
   const productId = await harness.product()
   const { orderId, products, lease, deadlineAt } = await harness.intent(worker, { productId, qty: 2 })
 
@@ -40,7 +40,7 @@ test('an attempt that was taken over at its shipment does not end the checkout o
   const { orderId, products, lease } = await harness.intent(worker, { productId, qty: 2 })
   const { checkouts } = worker
   const reserved = { callId: lease!.callId, productIds: [productId], members: [{ orderId, products }] }
-  t.deepEqual((await checkouts.recordReserved(reserved)).orderIds, [orderId])
+  t.deepEqual((await checkouts.recordHolds(reserved)).orderIds, [orderId])
 
   await drive({
     worker,

@@ -246,7 +246,7 @@ export async function openHarness({ budgetMs = 8000 } = {}) {
       callIds,
       callTimeoutMs: CALL_TIMEOUT_MS,
       metrics: createMetrics(),
-      recordReserved: checkouts.recordReserved,
+      recordHolds: checkouts.recordHolds,
       recordPaid: payments.recordPaid,
       wakeReconciler: (ids) => void woken.push(...ids),
     }

@@ -27,7 +27,7 @@ async function payments(productId: number, count: number): Promise<Payment[]> {
 const dying = (by = 'dying'): TestWorker =>
   harness.worker(by, () => ({
     recordPaid: () => new Promise<never>(() => {}),
-    recordReserved: () => new Promise<never>(() => {}),
+    recordHolds: () => new Promise<never>(() => {}),
   }))
 const commits = (productId: number) => harness.catalog.asked(productId).filter((call) => call.startsWith('commit'))
 

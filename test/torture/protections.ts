@@ -23,7 +23,7 @@ const impatientRelay: Replacement = { file: 'kafka/client.ts', code: 'REQUEST_TI
 
 /** Nor this: on a busy machine the hold would be recorded by itself before its order is. */
 const patientRecord: Replacement = {
-  file: 'processors/reserve-record.ts',
+  file: 'processors/defer-record.ts',
   code: 'const PATIENCE_MS = 25',
   instead: 'const PATIENCE_MS = 25_000',
 }

@@ -6,7 +6,7 @@ import type { Fault, Resumed } from '../../../src/db/checkout-attempts.ts'
 import type { Attempt, Created } from '../../../src/db/checkout-rows.ts'
 import type { Completion } from '../../../src/db/complete-checkouts.ts'
 import type { Ended, EndRequest } from '../../../src/db/end-checkouts.ts'
-import type { Reserved, ReserveRecorded } from '../../../src/db/record-reserved.ts'
+import type { Reserved, ReserveRecorded } from '../../../src/db/record-holds.ts'
 import type { Lease } from '../../../src/db/intents.ts'
 import { LOCKED } from '../../../src/db/locked.ts'
 import type { PaymentAttempt, WaitingEvent } from '../../../src/db/payment-events.ts'
@@ -98,7 +98,7 @@ export function orderStatements(tables: Tables) {
       Object.assign(row, { attempt: row.attempt + 1, shipmentCall: 'unknown', updatedAt: now() })
       return { orderId, attempt: row.attempt, recoveryPoint, shipmentCall, products: row.lines.map((line) => ({ ...line })) }
     },
-    recordReserved(calls: readonly Reserved[], isPatient: boolean): ReserveRecorded | typeof LOCKED {
+    recordHolds(calls: readonly Reserved[], isPatient: boolean): ReserveRecorded | typeof LOCKED {
       const ids = calls.flatMap(({ members }) => members.map(({ orderId }) => orderId))
       const free = new Set([...new Set(ids)].filter((id) => checkouts.has(id) && !tables.isLocked('checkouts', id)))
       if (isPatient && free.size !== ids.length) return LOCKED

@@ -9,7 +9,7 @@ import { recordFailure, resume } from '../../../src/db/checkout-attempts.ts'
 import { completeAll } from '../../../src/db/complete-checkouts.ts'
 import { endAll } from '../../../src/db/end-checkouts.ts'
 import { isOpen, readOutcome } from '../../../src/db/read-checkouts.ts'
-import { recordReserved } from '../../../src/db/record-reserved.ts'
+import { recordHolds } from '../../../src/db/record-holds.ts'
 import { receive } from '../../../src/db/inbox.ts'
 import { createIntents } from '../../../src/db/intents.ts'
 import { LOCKED, untilUnlocked } from '../../../src/db/locked.ts'
@@ -152,7 +152,7 @@ async function inPostgres(pool: Pool, dsn: string): Promise<Side> {
     readOutcome: (id) => readOutcome(pool, id),
     isOpen: (attempt) => isOpen(pool, attempt),
     resume: (id) => resume(pool, id),
-    recordReserved: (calls, isPatient) => recordReserved(pool, calls, isPatient),
+    recordHolds: (calls, isPatient) => recordHolds(pool, calls, isPatient),
     complete: async (completion) => (await completeAll(pool, [completion], false))[0],
     end: async (ending) => (await endAll(pool, [ending]))[0],
     recordFailure: (attempt, fault) => recordFailure(pool, attempt, fault),
@@ -331,8 +331,8 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
     }
     const inside = [...tables.checkouts].filter(([, one]) => one.callId === callId || chance.happens(0.05))
     const members = inside.map(([one, { lines: products }]) => ({ orderId: one, products })).filter(() => chance.happens(0.9))
-    return step(`recordReserved ${callId} ${JSON.stringify(members)}`, ({ say }) =>
-      say.recordReserved([{ callId, productIds, members }], isPatient),
+    return step(`recordHolds ${callId} ${JSON.stringify(members)}`, ({ say }) =>
+      say.recordHolds([{ callId, productIds, members }], isPatient),
     )
   }
 
@@ -372,7 +372,7 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
       const { orderId: fresh, lease: got } = await say.intend(lines, { budgetMs: 1_000_000_000, callId, leaseMs: LEASE_MS })
       if (!got) return 'no lease'
       const call = { callId, productIds: ids, members: [{ orderId: fresh, products: lines }] }
-      const recorded = withHold ? undefined : await say.recordReserved([call], true)
+      const recorded = withHold ? undefined : await say.recordHolds([call], true)
       const created = await say.complete({ orderId: fresh, attempt: 1, hold: withHold ? { callId, products: lines } : undefined })
       return [fresh, recorded === LOCKED ? 'locked' : recorded, created === LOCKED ? 'locked' : created, await say.receive(fresh)]
     })

@@ -40,7 +40,7 @@ const RECONCILE_EVERY_MS = 30_000
 const RESCUE_EVERY_MS = 1000
 /** As many as a job may wait for the same products, and as many jobs as a process has by default. */
 const CONCURRENCY = 128
-/** How patient a record is with rows that are locked: src/db/stock-records.ts. */
+/** How patient a record is with rows that are locked: src/db/batch-around-locks.ts. */
 const RECORD_PAUSES_MS = [0, 2, 5, 10, 20, 40]
 /** How patient a statement on a product's row is with it: src/db/products.ts. */
 const BRIEF_PAUSES_MS = [2, 5, 10, 20]
@@ -108,7 +108,7 @@ export function startService(deps: ServiceDeps): Service {
   }
   const products = playProducts(ask(world, life, deps.stock, unheard), clock, by)
   const checkouts = playCheckouts(orders, clock)
-  const recordPaid = patiently(clock, orders.recordPaid)
+  const recordPaid = batchAroundLocks(clock, orders.recordPaid)
   const stock = createStock({
     products,
     catalog,
@@ -116,7 +116,7 @@ export function startService(deps: ServiceDeps): Service {
     callIds,
     callTimeoutMs: CALL_TIMEOUT_MS,
     metrics,
-    recordReserved: checkouts.recordReserved,
+    recordHolds: checkouts.recordHolds,
     recordPaid,
     wakeReconciler,
   })
@@ -227,8 +227,8 @@ function playProducts(stock: Asked<StockStatements>, clock: Clock, by: string): 
   }
 }
 
-/** @see patiently in src/db/stock-records.ts, which sends those that come together as one statement */
-function patiently<Call, Recorded>(
+/** @see batchAroundLocks in src/db/batch-around-locks.ts, which sends those that come together as one statement */
+function batchAroundLocks<Call, Recorded>(
   clock: Clock,
   record: (calls: readonly Call[], isPatient: boolean) => Promise<Recorded | typeof LOCKED>,
 ): (call: Call) => Promise<Recorded> {
@@ -252,7 +252,7 @@ function playCheckouts(orders: Asked<OrderStatements>, clock: Clock): Checkouts 
     readDelivery: async () => ({ userEmail: 'ada@example.com', address }),
     remember() {},
     resume: (orderId) => unlocked(orderId, () => orders.resume(orderId)),
-    recordReserved: patiently(clock, orders.recordReserved),
+    recordHolds: batchAroundLocks(clock, orders.recordHolds),
     complete: (attempt, hold) => unlocked(attempt.orderId, () => orders.complete({ ...attempt, hold })),
     end: (attempt, state, rejection) => end({ ...attempt, state, ...rejection }),
     async cancel(orderId, rejection) {

@@ -57,7 +57,7 @@ export function recordCalls(tables: Tables, parts: readonly Part[]): number[] {
 }
 
 /** @param orders what a call that turns out to have happened does to those in it */
-export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'recordReserved' | 'recordPaid'>) {
+export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'recordHolds' | 'recordPaid'>) {
   const { products, now } = tables
   const isFree = (productId: number) => !tables.isLocked('products', productId)
   const isExpired = (call: CallRow) => call.expiresAt < now()
@@ -270,7 +270,7 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
       orders.recordPaid([{ ...call, members }], false)
     } else if (verb === 'reserve') {
       const open = byCheckouts.filter(([, row]) => row.recoveryPoint === 'intent')
-      orders.recordReserved([{ ...call, members: open.map(([orderId, row]) => ({ orderId, products: row.lines })) }], false)
+      orders.recordHolds([{ ...call, members: open.map(([orderId, row]) => ({ orderId, products: row.lines })) }], false)
     } else {
       recordAnswered(call)
     }

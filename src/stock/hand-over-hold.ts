@@ -1,12 +1,12 @@
 /**
- * The hold of a checkout that is alone in its call is recorded together with its order. A statement of its own took 50 of the 275 us that
- * a checkout cost PostgreSQL (docs/decisions/0016).
+ * Hands the hold of a checkout that is alone in its call over to the checkout, which records it together with its order. A statement of its
+ * own took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016).
  */
 import type { GroupDeps, StockGroup, StockWaiter } from './group.ts'
-import { applySoon } from './record.ts'
+import { applySoon } from './settle-call.ts'
 
 /** Resolves when the hold is on record. */
-export function holdOpen(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
+export function handOverHold(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
   const { id, products, settle } = waiters[0] as StockWaiter
   const { wanted, over, end } = deps.openHolds.add(productIds)
   const wake = () => deps.wakeReconciler(productIds)
@@ -23,7 +23,7 @@ export function holdOpen(deps: GroupDeps, { callId, productIds, waiters }: Stock
       },
       async record() {
         try {
-          const { orderIds, missedProducts } = await deps.recordReserved({ callId, productIds, members: [{ orderId: id, products }] })
+          const { orderIds, missedProducts } = await deps.recordHolds({ callId, productIds, members: [{ orderId: id, products }] })
           applySoon(deps, missedProducts)
           if (!orderIds.includes(id)) wake() // the others are of calls recorded together with it
         } catch (error) {

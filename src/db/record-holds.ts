@@ -69,13 +69,13 @@ const grantHolds = sql.fragment`
  * @param isPatient nothing is recorded while another session has locked one of the checkouts
  * @returns LOCKED where a checkout is locked and `isPatient`
  */
-export async function recordReserved(
+export async function recordHolds(
   db: Pool | Transaction,
   calls: readonly Reserved[],
   isPatient: boolean,
 ): Promise<ReserveRecorded | typeof LOCKED> {
   const { parts, items, orderIds } = inputOf(calls)
-  const row = await db.one(sql.prepared('record-reserved', reservedRow)`
+  const row = await db.one(sql.prepared('record-holds', reservedRow)`
     with ${wantedItems(items)}, ${lockMembers(parts, orderIds, isPatient)}, ${grantHolds},
     ${recordCalls(calls.flatMap((call) => call.productIds))}
     select not exists (select from part) as is_locked, array(select order_id from granted) as order_ids,

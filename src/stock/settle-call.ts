@@ -4,10 +4,10 @@ import { type GroupDeps, StockFault, type StockGroup, type StockWaiter } from '.
 /** Pauses between attempts to apply a change to a product's row that another session has locked. */
 const APPLY_PAUSES_MS = [5, 20, 50, 100, 250, 500, 1000, 2000, 4000]
 
-export async function recordReserve(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
+export async function settleReserve(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
   const members = waiters.map(({ id, products }) => ({ orderId: id, products }))
   const recorded = await deps
-    .recordReserved({ callId, productIds, members })
+    .recordHolds({ callId, productIds, members })
     .catch((error: unknown) => unrecorded(deps, { waiters, productIds, error }))
   if (!recorded) return
   applySoon(deps, recorded.missedProducts)
@@ -20,7 +20,7 @@ export async function recordReserve(deps: GroupDeps, { callId, productIds, waite
   if (waiters.some(({ id }) => !granted.has(id))) deps.wakeReconciler(productIds)
 }
 
-export async function recordCommit(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
+export async function settleCommit(deps: GroupDeps, { callId, productIds, waiters }: StockGroup): Promise<void> {
   const members = waiters.map(({ id, products }) => ({ eventId: id, products }))
   const recorded = await deps
     .recordPaid({ callId, productIds, members })

@@ -1,4 +1,4 @@
-/** Writes the records of calls that arrive together in one statement. A record whose members' rows are locked does not delay the others. */
+/** Writes records that arrive together in one statement. A record whose members' rows are locked does not delay the others. */
 import { batcher } from '../batcher.ts'
 import type { Clock } from '../clock.ts'
 import { LOCKED } from './locked.ts'
@@ -12,7 +12,7 @@ const PAUSES_MS = [2, 5, 10, 20, 40]
  * @returns a function that writes one record. It retries for 77 ms while a row is locked. Then it writes the record without the members
  * whose rows are locked; their units are given back
  */
-export function patiently<Call, Recorded>(
+export function batchAroundLocks<Call, Recorded>(
   clock: Pick<Clock, 'sleep'>,
   record: (batch: readonly Call[], isPatient: boolean) => Promise<Recorded | typeof LOCKED>,
   options: Parameters<typeof batcher>[1] = { paceMs: 0 },

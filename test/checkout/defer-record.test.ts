@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import type { Checkouts } from '../../src/db/checkouts.ts'
 import type { CheckoutRun } from '../../src/processors/checkout-run.ts'
-import { recordOf } from '../../src/processors/reserve-record.ts'
+import { deferRecord } from '../../src/processors/defer-record.ts'
 import { type Harness, openHarness } from '../stock/harness.ts'
 import { hostClock } from '../support/clock.ts'
 import { until } from '../support/until.ts'
@@ -17,10 +17,10 @@ test.after.always(() => harness?.close())
 /** A checkout that Catalog has just held a unit for, all by itself. `log` says which statements were sent. */
 async function reserved({ isPatient = true } = {}) {
   const log: string[] = []
-  const worker = harness.worker('web', ({ recordReserved }) => ({
-    recordReserved(call) {
+  const worker = harness.worker('web', ({ recordHolds }) => ({
+    recordHolds(call) {
       log.push('record')
-      return recordReserved(call)
+      return recordHolds(call)
     },
   }))
   const verbs = worker.checkouts
@@ -37,7 +37,7 @@ async function reserved({ isPatient = true } = {}) {
   const run = { orderId, attempt: 1, recoveryPoint: 'intent' } as CheckoutRun
   const answer = await worker.stock.reserve({ id: orderId, attempt: 1, products, deadline: deadlineAt.getTime() }, lease)
   if (answer.result !== 'done' || !answer.hold) throw new Error('the hold is left to the checkout')
-  return { run, record: recordOf(run, answer.hold, checkouts, clock), log, worker, orderId, productId }
+  return { run, record: deferRecord(run, answer.hold, checkouts, clock), log, worker, orderId, productId }
 }
 
 const row = async (orderId: number) =>

@@ -1,18 +1,18 @@
 /**
- * The record of a reserve. The completion carries it where that follows at once: a statement of its own, with a row version and a commit,
- * took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016). Until it is written no other call gets the products. A
- * crash before that leaves an unanswered call, as any crash before a record does.
+ * Defers the record of a reserve, so that the completion carries it where that follows at once: a statement of its own, with a row version
+ * and a commit, took 50 of the 275 us that a checkout cost PostgreSQL (docs/decisions/0016). Until it is written no other call gets the
+ * products. A crash before that leaves an unanswered call, as any crash before a record does.
  */
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { OpenHold } from '../stock/open-holds.ts'
-import { CATALOG_UNREACHABLE, type CheckoutRun, type ReserveRecord, StepFault } from './checkout-run.ts'
+import { CATALOG_UNREACHABLE, type CheckoutRun, type DeferredRecord, StepFault } from './checkout-run.ts'
 
 /** How long the record waits for the completion. Others that want the same products may lose this time. */
 const PATIENCE_MS = 25
 
 /** Where others want the products, or Shipping is slow, the record is written on its own. */
-export function recordOf(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts, clock: Clock): ReserveRecord {
+export function deferRecord(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts, clock: Clock): DeferredRecord {
   let writing: Promise<void> | undefined
 
   async function settle(how: () => Promise<void>): Promise<void> {
@@ -36,7 +36,7 @@ export function recordOf(run: CheckoutRun, hold: OpenHold, checkouts: Checkouts,
   return {
     written: () => write(hold.record),
     async complete() {
-      let outcome: Awaited<ReturnType<ReserveRecord['complete']>>
+      let outcome: Awaited<ReturnType<DeferredRecord['complete']>>
       await write(async () => {
         outcome = await checkouts.complete(run, hold).catch((error: unknown) => {
           hold.unrecorded()

@@ -5,7 +5,7 @@
 import type { Clock } from '../clock.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { Rejection, StepName } from '../model.ts'
-import { StockWaitTimeout } from '../stock/line.ts'
+import { StockWaitTimeout } from '../stock/call-scheduler.ts'
 import { StockFault } from '../stock/group.ts'
 import type { Stock } from '../stock/stock.ts'
 import { CATALOG_UNREACHABLE, type CheckoutRun, Overtaken, StepFault } from './checkout-run.ts'

@@ -6,7 +6,7 @@ import { checkProduct } from './check.ts'
 import { nextCorrection } from './explain.ts'
 import { type GroupDeps, StockFault, type StockGroup } from './group.ts'
 import { renewLease } from './lease.ts'
-import { MOST_IN_A_CALL } from './line.ts'
+import { MOST_IN_A_CALL } from './call-scheduler.ts'
 import { handOverHold } from './hand-over-hold.ts'
 import { settleCommit, settleReserve } from './settle-call.ts'
 import { afterRefusal } from './refused.ts'
@@ -34,7 +34,7 @@ async function grantCheckLease({ products }: GroupDeps, { callId, productIds, wa
 
 /** Checks products at Catalog whose stock is unknown or whose lease expired, before a waiter joins a call on them. */
 async function checkFirst(deps: GroupDeps, group: StockGroup): Promise<void> {
-  const { products, catalog, line, reconciler, wakeReconciler } = deps
+  const { products, catalog, scheduler, reconciler, wakeReconciler } = deps
   const checks = [...group.checks]
   const inNeed: number[] = []
   try {
@@ -53,10 +53,10 @@ async function checkFirst(deps: GroupDeps, group: StockGroup): Promise<void> {
     }
   } catch (error) {
     wakeReconciler(checks)
-    group.waiters = line.takeAll(group.verb, group.productIds)
+    group.waiters = scheduler.takeAll(group.verb, group.productIds)
     throw error
   }
-  await line.fill(group, MOST_IN_A_CALL)
+  await scheduler.fill(group, MOST_IN_A_CALL)
   // The reconciler continues: it watches for late calls, releases holds without an order, and restores missing holds.
   if (inNeed.length > 0) wakeReconciler(inNeed)
 }
@@ -77,6 +77,6 @@ async function send(deps: GroupDeps, group: StockGroup): Promise<void> {
   if (answer.answer === 'refused') {
     if (await afterRefusal(deps, group, answer)) await send(deps, group)
   } else if (verb === 'commit') await settleCommit(deps, group)
-  else if (waiters.length === 1 && !waiters[0]!.hasGivenUp && !deps.line.isWanted(productIds)) await handOverHold(deps, group)
+  else if (waiters.length === 1 && !waiters[0]!.hasGivenUp && !deps.scheduler.isWanted(productIds)) await handOverHold(deps, group)
   else await settleReserve(deps, group)
 }

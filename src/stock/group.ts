@@ -8,10 +8,10 @@ import type { Committed, CommitRecorded } from '../db/payments.ts'
 import type { Products } from '../db/products.ts'
 import type { ProductLease } from '../db/reconciliation.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import type { Group, StockLine } from './line.ts'
+import type { CallScheduler, Group } from './call-scheduler.ts'
 import type { OpenHold, OpenHolds } from './open-holds.ts'
 import type { Reconciler } from './reconcile.ts'
-import type { Waiter } from './waiting.ts'
+import type { Waiter } from './wait-queues.ts'
 
 export interface StockDeps {
   products: Products
@@ -53,7 +53,7 @@ export type StockGroup = Group<Settled>
 export type StockWaiter = Waiter<Settled>
 
 export interface GroupDeps extends StockDeps {
-  line: StockLine<Settled>
+  scheduler: CallScheduler<Settled>
   openHolds: OpenHolds
   reconciler: Reconciler
 }

@@ -12,7 +12,7 @@ const asAlone = (waiter: StockWaiter): StockWaiter => ({ ...waiter, isAlone: tru
 
 /** @returns whether the group now has other members, whose call must be sent */
 export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: StockRefusal): Promise<boolean> {
-  const { products, line } = deps
+  const { products, scheduler } = deps
   const { waiters } = group
   const result: StockResult = { result: 'refused', ...refusal }
   const isShortage = group.verb === 'reserve' && refusal.status === 409
@@ -21,9 +21,9 @@ export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: 
 
   if (toCorrect.length > 0) void correctFirst(deps, toCorrect, waiters)
   // The refusal may concern the sum of their quantities, or one member.
-  else if (waiters.length > 1 && !CONCERNS_ALL.has(refusal.status)) line.putBack(group.verb, waiters.map(asAlone))
+  else if (waiters.length > 1 && !CONCERNS_ALL.has(refusal.status)) scheduler.putBack(group.verb, waiters.map(asAlone))
   else {
-    const likewise = isShortage ? line.takeSameOrLarger('reserve', waiters[0]!.products) : []
+    const likewise = isShortage ? scheduler.takeSameOrLarger('reserve', waiters[0]!.products) : []
     for (const waiter of [...waiters, ...likewise]) waiter.settle(result)
   }
   await products.releaseCalls([group])
@@ -31,12 +31,12 @@ export async function afterRefusal(deps: GroupDeps, group: StockGroup, refusal: 
 }
 
 async function correctFirst(
-  { reconciler, line }: GroupDeps,
+  { reconciler, scheduler }: GroupDeps,
   productIds: readonly number[],
   waiters: readonly StockWaiter[],
 ): Promise<void> {
   for (const productId of productIds) await reconciler.reconcile(productId).catch(() => {})
-  line.putBack(
+  scheduler.putBack(
     'reserve',
     waiters.map((waiter) => ({ ...waiter, isSecondTry: true })),
   )
@@ -49,7 +49,7 @@ async function productsToCorrect({ products }: GroupDeps, { callId, productIds }
 }
 
 /** Admits as many waiters as there are units for, in their order. The first without units is requested on its own. */
-async function admitSome({ products, catalog, line }: GroupDeps, group: StockGroup): Promise<boolean> {
+async function admitSome({ products, catalog, scheduler }: GroupDeps, group: StockGroup): Promise<boolean> {
   const inventories = await Promise.all(group.productIds.map((productId) => catalog.read(productId)))
   const free = inventories.map(({ inStock, reserved }) => inStock - reserved)
   const fits = group.waiters.filter(({ products: asked }) => {
@@ -60,10 +60,10 @@ async function admitSome({ products, catalog, line }: GroupDeps, group: StockGro
   const others = group.waiters.filter((waiter) => !fits.includes(waiter))
   group.waiters = []
   // Catalog refused although there are units for all. Each waiter is requested on its own.
-  if (others.length === 0) line.putBack('reserve', fits.map(asAlone))
+  if (others.length === 0) scheduler.putBack('reserve', fits.map(asAlone))
   else {
-    line.putBack('reserve', [...fits, ...others.map((waiter, i) => (i === 0 ? asAlone(waiter) : waiter))])
-    if (fits.length > 0) await line.fill(group, fits.length)
+    scheduler.putBack('reserve', [...fits, ...others.map((waiter, i) => (i === 0 ? asAlone(waiter) : waiter))])
+    if (fits.length > 0) await scheduler.fill(group, fits.length)
   }
   if (group.waiters.length > 0) return true
   await products.releaseCalls([group])

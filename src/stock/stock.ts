@@ -6,10 +6,10 @@ import type { Lease } from '../db/intents.ts'
 import type { ProductQty } from '../model.ts'
 import type { CheckLease, GroupDeps, Settled, StockDeps, StockGroup, StockResult } from './group.ts'
 import { runCall } from './group-call.ts'
-import { StockLine } from './line.ts'
+import { CallScheduler } from './call-scheduler.ts'
 import { OpenHolds } from './open-holds.ts'
 import { createReconciler } from './reconcile.ts'
-import type { CallVerb } from './waiting.ts'
+import type { CallVerb } from './wait-queues.ts'
 
 /** An attempt that wants stock: `id` is the order of a checkout, or the event of a payment. Products in the order of their ids. */
 export interface StockRequest {
@@ -27,7 +27,7 @@ export type Stock = ReturnType<typeof createStock>
 export function createStock(deps: StockDeps) {
   const { products, clock, callIds, metrics } = deps
   const run = (group: StockGroup): Promise<void> => runCall(all, group)
-  const line = new StockLine<Settled>({
+  const scheduler = new CallScheduler<Settled>({
     products,
     callIds,
     clock,
@@ -36,10 +36,10 @@ export function createStock(deps: StockDeps) {
   })
   const openHolds = new OpenHolds()
   const reconciler = createReconciler({ ...deps, leased })
-  const all: GroupDeps = { ...deps, line, openHolds, reconciler }
+  const all: GroupDeps = { ...deps, scheduler, openHolds, reconciler }
 
   const enter = (verb: CallVerb, request: StockRequest) =>
-    new Promise<Settled>((settle, fail) => line.enter(verb, { ...request, since: clock.now(), isSecondTry: false, settle, fail }))
+    new Promise<Settled>((settle, fail) => scheduler.enter(verb, { ...request, since: clock.now(), isSecondTry: false, settle, fail }))
 
   function wait(verb: 'reserve' | 'commit', request: StockRequest): Promise<StockResult> {
     const since = clock.now()
@@ -64,7 +64,7 @@ export function createStock(deps: StockDeps) {
   /** Makes the call of a checkout that acquired the leases of its products with its intent. */
   function alone(request: StockRequest, { callId, expiresAt }: Lease): Promise<StockResult> {
     const productIds = idsOf(request.products)
-    const free = line.engage(productIds)
+    const free = scheduler.engage(productIds)
     return new Promise<Settled>((settle, fail) => {
       const waiter = { ...request, since: clock.now(), isSecondTry: false, settle, fail }
       void run({ verb: 'reserve', callId, productIds, expiresAt, checks: [], waiters: [waiter] }).then(free)
@@ -78,7 +78,7 @@ export function createStock(deps: StockDeps) {
     /** Releases leases under which no call will be made. */
     releaseLeases: ({ callId }: Lease, unwanted: readonly ProductQty[]) => products.releaseCalls([{ callId, productIds: idsOf(unwanted) }]),
     /** How many checkouts, or payments, wait for exactly these products. */
-    waiting: (verb: 'reserve' | 'commit', wanted: readonly ProductQty[]) => line.waiting(verb, idsOf(wanted)),
+    waiting: (verb: 'reserve' | 'commit', wanted: readonly ProductQty[]) => scheduler.waiting(verb, idsOf(wanted)),
     /** Brings a product's inventory at Catalog in line with our rows. @returns whether it has to be called again */
     reconcile: reconciler.reconcile,
   }

@@ -228,7 +228,7 @@ export async function openHarness({ budgetMs = 8000 } = {}) {
     wanted.map(({ productId, qty }) => ({ product_id: productId, qty, unit_price_cents: 100, title_snapshot: 'Air Zoom' }))
   const totalOf = (wanted: readonly ProductQty[]) => wanted.reduce((sum, { qty }) => sum + 100 * qty, 0)
 
-  /** A process of its own: another name, another line. `deps` replaces some of its parts. */
+  /** A process of its own: another name, wait queues of its own. `deps` replaces some of its parts. */
   function worker(
     by = 'worker-1',
     deps: (made: StockDeps & { pool: Pool }) => Partial<StockDeps> = () => ({}),

@@ -6,7 +6,7 @@ import type { Clock } from '../clock.ts'
 import type { CallIds } from '../db/call-ids.ts'
 import type { Products } from '../db/products.ts'
 import type { AcquiredCall, WantedCall } from '../db/acquire-calls.ts'
-import { type CallVerb, firstOf, type Kind, type Line, MOST_CALLS, type Waiter, WaitingLines } from './waiting.ts'
+import { type CallVerb, firstOf, type Kind, MOST_CALLS, type Waiter, type WaitQueue, WaitQueues } from './wait-queues.ts'
 
 /** A waiter reached its deadline before it got its products. */
 export class StockWaitTimeout extends Error {
@@ -28,7 +28,7 @@ export const MOST_IN_A_CALL = 64
 /** Pause between requests: no signal tells when another process's call ends. */
 const RETRY_MS = 25
 
-export interface LineDeps<Settled> {
+export interface SchedulerDeps<Settled> {
   products: Pick<Products, 'acquireCalls' | 'addProducts' | 'releaseCalls'>
   callIds: CallIds
   clock: Clock
@@ -38,24 +38,24 @@ export interface LineDeps<Settled> {
   outcomes: { recorded: Settled; ended: Settled }
 }
 
-/** A requested line, and the waiters for its call. */
+/** A queue whose leases are requested, and the waiters for its call. */
 interface Requested<Settled> {
-  line: Line<Settled>
+  queue: WaitQueue<Settled>
   callId: number
   waiters: Waiter<Settled>[]
 }
 
-const wanted = <Settled>({ line, callId, waiters }: Requested<Settled>): WantedCall => ({
+const wanted = <Settled>({ queue, callId, waiters }: Requested<Settled>): WantedCall => ({
   callId,
-  verb: line.verb,
-  productIds: line.productIds,
-  members: line.verb === 'check' ? [] : waiters,
-  more: line.waiters.length > waiters.length,
+  verb: queue.verb,
+  productIds: queue.productIds,
+  members: queue.verb === 'check' ? [] : waiters,
+  more: queue.waiters.length > waiters.length,
 })
 
-export class StockLine<Settled> {
-  readonly #deps: LineDeps<Settled>
-  readonly #lines = new WaitingLines<Settled>()
+export class CallScheduler<Settled> {
+  readonly #deps: SchedulerDeps<Settled>
+  readonly #queues = new WaitQueues<Settled>()
   /** Products that are requested, or in a call of this process. */
   readonly #engaged = new Set<number>()
   readonly #requesting = new Set<Kind>()
@@ -64,31 +64,31 @@ export class StockLine<Settled> {
   #isPlanned = false
   #isTicking = false
 
-  constructor(deps: LineDeps<Settled>) {
+  constructor(deps: SchedulerDeps<Settled>) {
     this.#deps = deps
   }
 
   enter(verb: CallVerb, waiter: Waiter<Settled>, atFront = false): void {
-    this.#lines.add(verb, waiter, atFront)
+    this.#queues.add(verb, waiter, atFront)
     this.#plan()
     if (!this.#isTicking) void this.#tick()
   }
 
-  /** Puts waiters back to the front of their line. */
+  /** Puts waiters back to the front of their queue. */
   putBack(verb: CallVerb, waiters: readonly Waiter<Settled>[]): void {
     for (const waiter of waiters.toReversed()) this.enter(verb, waiter, true)
   }
 
-  takeAll: WaitingLines<Settled>['takeAll'] = (...those) => this.#lines.takeAll(...those)
-  takeSameOrLarger: WaitingLines<Settled>['takeSameOrLarger'] = (...those) => this.#lines.takeSameOrLarger(...those)
-  isWanted: WaitingLines<Settled>['isWanted'] = (productIds) => this.#lines.isWanted(productIds)
+  takeAll: WaitQueues<Settled>['takeAll'] = (...those) => this.#queues.takeAll(...those)
+  takeSameOrLarger: WaitQueues<Settled>['takeSameOrLarger'] = (...those) => this.#queues.takeSameOrLarger(...those)
+  isWanted: WaitQueues<Settled>['isWanted'] = (productIds) => this.#queues.isWanted(productIds)
 
   /** @returns the number of waiters for exactly these products */
   waiting(verb: CallVerb, productIds: readonly number[]): number {
-    return this.#lines.find(verb, productIds)?.waiters.length ?? 0
+    return this.#queues.find(verb, productIds)?.waiters.length ?? 0
   }
 
-  /** Engages products for a call outside the line, until the returned function is called. */
+  /** Engages products for a call outside the wait queues, until the returned function is called. */
   engage(productIds: readonly number[]): () => void {
     for (const id of productIds) this.#engaged.add(id)
     return () => {
@@ -103,18 +103,18 @@ export class StockLine<Settled> {
    */
   async fill(group: Group<Settled>, most: number): Promise<void> {
     const { products, callIds } = this.#deps
-    const line = this.#lines.find(group.verb, group.productIds)
-    if (!line) return
-    const waiters = firstOf(line, most)
+    const queue = this.#queues.find(group.verb, group.productIds)
+    if (!queue) return
+    const waiters = firstOf(queue, most)
     const callId = await callIds()
-    const call = { ...wanted({ line, callId, waiters }), holds: group.callId }
+    const call = { ...wanted({ queue, callId, waiters }), holds: group.callId }
     const [acquired] = await products.acquireCalls([call]).catch(async (error: unknown) => {
       await products.releaseCalls([call]).catch(() => {})
       throw error
     })
-    const inside = this.#sort(line, waiters, acquired!)
+    const inside = this.#sort(queue, waiters, acquired!)
     if (!acquired!.isAcquired || acquired!.checks.length > 0) return
-    this.#lines.remove(line, inside)
+    this.#queues.remove(queue, inside)
     Object.assign(group, { callId, waiters: inside, expiresAt: acquired!.expiresAt })
   }
 
@@ -138,11 +138,11 @@ export class StockLine<Settled> {
   async #tick(): Promise<void> {
     const { clock } = this.#deps
     this.#isTicking = true
-    while (!this.#lines.isEmpty) {
+    while (!this.#queues.isEmpty) {
       await clock.sleep(RETRY_MS)
-      for (const { line, waiter } of this.#lines.removeLate(clock.wallTime())) {
+      for (const { queue, waiter } of this.#queues.removeLate(clock.wallTime())) {
         waiter.hasGivenUp = true
-        waiter.fail(new StockWaitTimeout(`waited for product ${line.productIds.join(', ')} until the deadline`))
+        waiter.fail(new StockWaitTimeout(`waited for product ${queue.productIds.join(', ')} until the deadline`))
       }
       this.#plan()
     }
@@ -155,22 +155,22 @@ export class StockLine<Settled> {
       this.#overdue.add(kind)
       return
     }
-    const chosen = this.#lines.choose(kind, this.#engaged, this.#deps.clock.now())
+    const chosen = this.#queues.choose(kind, this.#engaged, this.#deps.clock.now())
     if (chosen.length === 0) return
     this.#overdue.delete(kind)
     for (const { productIds } of chosen) for (const id of productIds) this.#engaged.add(id)
     this.#requesting.add(kind)
-    void this.#take(chosen).finally(() => {
+    void this.#acquire(chosen).finally(() => {
       this.#requesting.delete(kind)
       if (this.#overdue.has(kind) || chosen.length === MOST_CALLS) this.#plan()
     })
   }
 
-  async #take(chosen: readonly Line<Settled>[]): Promise<void> {
+  async #acquire(chosen: readonly WaitQueue<Settled>[]): Promise<void> {
     const { products, callIds } = this.#deps
-    const numbered = chosen.map(async (line) => ({ line, callId: await callIds(), waiters: firstOf(line, MOST_IN_A_CALL) }))
+    const numbered = chosen.map(async (queue) => ({ queue, callId: await callIds(), waiters: firstOf(queue, MOST_IN_A_CALL) }))
     const requested = await Promise.all(numbered).catch((error: unknown) => {
-      for (const line of chosen) this.#fail(line, line.waiters, error)
+      for (const queue of chosen) this.#fail(queue, queue.waiters, error)
     })
     if (!requested) return
     const calls = requested.map(wanted)
@@ -183,32 +183,32 @@ export class StockLine<Settled> {
     } catch (error) {
       // The statement may have been carried out. No call was sent under its leases.
       void products.releaseCalls(calls).catch(() => {})
-      for (const { line, waiters } of requested) this.#fail(line, waiters, error)
+      for (const { queue, waiters } of requested) this.#fail(queue, waiters, error)
     }
   }
 
-  #fail(line: Line<Settled>, waiters: readonly Waiter<Settled>[], error: unknown): void {
-    const those = waiters.filter((waiter) => line.waiters.includes(waiter))
-    this.#lines.remove(line, those)
+  #fail(queue: WaitQueue<Settled>, waiters: readonly Waiter<Settled>[], error: unknown): void {
+    const those = waiters.filter((waiter) => queue.waiters.includes(waiter))
+    this.#queues.remove(queue, those)
     for (const waiter of those) waiter.fail(error)
-    this.#free(line.productIds)
+    this.#free(queue.productIds)
   }
 
-  #answer({ line, callId, waiters }: Requested<Settled>, acquired: AcquiredCall): void {
-    const { verb, productIds } = line
-    line.isLocked = acquired.isLocked
-    const inside = verb === 'check' ? [...waiters] : this.#sort(line, waiters, acquired)
+  #answer({ queue, callId, waiters }: Requested<Settled>, acquired: AcquiredCall): void {
+    const { verb, productIds } = queue
+    queue.isLocked = acquired.isLocked
+    const inside = verb === 'check' ? [...waiters] : this.#sort(queue, waiters, acquired)
     if (!acquired.isAcquired) return this.#free(productIds)
     const { checks, expiresAt } = acquired
     // Where products have to be checked first, the call has no members yet. They are chosen after the check.
     const inCall = checks.length > 0 && verb !== 'check' ? [] : inside
-    this.#lines.remove(line, inCall)
+    this.#queues.remove(queue, inCall)
     const free = this.engage(productIds)
     void this.#deps.run({ verb, callId, productIds, expiresAt, checks, waiters: inCall }).then(free)
   }
 
   /** Settles the waiters that are done. @returns those that are in the call */
-  #sort(line: Line<Settled>, waiters: readonly Waiter<Settled>[], { members }: AcquiredCall): Waiter<Settled>[] {
+  #sort(queue: WaitQueue<Settled>, waiters: readonly Waiter<Settled>[], { members }: AcquiredCall): Waiter<Settled>[] {
     const { outcomes } = this.#deps
     const inside: Waiter<Settled>[] = []
     const deferred: Waiter<Settled>[] = []
@@ -217,15 +217,15 @@ export class StockLine<Settled> {
       const state = members[i]
       // Also a waiter that has given up: its units are part of the call's quantity, and are given back.
       if (state === 'ready') inside.push(waiter)
-      else if (state !== 'recorded' && state !== 'ended' && line.waiters.includes(waiter)) deferred.push(waiter)
+      else if (state !== 'recorded' && state !== 'ended' && queue.waiters.includes(waiter)) deferred.push(waiter)
       else {
         done.push(waiter)
         if (state === 'recorded' || state === 'ended') waiter.settle(outcomes[state])
       }
     }
-    this.#lines.remove(line, done)
+    this.#queues.remove(queue, done)
     // A waiter that cannot join a call yet does not block others.
-    if (deferred.length > 0) line.waiters = [...line.waiters.filter((waiter) => !deferred.includes(waiter)), ...deferred]
+    if (deferred.length > 0) queue.waiters = [...queue.waiters.filter((waiter) => !deferred.includes(waiter)), ...deferred]
     return inside
   }
 }

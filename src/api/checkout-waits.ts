@@ -12,7 +12,7 @@ export interface WaitDeps {
   checkouts: {
     /** undefined while the checkout is OPEN */
     readOutcome(orderId: number): Promise<Outcome | undefined>
-    /** OPEN -> CANCELLED, or its present outcome. Must also wake the reconciler for the products that it frees. */
+    /** OPEN -> CANCELLED, or its present outcome. Must also wake the reconciler for the products that the checkout held. */
     cancel(orderId: number, rejection: Rejection): Promise<Outcome>
   }
   queue: Pick<CheckoutQueue, 'add'>

@@ -86,7 +86,7 @@ export function createCheckouts(pool: Pool, clock: Clock, relay?: RelayHere, kee
       if (cancelled) return cancelled
       const outcome = await readOutcome(pool, orderId)
       if (!outcome) throw new Error(`checkout ${orderId} does not exist`)
-      return { outcome, won: false, freed: [] }
+      return { outcome, won: false, toReconcile: [] }
     },
     recordFailure: (attempt, fault) => recordFailure(pool, attempt, fault),
   }

@@ -12,7 +12,7 @@ export interface Ended {
   /** Whether this call ended it. */
   won: boolean
   /** Products of which it gave up a hold, or may have: the reconciler has to read them. */
-  freed: number[]
+  toReconcile: number[]
 }
 
 export interface EndRequest extends Rejection {
@@ -22,7 +22,7 @@ export interface EndRequest extends Rejection {
   state: 'REJECTED' | 'CANCELLED'
 }
 
-const endedRow = outcomeRow.extend({ freed: z.array(z.int()).nullable(), is_locked: z.boolean() })
+const endedRow = outcomeRow.extend({ to_reconcile: z.array(z.int()).nullable(), is_locked: z.boolean() })
 
 /** The checkouts to end, their rows locked. `ending`: those that are OPEN and driven by the given attempt. */
 const lockEnding = (input: string, batch: readonly EndRequest[]) => sql.fragment`
@@ -46,9 +46,9 @@ const writeOutcomes = (batch: readonly EndRequest[]) => sql.fragment`
     returning c.order_id, c.state, c.total_cents, c.currency, c.outcome, c.lines, c.recovery_point, c.call_id
   )`
 
-/** Frees the holds on record, and marks the products whose call the checkout may be in. */
-const freeHolds = sql.fragment`
-  freed as (
+/** Gives back the holds on record, and marks the products whose call the checkout may be in. */
+const giveBackHolds = sql.fragment`
+  changed as (
     insert into order_service.product_changes (product_id, held)
     select l.product_id, case e.recovery_point when 'reserve-stock' then -sum(l.qty) else 0 end
     from ended e cross join lateral jsonb_to_recordset(e.lines) as l (product_id int, qty int)
@@ -68,9 +68,11 @@ export async function endAll(pool: Pool, batch: EndRequest[]): Promise<(Ended | 
     batch.map(({ orderId: order_id, attempt, state, status, detail }) => ({ order_id, attempt, state, outcome: { status, detail } })),
   )
   const rows = await pool.any(sql.prepared('end', endedRow)`
-    with ${lockEnding(input, batch)}, ${writeOutcomes(batch)}, ${freeHolds}
-    select order_id, state, total_cents, currency, outcome, false as is_locked, array(select product_id from freed) as freed from ended
+    with ${lockEnding(input, batch)}, ${writeOutcomes(batch)}, ${giveBackHolds}
+    select order_id, state, total_cents, currency, outcome, false as is_locked, array(select product_id from changed) as to_reconcile from ended
     union all
     select order_id, 'OPEN', 0, '', null, true, null from inp where order_id not in (select order_id from lock)`)
-  return inOrder(batch, rows, (row) => (row.is_locked ? LOCKED : { outcome: outcomeOf(row)!, won: true, freed: row.freed ?? [] }))
+  return inOrder(batch, rows, (row) =>
+    row.is_locked ? LOCKED : { outcome: outcomeOf(row)!, won: true, toReconcile: row.to_reconcile ?? [] },
+  )
 }

@@ -135,7 +135,7 @@ async function freeKeyOfCart(pool: Pool, orderId: number): Promise<typeof LOCKED
   const { rowCount } = await pool.query(sql.prepared('free-key-of-cart', nothing)`
     with it as materialized (
       select order_id from order_service.checkouts where order_id = ${orderId} for update skip locked
-    ), freed as (
+    ), cleared as (
       update order_service.checkouts set idempotency_key = null
       where order_id = any(array(select order_id from it)) and starts_with(idempotency_key, 'cart ')
     )

@@ -153,9 +153,9 @@ async function retryOrCancel(driver: CheckoutDriver, run: CheckoutRun, { error, 
   return undefined
 }
 
-function giveUp({ metrics, wakeReconciler }: CheckoutDriver, { outcome, won, freed }: Ended): Outcome {
+function giveUp({ metrics, wakeReconciler }: CheckoutDriver, { outcome, won, toReconcile }: Ended): Outcome {
   if (won) metrics.checkouts.inc({ outcome: outcome.state })
-  if (freed.length > 0) wakeReconciler(freed)
+  if (toReconcile.length > 0) wakeReconciler(toReconcile)
   return outcome
 }
 

@@ -72,8 +72,8 @@ export function createRescuer(deps: RescuerDeps): Rescuer {
     const ended = await Promise.all(overdue.map((orderId) => checkouts.cancel(orderId, OUT_OF_TIME)))
     const won = ended.filter((one) => one.won)
     for (const { outcome } of won) metrics.checkouts.inc({ outcome: outcome.state })
-    const freed = won.flatMap((one) => one.freed)
-    if (freed.length > 0) wakeReconciler(freed)
+    const toReconcile = won.flatMap((one) => one.toReconcile)
+    if (toReconcile.length > 0) wakeReconciler(toReconcile)
     if (won.length > 0) metrics.rescued.inc({ what: 'overdue' }, won.length)
     return won.length
   }

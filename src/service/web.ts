@@ -55,9 +55,9 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
     checkouts: {
       readOutcome: checkouts.readOutcome,
       async cancel(orderId, rejection) {
-        const { outcome, won, freed } = await checkouts.cancel(orderId, rejection)
+        const { outcome, won, toReconcile } = await checkouts.cancel(orderId, rejection)
         if (won) metrics.checkouts.inc({ outcome: outcome.state })
-        if (freed.length > 0) wakeReconciler(freed)
+        if (toReconcile.length > 0) wakeReconciler(toReconcile)
         return outcome
       },
     },

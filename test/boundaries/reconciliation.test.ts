@@ -30,7 +30,7 @@ const next = asks('postgres', 'continue-call')
 const answered = asks('postgres', 'record-answered')
 
 /** Today's Catalog has no release: a reserve of less than nothing takes its place. */
-const freedHold: Boundary[] = [
+const givenBackHold: Boundary[] = [
   { name: 'the end of the checkout', path: [end], alsoBefore: true },
   { name: 'the reconciler’s job', path: [end, addsJob('stock')], alsoBefore: true },
   { name: 'the taking of the job', path: [addsJob('stock'), takesJob('stock')] },
@@ -48,7 +48,7 @@ const freedHold: Boundary[] = [
   { name: 'the end of the job', path: [end, answered, finishesJob('stock')], alsoBefore: true },
 ]
 
-for (const { title, place } of places(freedHold)) {
+for (const { title, place } of places(givenBackHold)) {
   test(`the hold of a checkout that Shipping refused is given back, though the process dies ${title}`, async (t) => {
     await scene(t, customersOnly, {}, async (at) => {
       const { shop, product } = at

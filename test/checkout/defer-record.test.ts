@@ -79,12 +79,12 @@ test('a completion that is refused for its deadline leaves the hold on record, f
   await harness.ask(`update order_service.checkouts set deadline_at = now() - interval '1 ms' where order_id = $1`, [orderId])
   t.is(await record.complete(), undefined)
   t.deepEqual(await row(orderId), { state: 'OPEN', recovery_point: 'reserve-stock' })
-  t.deepEqual((await worker.checkouts.cancel(orderId, { status: 503, detail: 'too late' })).freed, [productId])
+  t.deepEqual((await worker.checkouts.cancel(orderId, { status: 503, detail: 'too late' })).toReconcile, [productId])
 })
 
 test('a completion of a checkout that was cancelled meanwhile makes no order, and its unit is given back', async (t) => {
   const { record, worker, orderId, productId } = await reserved()
-  t.deepEqual((await worker.checkouts.cancel(orderId, { status: 503, detail: 'too late' })).freed, [productId])
+  t.deepEqual((await worker.checkouts.cancel(orderId, { status: 503, detail: 'too late' })).toReconcile, [productId])
   t.is(await record.complete(), undefined)
   t.like(await row(orderId), { state: 'CANCELLED' })
   t.like(await harness.row(productId), { held: 0, hold: 1, call: null })

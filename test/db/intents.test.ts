@@ -167,24 +167,24 @@ test('exactly one of completion and cancellation wins, and a cancelled hold is l
     Array.from({ length: 20 }, async () => {
       const { checkouts, reserved, attempt, productId } = await begun()
       await checkouts.recordHolds(reserved)
-      const [created, { won, outcome, freed }] = await Promise.all([
+      const [created, { won, outcome, toReconcile }] = await Promise.all([
         checkouts.complete(attempt),
         checkouts.cancel(attempt.orderId, { status: 503, detail: 'too late' }),
       ])
-      return { created: created !== undefined, won, state: outcome.state, freed, productId }
+      return { created: created !== undefined, won, state: outcome.state, toReconcile, productId }
     }),
   )
-  for (const { created, won, state, freed, productId } of results) {
+  for (const { created, won, state, toReconcile, productId } of results) {
     t.not(created, won)
     t.is(state, created ? 'CREATED' : 'CANCELLED')
-    t.deepEqual(freed, created ? [] : [productId])
+    t.deepEqual(toReconcile, created ? [] : [productId])
     t.like(await harness.row(productId), created ? { held: 2, hold: 0 } : { held: 0, hold: 2 })
   }
 })
 
 test('a checkout that is cancelled while its call is under way leaves its units to the record of that call', async (t) => {
   const { checkouts, reserved, attempt, productId } = await begun()
-  t.deepEqual((await checkouts.cancel(attempt.orderId, { status: 503, detail: 'too late' })).freed, [productId])
+  t.deepEqual((await checkouts.cancel(attempt.orderId, { status: 503, detail: 'too late' })).toReconcile, [productId])
   t.like(await harness.row(productId), { held: 0, hold: 0, call: 'reserve' })
   t.deepEqual((await checkouts.recordHolds(reserved)).orderIds, [])
   t.like(await harness.row(productId), { held: 0, hold: 2, call: null })

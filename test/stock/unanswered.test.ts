@@ -169,7 +169,7 @@ test('a checkout that was cancelled while its worker was dead has its units give
   void dying().reserve(checkout)
   while (inventory(id).reserved === 0) await new Promise((resolve) => setTimeout(resolve, 5))
   const worker = harness.worker()
-  t.deepEqual((await worker.checkouts.cancel(checkout.id, { status: 503, detail: 'too late' })).freed, [id])
+  t.deepEqual((await worker.checkouts.cancel(checkout.id, { status: 503, detail: 'too late' })).toReconcile, [id])
   await harness.expire(id)
   await worker.stock.reconcile(id)
   t.deepEqual(inventory(id), { inStock: 10, reserved: 0 })

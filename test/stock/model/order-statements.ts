@@ -137,9 +137,9 @@ export function orderStatements(tables: Tables) {
       if (row.state !== 'OPEN' || (attempt !== undefined && row.attempt !== attempt)) return undefined
       Object.assign(row, { state, rejection: { status, detail }, updatedAt: now() })
       const hasHold = row.recoveryPoint === 'reserve-stock'
-      const freed = row.lines.filter(({ productId }) => hasHold || products.get(productId)?.call?.id === row.callId)
-      for (const { productId, qty } of freed) tables.changes.push({ productId, callId: null, held: hasHold ? -qty : 0, expectedStock: 0 })
-      return { outcome: readOutcome(orderId)!, won: true, freed: freed.map(({ productId }) => productId) }
+      const changed = row.lines.filter(({ productId }) => hasHold || products.get(productId)?.call?.id === row.callId)
+      for (const { productId, qty } of changed) tables.changes.push({ productId, callId: null, held: hasHold ? -qty : 0, expectedStock: 0 })
+      return { outcome: readOutcome(orderId)!, won: true, toReconcile: changed.map(({ productId }) => productId) }
     },
     recordFailure({ orderId, attempt }: Attempt, { shipmentCall }: Fault): void {
       const row = checkouts.get(orderId)

@@ -252,7 +252,7 @@ function plain(answer: unknown): unknown {
   return JSON.parse(
     JSON.stringify(answer ?? null, (key, value: unknown) => {
       if (['expiresAt', 'deadline', 'sentAt', 'waitedMs'].includes(key)) return value === undefined ? value : 'a time'
-      const isSet = Array.isArray(value) && ['freed', 'orderIds', 'eventIds', 'missedProducts', 'checks', 'unknown'].includes(key)
+      const isSet = Array.isArray(value) && ['toReconcile', 'orderIds', 'eventIds', 'missedProducts', 'checks', 'unknown'].includes(key)
       return isSet ? [...(value as number[])].sort((a, b) => a - b) : value
     }),
   )

@@ -187,8 +187,8 @@ export function startService(deps: ServiceDeps): Service {
   })
 
   async function cancel(orderId: number, rejection: typeof OUT_OF_TIME): Promise<void> {
-    const { freed } = await checkouts.cancel(orderId, rejection)
-    if (freed.length > 0) wakeReconciler(freed)
+    const { toReconcile } = await checkouts.cancel(orderId, rejection)
+    if (toReconcile.length > 0) wakeReconciler(toReconcile)
   }
 
   return {
@@ -257,7 +257,7 @@ function playCheckouts(orders: Asked<OrderStatements>, clock: Clock): Checkouts 
     end: (attempt, state, rejection) => end({ ...attempt, state, ...rejection }),
     async cancel(orderId, rejection) {
       const cancelled = await end({ orderId, attempt: undefined, state: 'CANCELLED', ...rejection })
-      return cancelled ?? { outcome: (await orders.readOutcome(orderId))!, won: false, freed: [] }
+      return cancelled ?? { outcome: (await orders.readOutcome(orderId))!, won: false, toReconcile: [] }
     },
     recordFailure: orders.recordFailure,
   }

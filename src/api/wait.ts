@@ -20,10 +20,10 @@ export function untilEnded({ reply, read, pauseMs, forMs }: Waiting): Promise<Ou
     const end = (outcome: Outcome | undefined) => {
       over = true
       clearTimeout(nextRead)
-      clearTimeout(giveUp)
+      clearTimeout(timer)
       resolve(outcome)
     }
-    const giveUp = setTimeout(end, forMs, undefined)
+    const timer = setTimeout(end, forMs, undefined)
     const readLater = (reads: number) => {
       nextRead = setTimeout(async () => {
         const outcome = await read().catch(() => undefined)

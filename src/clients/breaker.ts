@@ -27,7 +27,7 @@ export interface BreakerOptions<Answer> {
 
 export interface Breaker<Answer> {
   /** Whether a write would be refused now. */
-  isRefusing(): boolean
+  refusesWrites(): boolean
   /** @throws the refusal if a call would not be sent now */
   admit(isRead: boolean): void
   /** @throws the refusal, or what the call throws */
@@ -43,7 +43,7 @@ export function createBreaker<Answer>({ probe, isFailure, refusal, onChange }: B
   const closing = new AbortController()
   let isProbeAnswered = false
 
-  const isRefusing = () => (circuit.state === CircuitState.Open ? !isProbeAnswered : circuit.state === CircuitState.HalfOpen)
+  const refusesWrites = () => (circuit.state === CircuitState.Open ? !isProbeAnswered : circuit.state === CircuitState.HalfOpen)
 
   async function probeUntilAnswered(): Promise<void> {
     while (!isProbeAnswered) {
@@ -64,11 +64,11 @@ export function createBreaker<Answer>({ probe, isFailure, refusal, onChange }: B
   circuit.onReset(() => onChange('closed'))
 
   function admit(isRead: boolean): void {
-    if (isRead ? circuit.state === CircuitState.Open && !isProbeAnswered : isRefusing()) throw refusal()
+    if (isRead ? circuit.state === CircuitState.Open && !isProbeAnswered : refusesWrites()) throw refusal()
   }
 
   return {
-    isRefusing,
+    refusesWrites,
     admit,
     async run(isRead, call) {
       admit(isRead)

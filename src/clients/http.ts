@@ -65,7 +65,7 @@ export interface Downstream {
 
 export interface GuardedDownstream extends Downstream {
   /** Whether the breaker would refuse a write. */
-  isRefusing(): boolean
+  refusesWrites(): boolean
 }
 
 export interface DownstreamOptions {
@@ -132,7 +132,7 @@ export function createDownstream(options: DownstreamOptions): GuardedDownstream 
       breaker?.admit(isRead(call)) // before the call waits for its turn
       return limit(send, call)
     },
-    isRefusing: () => breaker?.isRefusing() ?? false,
+    refusesWrites: () => breaker?.refusesWrites() ?? false,
     close() {
       breaker?.close()
       return close()

@@ -111,7 +111,7 @@ async function runSteps(driver: CheckoutDriver, run: CheckoutRun, progress: Prog
   }
   await run.record?.written().catch(() => {}) // whether there is a hold to give up
   const ended = await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', refused.rejection)
-  return ended ? giveUp(driver, ended) : checkouts.readOutcome(run.orderId)
+  return ended ? afterEnd(driver, ended) : checkouts.readOutcome(run.orderId)
 }
 
 interface Failure {
@@ -149,11 +149,11 @@ async function retryOrCancel(driver: CheckoutDriver, run: CheckoutRun, { error, 
   }
   const rejection = error instanceof StepFault ? error.rejection : OUT_OF_TIME
   const ended = await checkouts.end(run, 'CANCELLED', rejection)
-  if (ended) giveUp(driver, ended)
+  if (ended) afterEnd(driver, ended)
   return undefined
 }
 
-function giveUp({ metrics, wakeReconciler }: CheckoutDriver, { outcome, won, toReconcile }: Ended): Outcome {
+function afterEnd({ metrics, wakeReconciler }: CheckoutDriver, { outcome, won, toReconcile }: Ended): Outcome {
   if (won) metrics.checkouts.inc({ outcome: outcome.state })
   if (toReconcile.length > 0) wakeReconciler(toReconcile)
   return outcome

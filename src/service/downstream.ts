@@ -61,6 +61,6 @@ export function openDownstream(base: Base, checks: Check[], onCatalog: (state: B
   return {
     catalog: createCatalog(catalog),
     shipping: createShipping(shipping),
-    unavailable: () => (catalog.isRefusing() ? CATALOG_UNREACHABLE : shipping.isRefusing() ? SHIPPING_UNREACHABLE : undefined),
+    unavailable: () => (catalog.refusesWrites() ? CATALOG_UNREACHABLE : shipping.refusesWrites() ? SHIPPING_UNREACHABLE : undefined),
   }
 }

@@ -77,7 +77,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
         now: () => performance.now(),
         logger,
         metrics,
-        giveUp: stalled.resolve,
+        stopProcess: stalled.resolve,
       })
       checks.push(watchdog.check)
       void watch(watchdog, stopping.signal)

@@ -41,7 +41,7 @@ export interface WatchOptions {
   logger: Logger
   metrics: Pick<Metrics, 'componentStalled' | 'componentRestarts'>
   /** Called once, with the reason, when the component is stalled although it was restarted. */
-  giveUp(reason: string): void
+  stopProcess(reason: string): void
 }
 
 export interface Watchdog {
@@ -60,7 +60,7 @@ const PROBE_MS = 5000
 /** Longer than any component takes to end. */
 const RESTART_MS = 15_000
 
-export function createWatchdog(component: Watched, { limitMs, now, logger, metrics, giveUp }: WatchOptions): Watchdog {
+export function createWatchdog(component: Watched, { limitMs, now, logger, metrics, stopProcess }: WatchOptions): Watchdog {
   const { name } = component
   const everyMs = limitMs / POLLS_PER_LIMIT
   /** What waited at the last poll, and since when without a try. */
@@ -109,7 +109,7 @@ export function createWatchdog(component: Watched, { limitMs, now, logger, metri
     metrics.componentStalled.set({ component: name }, 1)
     if (wasRestarted) {
       isGivenUp = true
-      giveUp(`${name} stalled for ${seconds} s after its restart: ${what}`)
+      stopProcess(`${name} stalled for ${seconds} s after its restart: ${what}`)
       return
     }
     logger.error({ component: name, reason: stalled }, 'component stalled; restarting it')

@@ -69,7 +69,7 @@ for (const [what, fault] of [
     await fail(1)
 
     t.deepEqual(states, ['open'])
-    t.true(http.isRefusing())
+    t.true(http.refusesWrites())
     t.deepEqual(await isOpen(), ['catalog 1'])
     for (const call of [reserve, read]) {
       const refused = await t.throwsAsync<NoAnswer>(call, { instanceOf: NoAnswer })
@@ -141,11 +141,11 @@ test.serial('a probe read finds the service back, and then one change at a time 
   failing.remove()
   await until(() => states.length === 2)
   t.deepEqual(states, ['open', 'half-open'])
-  t.false(http.isRefusing(), 'the first one may try')
+  t.false(http.refusesWrites(), 'the first one may try')
   t.deepEqual(await isOpen(), ['catalog 1'])
   downstreams.catalog.fault({ fault: 'slow', call: 'reserve', ms: 500, times: 1 })
   const trial = outcome(reserve())
-  await until(http.isRefusing)
+  await until(http.refusesWrites)
   t.deepEqual(await Promise.all([outcome(reserve()), outcome(reserve()), outcome(read())]), ['refused', 'refused', 'answered'])
   t.deepEqual(states, ['open', 'half-open'], 'a read decides nothing')
   t.is(await trial, 'answered')

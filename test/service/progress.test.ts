@@ -56,7 +56,7 @@ async function open(t: ExecutionContext, shop: Shop, role: Role, env: Record<str
 
   let now = 1000
   const givenUp: string[] = []
-  const options = { limitMs: LIMIT_MS, now: () => now, logger, metrics, giveUp: (reason: string) => void givenUp.push(reason) }
+  const options = { limitMs: LIMIT_MS, now: () => now, logger, metrics, stopProcess: (reason: string) => void givenUp.push(reason) }
   const dogs = new Map(base.watched.map((component) => [component.name, createWatchdog(component, options)]))
   return {
     base,

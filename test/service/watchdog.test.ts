@@ -41,7 +41,7 @@ function watchedComponent() {
         await component.onRebuild()
       },
     },
-    { limitMs: LIMIT_MS, now: () => now, logger: createLogger('silent'), metrics, giveUp: (reason) => givenUp.push(reason) },
+    { limitMs: LIMIT_MS, now: () => now, logger: createLogger('silent'), metrics, stopProcess: (reason) => givenUp.push(reason) },
   )
   return {
     component,

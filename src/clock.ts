@@ -6,7 +6,7 @@ export interface Clock {
    * Epoch ms by PostgreSQL's clock, which deadlines and leases use. Never earlier than PostgreSQL's own time, so that nothing seems to last
    * longer than it does.
    */
-  wallTime(): number
+  databaseTime(): number
   sleep(ms: number): Promise<void>
   /** Resolves after everything that has arrived by now was processed. */
   turn(): Promise<void>

@@ -86,7 +86,7 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
       await ready(redis).catch(() => {
         throw new Unavailable('Redis cannot be reached; check REDIS_URL')
       })
-      const queue = createPaymentQueue(redis, config.REDIS_PREFIX, { wallTime: Date.now })
+      const queue = createPaymentQueue(redis, config.REDIS_PREFIX, { databaseTime: Date.now })
       closers.push(() => queue.close())
       return queue
     }),

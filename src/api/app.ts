@@ -46,7 +46,7 @@ export interface AppOptions extends OpsOptions {
 /** The whole application: customer routes, operators' pages, health, readiness and metrics. It opens no connection. */
 export function createApp(options: AppOptions): Koa {
   const { config, service, operators, logger } = options
-  const readToken = tokenReader({ ...config, now: () => service()?.clock.wallTime() ?? Date.now() })
+  const readToken = tokenReader({ ...config, now: () => service()?.clock.databaseTime() ?? Date.now() })
   const deps = () => service()!
   const started: Middleware = (ctx, next) => {
     if (service()) return next()

@@ -19,7 +19,7 @@ export interface WaitDeps {
   /** Whether operators have paused the queue, as last polled. */
   isPaused(): boolean
   replies: Pick<Replies, 'channel' | 'expect'>
-  clock: Pick<Clock, 'wallTime'>
+  clock: Pick<Clock, 'databaseTime'>
 }
 
 /** How a wait ended, and the error in it. `unknown`: PostgreSQL does not answer, and the checkout may still become an order. */
@@ -87,7 +87,7 @@ export function createWaits(deps: () => WaitDeps, budgetMs: number): Waits {
     const outcome = await untilEnded({
       read: () => deps().checkouts.readOutcome(orderId),
       pauseMs: joinerPauseMs,
-      forMs: Math.min(budgetMs, Math.max(0, deadlineAt.getTime() - deps().clock.wallTime()) + JOINER_GRACE_MS),
+      forMs: Math.min(budgetMs, Math.max(0, deadlineAt.getTime() - deps().clock.databaseTime()) + JOINER_GRACE_MS),
     })
     return outcome ?? (await cancelled(orderId, timedOut()))
   }

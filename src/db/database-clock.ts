@@ -35,7 +35,7 @@ export async function createDatabaseClock(pool: Pool): Promise<DatabaseClock> {
   await sync()
   return {
     now: () => performance.now(),
-    wallTime: () => performance.now() + ahead,
+    databaseTime: () => performance.now() + ahead,
     sleep: (ms) => sleep(ms),
     turn: () => turn(),
     sync,

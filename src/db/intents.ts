@@ -82,7 +82,7 @@ export interface IntentOptions {
   callIds: CallIds
   /** Duration of a call's leases, in ms. */
   leaseMs: number
-  clock: Pick<Clock, 'now' | 'wallTime' | 'sleep'>
+  clock: Pick<Clock, 'now' | 'databaseTime' | 'sleep'>
   /** How long an order keeps a key derived from its cart, in ms from the start of its checkout. */
   duplicateWindowMs: number
 }
@@ -101,7 +101,7 @@ export function createIntents(pool: Pool, { callIds, leaseMs, clock, duplicateWi
 
   /** After the duplicate window of an order, the same cart makes another order. */
   const isOver = ({ state, deadlineAt }: Claim, { idempotencyKey, budgetMs }: Intent) =>
-    state === 'CREATED' && isKeyOfCart(idempotencyKey) && deadlineAt.getTime() - budgetMs + duplicateWindowMs <= clock.wallTime()
+    state === 'CREATED' && isKeyOfCart(idempotencyKey) && deadlineAt.getTime() - budgetMs + duplicateWindowMs <= clock.databaseTime()
 
   return {
     findClaim,

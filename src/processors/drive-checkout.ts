@@ -96,7 +96,7 @@ async function beginAttempt(
     const seenOpenAt = deadline - budgetMs
     return { ...common, attempt: 1, products, lease: lease ?? undefined, recoveryPoint: 'intent', shipmentCall: 'unsent', seenOpenAt }
   }
-  const seenOpenAt = clock.wallTime()
+  const seenOpenAt = clock.databaseTime()
   const resumed = await checkouts.resume(orderId)
   return resumed && { ...common, ...resumed, lease: undefined, seenOpenAt }
 }
@@ -141,7 +141,7 @@ async function retryOrCancel(driver: CheckoutDriver, run: CheckoutRun, { error, 
     return undefined
   }
   const retryAfterMs = error instanceof StepFault ? error.retryAfterMs : 0
-  const isTooLate = error instanceof Overtaken || clock.wallTime() + Math.max(backoffMs(tries), retryAfterMs) >= run.deadline
+  const isTooLate = error instanceof Overtaken || clock.databaseTime() + Math.max(backoffMs(tries), retryAfterMs) >= run.deadline
   const isUnreachable = error instanceof StepFault && error.unreachable && tries >= UNREACHABLE_TRIES
   if (!isTooLate && !isUnreachable) {
     await checkouts.recordFailure(run, fault)

@@ -126,7 +126,7 @@ async function begin(
 async function commitAndMarkPaid(driver: PaymentDriver, { driven, payable, products }: Begun): Promise<Again | undefined> {
   const { stock, clock, metrics } = driver
   const { orderId, sentAt } = payable
-  const deadline = clock.wallTime() + LEASE_PATIENCE_MS
+  const deadline = clock.databaseTime() + LEASE_PATIENCE_MS
   const answer = await stock.commit({ id: driven.eventId, attempt: driven.attempt, products, deadline })
   // Two messages may carry one payment. Only the attempt that has the products may say that the order waits for it.
   if (answer.result === 'ended') return { pauseMs: POSTPONED_MS, why: `order ${orderId} has been paid, or another attempt runs` }
@@ -136,7 +136,7 @@ async function commitAndMarkPaid(driver: PaymentDriver, { driven, payable, produ
     return void (await deadLetter(driver, driven, { orderId, fault: 'catalog-refused', reason }))
   }
   metrics.paymentEvents.inc({ type: 'payment.succeeded', result: 'paid' })
-  metrics.paymentSeconds.observe(Math.max(0, clock.wallTime() - sentAt.getTime()) / 1000)
+  metrics.paymentSeconds.observe(Math.max(0, clock.databaseTime() - sentAt.getTime()) / 1000)
   return undefined
 }
 

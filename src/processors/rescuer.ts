@@ -14,7 +14,7 @@ import { OUT_OF_TIME } from './checkout-run.ts'
 
 export interface RescuerDeps {
   rescue: Rescue
-  clock: Pick<Clock, 'now' | 'wallTime'>
+  clock: Pick<Clock, 'now' | 'databaseTime'>
   checkouts: Pick<Checkouts, 'cancel'>
   checkoutQueue: Pick<CheckoutQueue, 'rescue' | 'oldestWaitingMs'>
   paymentQueue: Pick<PaymentQueue, 'rescue' | 'oldestWaitingMs'>
@@ -51,7 +51,7 @@ export function createRescuer(deps: RescuerDeps): Rescuer {
   const { rescue, clock, checkouts, checkoutQueue, paymentQueue, underWay, wakeReconciler, logger, metrics } = deps
 
   async function keepSlowAlive(): Promise<void> {
-    const slow = [...underWay].filter(([, since]) => clock.wallTime() - since > SLOW_MS).map(([attempt]) => attempt)
+    const slow = [...underWay].filter(([, since]) => clock.databaseTime() - since > SLOW_MS).map(([attempt]) => attempt)
     await rescue.keepAlive(slow)
   }
 

@@ -16,13 +16,13 @@ const OPEN_FOR_MS = 1000
 /** @returns false where it has ended, is past its deadline or belongs to another attempt. @throws what PostgreSQL throws */
 export type StillOpen = (run: CheckoutRun) => Promise<boolean>
 
-export function createStillOpen(checkouts: Pick<Checkouts, 'isOpen'>, clock: Pick<Clock, 'wallTime'>): StillOpen {
+export function createStillOpen(checkouts: Pick<Checkouts, 'isOpen'>, clock: Pick<Clock, 'databaseTime'>): StillOpen {
   return async (run) => {
-    const now = clock.wallTime()
+    const now = clock.databaseTime()
     if (now >= run.deadline) return false
     if (now - run.seenOpenAt < OPEN_FOR_MS) return true
     if (!(await checkouts.isOpen(run))) return false
     run.seenOpenAt = now
-    return clock.wallTime() < run.deadline
+    return clock.databaseTime() < run.deadline
   }
 }

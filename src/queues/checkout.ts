@@ -73,13 +73,13 @@ export interface CheckoutQueue {
  * @param redis a connection that fails fast
  * @param clock for the jobs' timestamps: the clocks of hosts may differ
  */
-export function createCheckoutQueue(redis: RedisConnection, prefix: string, clock: Pick<Clock, 'wallTime'>): CheckoutQueue {
+export function createCheckoutQueue(redis: RedisConnection, prefix: string, clock: Pick<Clock, 'databaseTime'>): CheckoutQueue {
   const queue = openQueue(CHECKOUT_QUEUE, redis, prefix)
   const addJob = (checkouts: CheckoutTask[], more: JobsOptions = {}) =>
     queue.add('checkout', { checkouts } satisfies CheckoutPayload, { ...options, ...more, jobId: jobIdOf(checkouts) })
   const add = batcher(
     async (batch: CheckoutTask[]) => {
-      await addJob(batch, { timestamp: Math.round(clock.wallTime()) })
+      await addJob(batch, { timestamp: Math.round(clock.databaseTime()) })
       return batch.map(() => undefined)
     },
     // Checkouts were gathered before, for their intents: waiting once more would not make larger jobs.
@@ -96,7 +96,7 @@ export function createCheckoutQueue(redis: RedisConnection, prefix: string, cloc
       await addJob([{ orderId, products: [...products], lease: null, deadline, replyTo: null, tries: 1 }])
       return true
     },
-    oldestWaitingMs: () => oldestWaitingMs(queue, clock.wallTime()),
+    oldestWaitingMs: () => oldestWaitingMs(queue, clock.databaseTime()),
     queue,
     close: () => queue.close(),
   }

@@ -93,12 +93,12 @@ const jobOf = (payments: PaymentTask[], more: JobsOptions) => ({
  * @param redis a connection that fails fast
  * @param clock for the jobs' timestamps: the clocks of hosts may differ
  */
-export function createPaymentQueue(redis: RedisConnection, prefix: string, clock: Pick<Clock, 'wallTime'>): PaymentQueue {
+export function createPaymentQueue(redis: RedisConnection, prefix: string, clock: Pick<Clock, 'databaseTime'>): PaymentQueue {
   const queue = openQueue(PAYMENT_QUEUE, redis, prefix)
   async function addJobs(jobs: ReturnType<typeof jobOf>[]): Promise<void> {
     if (jobs.length > 0) await queue.addBulk(jobs)
   }
-  const stamp = () => ({ timestamp: Math.round(clock.wallTime()) })
+  const stamp = () => ({ timestamp: Math.round(clock.databaseTime()) })
   const add: PaymentQueue['add'] = (events) => addJobs(events.map((event) => jobOf([event], stamp())))
   let lastRead: { endedAt: number; jobsOf: ReturnType<typeof readJobs> } | undefined
   async function readJobs(): Promise<Map<number, Set<string>> | 'too many'> {
@@ -129,7 +129,7 @@ export function createPaymentQueue(redis: RedisConnection, prefix: string, clock
       await add([{ ...event, mayBeDriven: true }])
       return true
     },
-    oldestWaitingMs: () => oldestWaitingMs(queue, clock.wallTime()),
+    oldestWaitingMs: () => oldestWaitingMs(queue, clock.databaseTime()),
     addTogether(events) {
       const jobs = []
       for (let first = 0; first < events.length; first += MOST_IN_A_JOB)

@@ -62,7 +62,7 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')
       for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ queue: queue.name, state }, count)
       metrics.queuePaused.set({ queue: queue.name }, (await queue.isPaused()) ? 1 : 0)
-      metrics.oldestJobSeconds.set({ queue: queue.name }, (await oldestWaitingMs(queue, clock.wallTime())) / 1000)
+      metrics.oldestJobSeconds.set({ queue: queue.name }, (await oldestWaitingMs(queue, clock.databaseTime())) / 1000)
     }),
   )
 }

@@ -140,7 +140,7 @@ export class CallScheduler<Settled> {
     this.#isTicking = true
     while (!this.#queues.isEmpty) {
       await clock.sleep(RETRY_MS)
-      for (const { queue, waiter } of this.#queues.removeLate(clock.wallTime())) {
+      for (const { queue, waiter } of this.#queues.removeLate(clock.databaseTime())) {
         waiter.hasGivenUp = true
         waiter.fail(new StockWaitTimeout(`waited for product ${queue.productIds.join(', ')} until the deadline`))
       }

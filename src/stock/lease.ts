@@ -17,7 +17,7 @@ export interface LeasedCall {
 
 export interface LeaseDeps {
   products: Pick<Products, 'continueCall'>
-  clock: Pick<Clock, 'wallTime'>
+  clock: Pick<Clock, 'databaseTime'>
   callTimeoutMs: number
 }
 
@@ -26,7 +26,7 @@ export interface LeaseDeps {
  * @returns false where the lease is lost or too short, or a product's row is locked: no call may be sent under it
  */
 export async function renewLease({ products, clock, callTimeoutMs }: LeaseDeps, call: LeasedCall): Promise<boolean> {
-  const isEnough = () => call.expiresAt - clock.wallTime() >= enoughFor(callTimeoutMs)
+  const isEnough = () => call.expiresAt - clock.databaseTime() >= enoughFor(callTimeoutMs)
   if (isEnough()) return true
   const expiresAt = await products.continueCall(call)
   if (expiresAt === undefined) return false

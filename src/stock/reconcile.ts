@@ -57,7 +57,7 @@ export function createReconciler(deps: ReconcileDeps): Reconciler {
 /** @returns false where no call could correct anything now */
 async function once(deps: ReconcileDeps, productId: number, memory: Memory): Promise<boolean> {
   const { products, catalog, clock, leased } = deps
-  const lease = await leased(productId, clock.wallTime() + LEASE_PATIENCE_MS)
+  const lease = await leased(productId, clock.databaseTime() + LEASE_PATIENCE_MS)
   const release = () => products.releaseCalls([{ callId: lease.callId, productIds: [productId] }])
   try {
     const { explanation, says } = await checkProduct(deps, lease)

@@ -16,7 +16,7 @@ async function askedAt(times: readonly number[], { isOpen = true, answersAfterMs
       return isOpen
     },
   }
-  const stillOpen = createStillOpen(checkouts, { wallTime: () => now })
+  const stillOpen = createStillOpen(checkouts, { databaseTime: () => now })
   const run = { orderId: 1, attempt: 1, deadline: DEADLINE, seenOpenAt: 0 } as CheckoutRun
   const answers: boolean[] = []
   for (const time of times) {

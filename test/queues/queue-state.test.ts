@@ -34,7 +34,7 @@ test('a queue is as late as its oldest job that never ran, however many that wai
 
 test('how late a queue is says the clock that its jobs are stamped with, not the one of the host', async (t) => {
   const redis = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
-  const database = { wallTime: () => Date.now() + HOUR_MS }
+  const database = { databaseTime: () => Date.now() + HOUR_MS }
   const checkout = createCheckoutQueue(redis, `{${randomUUID()}}`, database)
   t.teardown(async () => {
     await checkout.queue.obliterate({ force: true })

@@ -10,7 +10,7 @@ async function renewed({ stoppedMs }: { stoppedMs: number }): Promise<{ mayGo: b
   const mayGo = await renewLease(
     {
       callTimeoutMs: CALL_TIMEOUT_MS,
-      clock: { wallTime: () => now },
+      clock: { databaseTime: () => now },
       products: {
         async continueCall() {
           const expiresAt = now + leaseFor(CALL_TIMEOUT_MS)

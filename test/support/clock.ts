@@ -4,7 +4,7 @@ import type { Clock } from '../../src/clock.ts'
 
 export const hostClock: Clock = {
   now: () => performance.now(),
-  wallTime: () => Date.now(),
+  databaseTime: () => Date.now(),
   sleep: (ms) => sleep(ms),
   turn: () => turn(),
 }

@@ -115,7 +115,7 @@ const TIMES = {
 }
 
 async function inPostgres(pool: Pool, dsn: string): Promise<Side> {
-  const clock: Clock = { now: () => performance.now(), wallTime: () => Date.now(), sleep: async () => {}, turn: async () => {} }
+  const clock: Clock = { now: () => performance.now(), databaseTime: () => Date.now(), sleep: async () => {}, turn: async () => {} }
   const payments = createPayments(pool, { clock, emitPaid: false, relay: undefined })
   const rescue = createRescue(pool, clock)
   const locker = new Client({ connectionString: dsn })

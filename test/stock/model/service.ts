@@ -93,7 +93,7 @@ export function startService(deps: ServiceDeps): Service {
   const orders = ask(world, life, deps.orders, unheard)
   const clock: Clock = {
     now: world.now,
-    wallTime: world.now,
+    databaseTime: world.now,
     sleep: (ms) => world.sleep(life, ms),
     turn: () => world.sleep(life, 0),
   }
@@ -112,7 +112,7 @@ export function startService(deps: ServiceDeps): Service {
   const stock = createStock({
     products,
     catalog,
-    clock: deps.checksLease ? clock : { ...clock, wallTime: () => world.now() - 3_600_000 },
+    clock: deps.checksLease ? clock : { ...clock, databaseTime: () => world.now() - 3_600_000 },
     callIds,
     callTimeoutMs: CALL_TIMEOUT_MS,
     metrics,

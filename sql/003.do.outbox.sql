@@ -9,15 +9,15 @@ create table order_service.outbox (
   sent_at timestamptz,
   partition integer,                                   -- where Kafka put it, with kafka_offset
   kafka_offset bigint,
-  set_aside_at timestamptz,                            -- Kafka can never accept this event (too large); the relay continues with others
-  set_aside_reason text,
-  check ((set_aside_at is null) = (set_aside_reason is null)),
-  check (sent_at is null or set_aside_at is null)
+  undeliverable_at timestamptz,                        -- Kafka can never accept this event (too large); the relay continues with others
+  undeliverable_reason text,
+  check ((undeliverable_at is null) = (undeliverable_reason is null)),
+  check (sent_at is null or undeliverable_at is null)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
 
-create index outbox_unsent on order_service.outbox (id) where sent_at is null and set_aside_at is null;
+create index outbox_unsent on order_service.outbox (id) where sent_at is null and undeliverable_at is null;
 -- For the operators' pages: the events of an order.
 create index outbox_by_order on order_service.outbox (order_id);
 create index outbox_sent on order_service.outbox (sent_at) where sent_at is not null;
 -- Read at each scrape. There are few such rows at any time.
-create index outbox_set_aside on order_service.outbox (id) where set_aside_at is not null;
+create index outbox_undeliverable on order_service.outbox (id) where undeliverable_at is not null;

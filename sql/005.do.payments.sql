@@ -64,7 +64,7 @@ create table order_service.dead_letters (
   first_at timestamptz not null default clock_timestamp(),
   last_at timestamptz not null default clock_timestamp(),
   published_at timestamptz,                            -- on the dead-letter topic; null: not yet
-  publish_refused text,                                -- why the broker refuses it for good
+  undeliverable_reason text,                           -- why the broker refuses it for good
   pruned_at timestamptz,
   constraint what_waits_for_a_person_is_whole check (pruned_at is null or state <> 'WAITING'),
   constraint who_discards_says_why check ((state = 'DISCARDED') = (note is not null))
@@ -75,7 +75,7 @@ create index dead_letters_waiting on order_service.dead_letters (id) where state
 create index dead_letters_by_fault on order_service.dead_letters (fault, id) where state = 'WAITING';
 -- Read at each scrape.
 create index dead_letters_without_event on order_service.dead_letters (id) where event_id is null and state <> 'REPLAYED';
-create index dead_letters_unpublished on order_service.dead_letters (id) where published_at is null and publish_refused is null;
+create index dead_letters_unpublished on order_service.dead_letters (id) where published_at is null and undeliverable_reason is null;
 
 -- consumed = applied + duplicate + dead + waiting + ignored.
 -- `consumed`, `duplicate` and `ignored` are counted here, in the transaction that receives a batch. The others are states of rows above.

@@ -23,7 +23,7 @@ const openHints: Record<keyof OpenWork, string> = {
 }
 const otherHints: Record<keyof NotWaitedFor, [what: string, hint: string]> = {
   deadLetters: ['dead letters', 'order-admin dead-letters list'],
-  setAside: ['events that Kafka does not accept', 'order_service.outbox where set_aside_at is not null'],
+  undeliverable: ['undeliverable events, which Kafka does not accept', 'order_service.outbox where undeliverable_at is not null'],
   oversold: ['oversold products', 'order-admin inventory --open'],
   lateCalls: ['unanswered calls to Catalog that may still act, for ten minutes', 'order-admin inventory --open'],
 }

@@ -145,7 +145,7 @@ export async function discardLetter(pool: Pool, id: number, note: string): Promi
 /** Letters that are not on the dead-letter topic yet, the oldest first. */
 export async function unpublishedLetters(pool: Pool, limit: number): Promise<DeadLetter[]> {
   const rows = await pool.any(sql.prepared('unpublished-letters', letterRow)`
-    select ${columns} from ${letters} where l.published_at is null and l.publish_refused is null order by l.id limit ${limit}`)
+    select ${columns} from ${letters} where l.published_at is null and l.undeliverable_reason is null order by l.id limit ${limit}`)
   return rows.map(letterOf)
 }
 
@@ -161,15 +161,15 @@ export async function markPublished(pool: Pool, ids: readonly number[]): Promise
   return rows.map(({ id }) => id)
 }
 
-/** Records that brokers refuse this letter for good (too large). The table keeps it. */
-export async function refusePublishing(pool: Pool, id: number, reason: string): Promise<void> {
-  await pool.query(sql.prepared('refuse-publishing', nothing)`
-    update order_service.dead_letters set publish_refused = ${reason} where id = ${id} and published_at is null`)
+/** Marks a letter that brokers refuse for good (too large). The table keeps it. */
+export async function markLetterUndeliverable(pool: Pool, id: number, reason: string): Promise<void> {
+  await pool.query(sql.prepared('mark-letter-undeliverable', nothing)`
+    update order_service.dead_letters set undeliverable_reason = ${reason} where id = ${id} and published_at is null`)
 }
 
 /** How many wait for a person, and how many are not on the dead-letter topic yet. */
 export async function countLetters(pool: Pool): Promise<{ waiting: number; unpublished: number }> {
   return pool.one(sql.prepared('count-dead-letters', z.object({ waiting: z.int(), unpublished: z.int() }))`
     select (select count(*) from order_service.dead_letters where state = 'WAITING') as waiting,
-      (select count(*) from order_service.dead_letters where published_at is null and publish_refused is null) as unpublished`)
+      (select count(*) from order_service.dead_letters where published_at is null and undeliverable_reason is null) as unpublished`)
 }

@@ -65,7 +65,7 @@ export interface OpenWork {
 export interface NotWaitedFor {
   deadLetters: number
   /** Events that brokers refuse for good. */
-  setAside: number
+  undeliverable: number
   /** Products of which Catalog lacks units that were promised, and has none left to hold. */
   oversold: number
   /** Calls without an answer that were checked and had not happened: until they are ten minutes old they may act late. */
@@ -79,7 +79,7 @@ const openRow = z.object({
   events: z.int(),
   products: z.int(),
   dead_letters: z.int(),
-  set_aside: z.int(),
+  undeliverable: z.int(),
   oversold: z.int(),
   late_calls: z.int(),
 })
@@ -96,7 +96,7 @@ export async function readOpenWork(
   const row = await pool.one(sql.type(openRow)`
     select ${isDrained} as is_drained, (select count(*) from order_service.checkouts where state = 'OPEN') as checkouts,
       (select count(*) from order_service.payment_events where state = 'WAITING') as payments,
-      (select count(*) from order_service.outbox where sent_at is null and set_aside_at is null) as events,
+      (select count(*) from order_service.outbox where sent_at is null and undeliverable_at is null) as events,
       (select count(*) from (
         select product_id from order_service.products
         where hold_correction <> 0 or stock_correction <> 0 or (reconciling_since is not null and foreign_holds >= 0)
@@ -104,10 +104,10 @@ export async function readOpenWork(
         union select c.product_id from order_service.product_changes c join order_service.products p using (product_id)
         union select product_id from order_service.unanswered_calls where found is null) busy) as products,
       (select count(*) from order_service.dead_letters where state = 'WAITING') as dead_letters,
-      (select count(*) from order_service.outbox where set_aside_at is not null) as set_aside,
+      (select count(*) from order_service.outbox where undeliverable_at is not null) as undeliverable,
       (select count(*) from order_service.products where foreign_holds < 0) as oversold,
       (select count(*) from order_service.unanswered_calls u where ${mayAct} and u.found is not null) as late_calls`)
-  const { is_drained, dead_letters: deadLetters, set_aside: setAside, oversold, late_calls: lateCalls, ...open } = row
+  const { is_drained, dead_letters: deadLetters, undeliverable, oversold, late_calls: lateCalls, ...open } = row
   if (!is_drained) return undefined
-  return { open: { transactions, ...open }, notWaitedFor: { deadLetters, setAside, oversold, lateCalls } }
+  return { open: { transactions, ...open }, notWaitedFor: { deadLetters, undeliverable, oversold, lateCalls } }
 }

@@ -1,4 +1,4 @@
-/** Events on their way to Kafka: unsent, sent, or refused for good. Their rows are written by the transactions that they report. */
+/** Events on their way to Kafka: unsent, sent, or undeliverable. Their rows are written by the transactions that they report. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { createLowerBound } from './lower-bound.ts'
@@ -17,14 +17,14 @@ export interface OutboxEvent {
 }
 
 const lowestRow = z.object({ lowest: z.int() })
-const lagRow = z.object({ unsent: z.int(), oldest_seconds: z.number(), set_aside: z.int() })
+const lagRow = z.object({ unsent: z.int(), oldest_seconds: z.number(), undeliverable: z.int() })
 
 /** How far Kafka is behind; `oldestSeconds` is 0 where nothing is unsent. */
 export interface OutboxLag {
   /** Exact below 1,000; beyond, the distance of the oldest one's id to the newest id. */
   unsent: number
   oldestSeconds: number
-  setAside: number
+  undeliverable: number
 }
 
 /** The relay of this process. Where it is the leader, a call wakes it up, since a NOTIFY costs 20 to 60 % of commits. */
@@ -42,21 +42,21 @@ export function createUnsentReader(pool: Pool, now = () => performance.now()): (
   const lowestUnsent = createLowerBound(
     () =>
       pool.oneFirst(sql.prepared('lowest-unsent', lowestRow)`
-        select coalesce((select id from order_service.outbox where sent_at is null and set_aside_at is null order by id limit 1),
+        select coalesce((select id from order_service.outbox where sent_at is null and undeliverable_at is null order by id limit 1),
           (select max(id) from order_service.outbox), 0) as lowest`),
     now,
   )
   return async (limit) => {
     const rows = await pool.any(sql.prepared('read-unsent', eventRow)`
       select id, order_id, type, (payload || jsonb_build_object('sequence', id))::text as value
-      from order_service.outbox where sent_at is null and set_aside_at is null and id >= ${await lowestUnsent()}
+      from order_service.outbox where sent_at is null and undeliverable_at is null and id >= ${await lowestUnsent()}
       order by id limit ${limit}`)
     return rows.map(({ order_id: orderId, ...rest }) => ({ ...rest, orderId }))
   }
 }
 
 /**
- * Records that Kafka has acknowledged these. May be called again; a row that is set aside stays so.
+ * Records that Kafka has acknowledged these. May be called again; a row that is undeliverable stays so.
  * @returns those whose rows are locked: the caller tries again
  */
 export async function markSent(pool: Pool, ids: readonly number[]): Promise<number[]> {
@@ -65,29 +65,29 @@ export async function markSent(pool: Pool, ids: readonly number[]): Promise<numb
       select id from order_service.outbox where id = any(${sql.array(ids, 'int8')}) order by id for no key update skip locked
     ), marked as (
       update order_service.outbox set sent_at = now()
-      where id = any(array(select id from free)) and sent_at is null and set_aside_at is null
+      where id = any(array(select id from free)) and sent_at is null and undeliverable_at is null
     )
     select id from unnest(${sql.array(ids, 'int8')}) as t (id) where id not in (select id from free)`)
   return rows.map(({ id }) => id)
 }
 
-/** Sets an event aside that Kafka refuses for good; the relay continues with others. A row that was sent meanwhile stays sent. */
-export async function setAside(pool: Pool, id: number, reason: string): Promise<void> {
-  await pool.query(sql.prepared('set-aside', nothing)`
-    update order_service.outbox set set_aside_at = now(), set_aside_reason = ${reason}
-    where id = ${id} and sent_at is null and set_aside_at is null`)
+/** Marks an event that Kafka refuses for good; the relay continues with others. A row that was sent meanwhile stays sent. */
+export async function markUndeliverable(pool: Pool, id: number, reason: string): Promise<void> {
+  await pool.query(sql.prepared('mark-undeliverable', nothing)`
+    update order_service.outbox set undeliverable_at = now(), undeliverable_reason = ${reason}
+    where id = ${id} and sent_at is null and undeliverable_at is null`)
 }
 
 /** More are not counted: otherwise a scrape would take longer the more events wait. */
 const MOST_COUNTED = 1000
 
-/** For gauges: reads the oldest unsent events, and counts what is set aside. */
+/** For gauges: reads the oldest unsent events, and counts what is undeliverable. */
 export async function readLag(pool: Pool): Promise<OutboxLag> {
   const row = await pool.one(sql.prepared('outbox-lag', lagRow)`
     select case when count(*) < ${MOST_COUNTED} then count(*) else (select max(id) from order_service.outbox) - min(id) + 1 end as unsent,
       greatest(coalesce(extract(epoch from now() - min(created_at)), 0), 0)::float8 as oldest_seconds,
-      (select count(*) from order_service.outbox where set_aside_at is not null) as set_aside
+      (select count(*) from order_service.outbox where undeliverable_at is not null) as undeliverable
     from (
-      select id, created_at from order_service.outbox where sent_at is null and set_aside_at is null order by id limit ${MOST_COUNTED}) oldest`)
-  return { unsent: row.unsent, oldestSeconds: row.oldest_seconds, setAside: row.set_aside }
+      select id, created_at from order_service.outbox where sent_at is null and undeliverable_at is null order by id limit ${MOST_COUNTED}) oldest`)
+  return { unsent: row.unsent, oldestSeconds: row.oldest_seconds, undeliverable: row.undeliverable }
 }

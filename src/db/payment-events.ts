@@ -81,7 +81,7 @@ async function deadLetter(pool: Pool, { eventId, attempt }: PaymentAttempt, faul
     insert into order_service.dead_letters (event_id, topic, partition, kafka_offset, bytes_hash, key, value, headers, sent_at, fault, reason)
     select id, topic, partition, kafka_offset, identity, key, value, headers, sent_at, ${fault}, ${reason} from dead
     on conflict (event_id) do update set state = 'WAITING', note = null, fault = excluded.fault, reason = excluded.reason,
-      times = dead_letters.times + 1, last_at = clock_timestamp(), published_at = null, publish_refused = null`)
+      times = dead_letters.times + 1, last_at = clock_timestamp(), published_at = null, undeliverable_reason = null`)
   return rowCount > 0
 }
 

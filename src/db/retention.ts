@@ -52,7 +52,8 @@ export const pruneDeadLetters: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-dead-letters', nothing)`
     with due as materialized (
       select id, event_id from order_service.dead_letters l
-      where state <> 'WAITING' and pruned_at is null and last_at < ${before(ageMs)} and (published_at is not null or publish_refused is not null)
+      where state <> 'WAITING' and pruned_at is null and last_at < ${before(ageMs)}
+        and (published_at is not null or undeliverable_reason is not null)
         and not exists (select from order_service.payment_events e where e.id = l.event_id and e.state = 'WAITING')
       order by last_at limit ${limit} for update skip locked
     ), events as (

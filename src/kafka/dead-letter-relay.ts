@@ -2,7 +2,7 @@
  * Publishes dead letters to a topic for other tools: bytes and headers as they were received, then headers about the fault. The table remains
  * the place where they are kept and resolved.
  */
-import { type DeadLetter, markPublished, refusePublishing, unpublishedLetters } from '../db/dead-letters.ts'
+import { type DeadLetter, markPublished, markLetterUndeliverable, unpublishedLetters } from '../db/dead-letters.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Message } from './client.ts'
 import { createRelay, type Relay, type RelayDeps } from './relay.ts'
@@ -21,7 +21,7 @@ export function createDeadLetterRelay({ pool, ...deps }: RelayDeps & { pool: Poo
         return letters.map((letter) => ({ id: letter.id, orderId: letter.orderId, message: messageOf(letter) }))
       },
       markSent: (ids) => markPublished(pool, ids),
-      setAside: (id, reason) => refusePublishing(pool, id, reason),
+      markUndeliverable: (id, reason) => markLetterUndeliverable(pool, id, reason),
     },
   })
 }

@@ -1,5 +1,5 @@
 /** Sends the outbox to Kafka, the events of one order in their order. A repeated event has the same `event_id`, and `sequence` rises. */
-import { createUnsentReader, markSent, setAside } from '../db/outbox.ts'
+import { createUnsentReader, markSent, markUndeliverable } from '../db/outbox.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { createRelay, type Relay, type RelayDeps } from './relay.ts'
@@ -22,7 +22,7 @@ export function createOutboxRelay({ pool, metrics, ...deps }: OutboxRelayOptions
         return events.map(({ id, orderId, type, value }) => ({ id, orderId, type, message: { key: String(orderId), value } }))
       },
       markSent: (ids) => markSent(pool, ids),
-      setAside: (id, reason) => setAside(pool, id, reason),
+      markUndeliverable: (id, reason) => markUndeliverable(pool, id, reason),
     },
     onSent(events) {
       for (const { type } of events) metrics.outboxSent.inc({ type })

@@ -11,7 +11,7 @@ import { within } from '../within.ts'
 import type { Kafka } from './client.ts'
 import { createLeadership } from './leadership.ts'
 import { type RelaySource, Sender } from './sender.ts'
-import type { Unsent } from './sends.ts'
+import type { Unsent } from './to-sends.ts'
 import { createSignal, type Signal } from './signal.ts'
 
 export interface RelayDeps {
@@ -60,7 +60,7 @@ export interface Relay {
   oldestUnsent(): Promise<number | undefined>
   /**
    * Sends the oldest unsent rows; one run at a time, including the relay's own.
-   * @returns how many rows were sent or set aside; 0 where nothing waits or another relay leads
+   * @returns how many rows were sent or found undeliverable; 0 where nothing waits or another relay leads
    * @throws where PostgreSQL or Kafka is away; the rows stay unsent
    */
   relayOnce(): Promise<number>

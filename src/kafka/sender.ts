@@ -10,7 +10,7 @@ export interface RelaySource<Row extends Unsent> {
   /** Kafka has acknowledged these; may be repeated. @returns those whose rows another session keeps locked: to be marked again */
   markSent(ids: readonly number[]): Promise<number[]>
   /** This row can never be sent; the others continue without it. */
-  setAside(id: number, reason: string): Promise<void>
+  markUndeliverable(id: number, reason: string): Promise<void>
 }
 
 export interface SenderOptions<Row extends Unsent> {
@@ -34,7 +34,7 @@ export class Sender<Row extends Unsent> {
   readonly progress = { tried: 0, succeeded: 0 }
   readonly #options: SenderOptions<Row>
   #producer: Producer | undefined
-  /** Rows up to this id were in a rejected send. They are sent one by one, so that only the row at fault is set aside. */
+  /** Rows up to this id were in a rejected send. They are sent one by one, so that only the row at fault is marked undeliverable. */
   #aloneUpTo = 0
   /** Acknowledged but not marked yet, since PostgreSQL went away or their rows are locked. They are not sent again. */
   #acknowledged: number[] = []
@@ -45,7 +45,7 @@ export class Sender<Row extends Unsent> {
 
   /**
    * Sends at most `batchRows` rows, the oldest first. One call at a time.
-   * @returns how many rows were sent or set aside
+   * @returns how many rows were sent or found undeliverable
    * @throws where PostgreSQL or Kafka is away; the rows stay unsent
    */
   async sendUnsent(): Promise<number> {
@@ -116,7 +116,7 @@ export class Sender<Row extends Unsent> {
   }
 
   /**
-   * @returns true where the only row was set aside; false where the rows have to be sent again, one by one
+   * @returns true where the only row is undeliverable; false where the rows have to be sent again, one by one
    * @throws the rejection where its cause is not in the rows
    */
   async #handleRejection(rejection: Error, rows: readonly Row[]): Promise<boolean> {
@@ -128,8 +128,8 @@ export class Sender<Row extends Unsent> {
     const fault = faultOfMessage(rejection)
     if (!fault) throw rejection
     if (rows.length > 1) return false
-    await source.setAside(last.id, fault)
-    logger.error({ err: rejection, relay: name, id: last.id, orderId: last.orderId }, 'message cannot be sent and was set aside')
+    await source.markUndeliverable(last.id, fault)
+    logger.error({ err: rejection, relay: name, id: last.id, orderId: last.orderId }, 'message is undeliverable; continuing without it')
     return true
   }
 

@@ -25,7 +25,7 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       const lag = await readLag(await own())
       metrics.outboxUnsent.set(lag.unsent)
       metrics.outboxLagSeconds.set(lag.oldestSeconds)
-      metrics.outboxSetAside.set(lag.setAside)
+      metrics.outboxUndeliverable.set(lag.undeliverable)
     },
     async () => {
       const { ignored, ...totals } = await readBridgeTotals(await own())

@@ -87,7 +87,7 @@ const systemMetrics = ({ counter, gauge }: Factories) => ({
   oldestJobSeconds: gauge('order_queue_oldest_waiting_seconds', 'Age of the oldest waiting job of a queue', ['queue']),
   outboxUnsent: gauge('order_outbox_unsent', 'Outbox events that Kafka has not acknowledged', []),
   outboxLagSeconds: gauge('order_outbox_lag_seconds', 'Age of the oldest outbox event that Kafka has not acknowledged', []),
-  outboxSetAside: gauge('order_outbox_set_aside', 'Outbox events set aside because Kafka does not accept them', []),
+  outboxUndeliverable: gauge('order_outbox_undeliverable', 'Outbox events that are undeliverable: Kafka does not accept them', []),
   outboxSent: counter('order_outbox_sent_total', 'Outbox events that Kafka acknowledged, by type', ['type']),
   bridgeTotals: gauge('order_bridge_totals', 'Totals of the bridge: consumed = applied + duplicate + dead + waiting + ignored', ['entry']),
   bridgeLag: gauge('order_bridge_lag', 'Messages of a partition that the bridge has not consumed yet', ['partition']),

@@ -74,7 +74,7 @@ test.serial('drain prints its progress while checkouts under way go on', async (
     drained: true,
     empty: true,
     open: { transactions: 0, checkouts: 0, payments: 0, events: 0, products: 0 },
-    notWaitedFor: { deadLetters: 0, setAside: 0, oversold: 0, lateCalls: 0 },
+    notWaitedFor: { deadLetters: 0, undeliverable: 0, oversold: 0, lateCalls: 0 },
   })
 })
 

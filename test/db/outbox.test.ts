@@ -1,7 +1,7 @@
 /** The outbox's verbs: what is unsent, in which order, and what a mark may touch. */
 import test from 'ava'
 import { Client } from 'pg'
-import { createUnsentReader, markSent, readLag, setAside } from '../../src/db/outbox.ts'
+import { createUnsentReader, markSent, readLag, markUndeliverable } from '../../src/db/outbox.ts'
 import { connectPool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createDatabase, query } from '../support/database.ts'
@@ -77,13 +77,13 @@ test('an event whose row a person keeps locked holds up no other: it is reported
   t.deepEqual(await readUnsent(10), [])
 })
 
-test('an event that is set aside is not read, keeps its reason, and counts neither as sent nor as unsent', async (t) => {
+test('an event that is undeliverable is not read, keeps its reason, and counts neither as sent nor as unsent', async (t) => {
   const { pool, write, readUnsent, dsn } = await open(t)
   const [first, second] = await write(2)
-  await setAside(pool, first!, 'MESSAGE_TOO_LARGE')
+  await markUndeliverable(pool, first!, 'MESSAGE_TOO_LARGE')
   await markSent(pool, [first!, second!])
-  await setAside(pool, second!, 'too late')
-  const rows = await query(dsn, 'select sent_at is not null as sent, set_aside_reason as reason from order_service.outbox order by id')
+  await markUndeliverable(pool, second!, 'too late')
+  const rows = await query(dsn, 'select sent_at is not null as sent, undeliverable_reason as reason from order_service.outbox order by id')
   t.deepEqual(rows, [
     { sent: false, reason: 'MESSAGE_TOO_LARGE' },
     { sent: true, reason: null },
@@ -93,13 +93,13 @@ test('an event that is set aside is not read, keeps its reason, and counts neith
 
 test('the lag of the outbox has the number of unsent events and the age of the oldest', async (t) => {
   const { pool, write } = await open(t)
-  t.deepEqual(await readLag(pool), { unsent: 0, oldestSeconds: 0, setAside: 0 })
+  t.deepEqual(await readLag(pool), { unsent: 0, oldestSeconds: 0, undeliverable: 0 })
   const [old] = await write(1, '{}', '90 s')
   const [, sent, aside] = await write(3)
   await markSent(pool, [sent!])
-  await setAside(pool, aside!, 'MESSAGE_TOO_LARGE')
+  await markUndeliverable(pool, aside!, 'MESSAGE_TOO_LARGE')
   const lag = await readLag(pool)
-  t.like(lag, { unsent: 2, setAside: 1 })
+  t.like(lag, { unsent: 2, undeliverable: 1 })
   t.true(lag.oldestSeconds >= 90 && lag.oldestSeconds < 120)
   await markSent(pool, [old!])
   t.true((await readLag(pool)).oldestSeconds < 60)

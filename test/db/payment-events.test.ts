@@ -6,7 +6,7 @@ import {
   listLetters,
   markPublished,
   readLetter,
-  refusePublishing,
+  markLetterUndeliverable,
   replayEvent,
   replayMessage,
   unpublishedLetters,
@@ -303,7 +303,7 @@ test.serial('each dead letter is published once, one that no broker takes never,
   const before = await countLetters(pool)
 
   await markPublished(pool, [letter.id])
-  await refusePublishing(pool, large.id, 'too large')
+  await markLetterUndeliverable(pool, large.id, 'too large')
 
   t.false((await isUnpublished(letter.id)) || (await isUnpublished(large.id)))
   t.deepEqual(await countLetters(pool), { waiting: before.waiting, unpublished: before.unpublished - 2 })

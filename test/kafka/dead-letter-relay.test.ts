@@ -46,7 +46,7 @@ test('dead letters are published with their bytes, keys and headers unchanged, a
   await shop.publish([{ ...paymentOf(order!, { amount_cents: 1, currency: 'USD' }), partition: 2 }])
   await bridgeTotals(shop, { consumed: 5 })
   await until(
-    () => shop.query('select from order_service.dead_letters where published_at is null and publish_refused is null'),
+    () => shop.query('select from order_service.dead_letters where published_at is null and undeliverable_reason is null'),
     (rows) => rows.length === 0,
   )
 
@@ -71,11 +71,11 @@ test('dead letters are published with their bytes, keys and headers unchanged, a
 
   t.is((await letters(shop)).length, 5)
   const refused = await shop.query(
-    'select kafka_offset, publish_refused, length(value) as bytes, published_at from order_service.dead_letters where publish_refused is not null',
+    'select kafka_offset, undeliverable_reason, length(value) as bytes, published_at from order_service.dead_letters where undeliverable_reason is not null',
   )
   t.is(refused.length, 1)
   t.like(refused[0], { kafka_offset: '3', bytes: LARGEST, published_at: null })
-  t.regex(String(refused[0]!.publish_refused), /^MESSAGE_TOO_LARGE/)
+  t.regex(String(refused[0]!.undeliverable_reason), /^MESSAGE_TOO_LARGE/)
   const { body } = await shop.get('/order/metrics')
   t.regex(body, /order_dead_letters_waiting 5/)
   t.regex(body, /order_dead_letters_unpublished 0/)

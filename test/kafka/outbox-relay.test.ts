@@ -165,16 +165,18 @@ test('events arrive once each, those of one order in their order with a rising s
   t.deepEqual(sequences, written as typeof sequences)
 })
 
-test('an event too large for the broker is set aside alone, and the others go on', async (t) => {
+test('an event too large for the broker is undeliverable alone, and the others go on', async (t) => {
   const shop = await open(t)
   await shop.write([...orders(10), { orderId: 5, pad: 1_200_000 }, ...orders(10)])
   shop.relay().start()
   await shop.allSent()
 
-  const aside = await shop.query('select order_id, set_aside_reason, sent_at from order_service.outbox where set_aside_at is not null')
+  const aside = await shop.query(
+    'select order_id, undeliverable_reason, sent_at from order_service.outbox where undeliverable_at is not null',
+  )
   t.is(aside.length, 1)
   t.like(aside[0], { order_id: 5, sent_at: null })
-  t.regex(String(aside[0]!.set_aside_reason), /^MESSAGE_TOO_LARGE/)
+  t.regex(String(aside[0]!.undeliverable_reason), /^MESSAGE_TOO_LARGE/)
   t.is((await shop.landed()).length, 20)
 })
 
@@ -186,7 +188,7 @@ test('an event too large for its topic is found among those it was sent with', a
   shop.relay().start()
   await shop.allSent()
 
-  const aside = await shop.query('select order_id from order_service.outbox where set_aside_at is not null')
+  const aside = await shop.query('select order_id from order_service.outbox where undeliverable_at is not null')
   t.deepEqual(aside, [{ order_id: 3 }])
   const landed = await shop.landed()
   t.is(landed.length, 40)

@@ -88,7 +88,7 @@ export async function open(
     },
     async allSent() {
       await until(async () => {
-        const [row] = await ask('select count(*)::int as n from order_service.outbox where sent_at is null and set_aside_at is null')
+        const [row] = await ask('select count(*)::int as n from order_service.outbox where sent_at is null and undeliverable_at is null')
         return row!.n === 0
       })
     },

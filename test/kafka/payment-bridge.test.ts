@@ -194,7 +194,7 @@ test.serial('a payment with the identity of another one and other content is a d
   )
 })
 
-test.serial('a message that PostgreSQL refuses is set aside alone, in a crowd and by itself', async (t) => {
+test.serial('a message that PostgreSQL refuses becomes a dead letter alone, in a crowd and by itself', async (t) => {
   const orders = await placeOrders(shop, 11, product())
   // What it might refuse is refused before; this stands for what was forgotten.
   await shop.query(`create function refuse() returns trigger language plpgsql as $$

@@ -46,7 +46,7 @@ async function open(t: ExecutionContext) {
 test('acknowledged events are pruned after a week, batch by batch; unsent and refused ones stay however old', async (t) => {
   const { pool, ask } = await open(t)
   const insert = (count: number, sent: string, rest = '') =>
-    ask(`insert into order_service.outbox (event_id, order_id, type, payload, created_at, sent_at${rest && ', set_aside_at, set_aside_reason'})
+    ask(`insert into order_service.outbox (event_id, order_id, type, payload, created_at, sent_at${rest && ', undeliverable_at, undeliverable_reason'})
       select gen_random_uuid(), n, 'order.created', '{}', now() - interval '1 year', ${sent}${rest} from generate_series(1, ${count}) n`)
   await insert(1200, `now() - interval '8 days'`)
   await insert(3, `now() - interval '6 days'`)

@@ -5,7 +5,7 @@ import type { Outcome, Rejection } from '../model.ts'
 import type { CheckoutQueue } from '../queues/checkout.ts'
 import type { Replies } from '../queues/replies.ts'
 import { within } from '../within.ts'
-import { untilEnded } from './wait.ts'
+import { untilEnded } from './until-ended.ts'
 
 /** What waiting needs. Everything answers or throws in bounded time, except PostgreSQL, whose answers are bounded here. */
 export interface WaitDeps {

@@ -1,7 +1,7 @@
 /** Sends the unsent rows of a table to Kafka and marks them as sent. The producer is replaced after each rejection. */
 import type { Logger } from '../telemetry/logger.ts'
 import { faultOfMessage, type Kafka, type Producer } from './client.ts'
-import { lastOf, toSends, type Unsent } from './sends.ts'
+import { lastOf, toSends, type Unsent } from './to-sends.ts'
 
 /** A table of rows that wait for Kafka. */
 export interface RelaySource<Row extends Unsent> {

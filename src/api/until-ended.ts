@@ -1,4 +1,4 @@
-/** Waiting with a time-out. */
+/** Waits for the outcome of a checkout, with a time-out. */
 import type { Outcome } from '../model.ts'
 
 export interface Waiting {

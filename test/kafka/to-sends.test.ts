@@ -1,5 +1,5 @@
 import test from 'ava'
-import { toSends } from '../../src/kafka/sends.ts'
+import { toSends } from '../../src/kafka/to-sends.ts'
 
 const event = (id: number, value: string) => ({ id, orderId: 1, message: { key: '1', value } })
 const events = (...sizes: number[]) => sizes.map((size, i) => event(i + 1, 'x'.repeat(size)))

@@ -160,7 +160,7 @@ export const causes = {
     next: 'Events wait in the outbox, and are sent within 5 s after Kafka works again.',
     actions: [],
   },
-  'event-set-aside': {
+  'event-undeliverable': {
     severity: 'person',
     sentence: 'Kafka refuses an event for good',
     next: 'Nothing: raise the topic’s max.message.bytes, then republish the event.',

@@ -30,12 +30,13 @@ create table order_service.operator_action_items (
 create index operator_action_items_to_do on order_service.operator_action_items (action_id, item) where result is null;
 create index operator_action_items_by_item on order_service.operator_action_items (item);
 
--- What each process reports of itself every two seconds. A row that is older than ten seconds is of a process that has ended.
+-- What each process reports of itself every two seconds. A row without a report for six seconds is of a process that died.
 create unlogged table order_service.processes (
   process text primary key,
   roles text[] not null,
   started_at timestamptz not null,
   seen_at timestamptz not null,
+  ended_at timestamptz,                                -- when it ended in order
   status jsonb not null                                -- src/db/processes.ts
 ) with (fillfactor = 50);
 
@@ -46,8 +47,8 @@ create table order_service.minutes (
   rejected integer not null default 0,
   cancelled integer not null default 0,
   paid integer not null default 0,
-  answer_ms integer[] not null default '{}',           -- checkouts by answer time: the buckets of src/telemetry/metrics.ts
-  payment_ms integer[] not null default '{}',          -- payments by the time from the message to PAID
+  answers integer[] not null default '{}',             -- checkouts by answer time, in the buckets of src/telemetry/metrics.ts
+  payments integer[] not null default '{}',            -- payments by the time from their message to PAID, in the same
   queue_age_ms integer not null default 0,             -- the oldest in that minute
   outbox_age_ms integer not null default 0
 );

@@ -60,7 +60,7 @@ export const causes = {
   },
   'downstream-error': {
     severity: 'refused',
-    sentence: '{service} answers with errors',
+    sentence: '{service} fails: it answers with errors or cuts connections',
     next: 'Checkouts are retried until their deadline, payments every 10 s until {service} works again.',
     actions: ['retry-payments', 'retry-checkouts', 'cancel-checkouts'],
   },
@@ -234,8 +234,8 @@ export interface Fault {
 }
 
 /** An error that knows its fault. Errors of other types are looked up along their `cause`. */
-export interface FaultyError {
-  fault: Fault
+interface FaultyError {
+  fault?: Fault | undefined
 }
 
 /** The first ten lines of a stack trace say where; more would fill the row. */
@@ -248,7 +248,8 @@ const redisErrors = /^(MaxRetriesPerRequest|Reply|ClusterAll|Abort)Error$|Stream
 /** @returns the fault of any error that a step or a component throws; `internal-error` where nothing else is known to explain it */
 export function faultOf(error: unknown): Fault {
   for (let one = error, depth = 0; one instanceof Error && depth < 5; one = one.cause, depth++) {
-    if ('fault' in one) return (one as Error & FaultyError).fault
+    const { fault } = one as Error & FaultyError
+    if (fault) return fault
     const code = String((one as { code?: unknown }).code ?? '')
     if (one.name === 'RowLocked' || code === '55P03') return { cause: 'row-locked' }
     if (UNAVAILABLE.test(code) || databaseErrors.test(one.name)) return { cause: 'database-unavailable' }

@@ -1,7 +1,7 @@
 /** Client of Catalog, which keeps the stock (wire contract, "Catalog"). */
 import { z } from 'zod'
 import type { ProductQty, StockVerb } from '../model.ts'
-import { type Answer, detailOf, NoAnswer, type Downstream, saidByGateway } from './http.ts'
+import { type Answer, detailOf, faultOfAnswer, NoAnswer, type Downstream, saidByGateway } from './http.ts'
 
 /** Catalog's answer to a change of stock. An answer that leaves open whether it happened is a {@link NoAnswer}. */
 export type StockAnswer = { answer: 'done' } | ({ answer: 'refused' } & StockRefusal)
@@ -109,5 +109,6 @@ const isMissing = (status: number) => status === 404 || status === 405
 
 function unclear(call: string, answer: Answer): NoAnswer {
   const settlesAt = saidByGateway.has(answer.status) ? answer.settlesAt : performance.now()
-  return new NoAnswer(`catalog ${call}: ${detailOf(answer)}`, { sent: true, settlesAt, retryAfterMs: answer.retryAfterMs })
+  const fault = faultOfAnswer('catalog', answer.status) ?? { cause: 'downstream-error', service: 'catalog' }
+  return new NoAnswer(`catalog ${call}: ${detailOf(answer)}`, { sent: true, settlesAt, retryAfterMs: answer.retryAfterMs, fault })
 }

@@ -7,7 +7,9 @@ import pLimit from 'p-limit'
 import { withoutEmails } from '../telemetry/error-fields.ts'
 import { buildConnector, Pool } from 'undici'
 import type { Metrics } from '../telemetry/metrics.ts'
+import { type Fault, services } from '../causes.ts'
 import { type BreakerState, createBreaker, PROBE_EVERY_MS } from './breaker.ts'
+import { type HealthWatch, type ServiceHealth, watchHealth } from './health.ts'
 
 /** An answer of a downstream service. The body is undefined if it is not JSON. */
 export interface Answer {
@@ -22,6 +24,14 @@ export interface Answer {
 /** Statuses of a gateway that got no clear answer itself. The call may still run behind it. */
 export const saidByGateway = new Set([408, 425, 499, 502, 504])
 
+interface NoAnswerOptions {
+  sent: boolean
+  settlesAt: number
+  retryAfterMs?: number | undefined
+  cause?: unknown
+  fault?: Fault
+}
+
 /**
  * A call without an answer. `sent` says whether the service may have acted. It is false only if nothing was sent or no connection was
  * made, so that the call may be repeated. From `settlesAt` on (a time of `performance.now()`) a call that was sent counts as over. One
@@ -33,15 +43,14 @@ export class NoAnswer extends Error {
   readonly settlesAt: number
   /** A retry is useless before that; Infinity while the breaker is open. */
   readonly retryAfterMs: number | undefined
+  readonly fault: Fault
 
-  constructor(
-    message: string,
-    { sent, settlesAt, retryAfterMs, cause }: { sent: boolean; settlesAt: number; retryAfterMs?: number | undefined; cause?: unknown },
-  ) {
+  constructor(message: string, { sent, settlesAt, retryAfterMs, cause, fault = { cause: 'downstream-error' } }: NoAnswerOptions) {
     super(message, { cause })
     this.sent = sent
     this.settlesAt = settlesAt
     this.retryAfterMs = retryAfterMs
+    this.fault = fault
   }
 }
 
@@ -64,6 +73,7 @@ export interface Downstream {
 }
 
 export interface GuardedDownstream extends Downstream {
+  health(): ServiceHealth
   /** Whether the breaker would refuse a write. */
   refusesWrites(): boolean
 }
@@ -83,6 +93,24 @@ export interface DownstreamOptions {
 /** A larger answer is not read and counts as no answer. Expected answers are far smaller. */
 const MOST_BYTES = 1_048_576
 
+const faultOfService = (name: string, cause: Fault['cause']): Fault => ({ cause, service: services.find((one) => one === name) })
+
+/** Statuses with which a service refuses us and not what we ask: our key, our rights, our rate. */
+const refusesUs = new Set([401, 403, 407, 429])
+const saysTimeout = new Set([408, 504])
+
+/** @returns undefined where the status concerns what was asked for, or is a success */
+export function faultOfAnswer(name: string, status: number): Fault | undefined {
+  if (refusesUs.has(status)) return faultOfService(name, 'downstream-refuses-us')
+  if (saysTimeout.has(status)) return faultOfService(name, 'downstream-timeout')
+  return status >= 500 || saidByGateway.has(status) ? faultOfService(name, 'downstream-error') : undefined
+}
+
+function causeOf(error: unknown, sent: boolean): Fault['cause'] {
+  if (!sent) return 'downstream-unreachable'
+  return (error as Error).name === 'TimeoutError' ? 'downstream-timeout' : 'downstream-error'
+}
+
 /** undici's codes for calls without a connection, of which no byte was sent (each tried with version 7.30). */
 const neverSent = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'UND_ERR_CONNECT_TIMEOUT', 'EHOSTUNREACH', 'ENETUNREACH'])
 
@@ -100,7 +128,8 @@ function reason(error: unknown): string {
 
 export function createDownstream(options: DownstreamOptions): GuardedDownstream {
   const { name, concurrency, timeoutMs, metrics, breaker: guard } = options
-  const { exchange, close } = openConnections(options)
+  const health = watchHealth()
+  const { exchange, close } = openConnections(options, health)
   const limit = pLimit(concurrency)
   const breaker =
     guard &&
@@ -112,6 +141,7 @@ export function createDownstream(options: DownstreamOptions): GuardedDownstream 
           sent: false,
           settlesAt: performance.now(),
           retryAfterMs: Number.POSITIVE_INFINITY,
+          fault: health.read().fault ?? faultOfService(name, 'downstream-error'),
         }),
       onChange(state) {
         metrics.breakerOpen.set({ downstream: name }, state === 'closed' ? 0 : 1)
@@ -122,7 +152,8 @@ export function createDownstream(options: DownstreamOptions): GuardedDownstream 
 
   async function send(call: Call): Promise<Answer> {
     if (call.mayGo && !(await call.mayGo())) {
-      throw new NoAnswer(`${name} ${call.name} was not sent`, { sent: false, settlesAt: performance.now() })
+      const fault: Fault = { cause: 'product-contended' }
+      throw new NoAnswer(`${name} ${call.name} was not sent`, { sent: false, settlesAt: performance.now(), fault })
     }
     return breaker ? breaker.run(isRead(call), () => exchange(call, timeoutMs)) : exchange(call, timeoutMs)
   }
@@ -132,6 +163,7 @@ export function createDownstream(options: DownstreamOptions): GuardedDownstream 
       breaker?.admit(isRead(call)) // before the call waits for its turn
       return limit(send, call)
     },
+    health: health.read,
     refusesWrites: () => breaker?.refusesWrites() ?? false,
     close() {
       breaker?.close()
@@ -140,7 +172,7 @@ export function createDownstream(options: DownstreamOptions): GuardedDownstream 
   }
 }
 
-function openConnections({ name, base, headers, concurrency, metrics }: DownstreamOptions) {
+function openConnections({ name, base, headers, concurrency, metrics }: DownstreamOptions, health: HealthWatch) {
   const url = new URL(base)
   const prefix = url.pathname.replace(/\/$/, '')
   const connect = buildConnector({ timeout: 1000 })
@@ -183,16 +215,22 @@ function openConnections({ name, base, headers, concurrency, metrics }: Downstre
     } catch (error) {
       const sent = wasSent(error)
       observe(sent ? 'unanswered' : 'unsent')
-      throw new NoAnswer(`${name} ${call.name}: ${reason(error)}`, { sent, settlesAt: sentAt + withinMs, cause: error })
+      const why = reason(error)
+      const fault = faultOfService(name, causeOf(error, sent))
+      health.failed(isRead(call), fault, `${call.name}: ${why}`)
+      throw new NoAnswer(`${name} ${call.name}: ${why}`, { sent, settlesAt: sentAt + withinMs, cause: error, fault })
     } finally {
       clearTimeout(timer)
       metrics.downstreamInFlight.dec({ downstream: name })
     }
     const missing = missingPart(call, answer)
+    const fault = faultOfAnswer(name, missing === undefined ? answer.status : 502)
+    if (fault) health.failed(isRead(call), fault, `${call.name}: status ${answer.status}`)
+    else health.answered(isRead(call))
     if (missing === undefined) return answer
     // An error page of a gateway means that nothing was passed on. Any other page may stand for a call that is still running.
     const settlesAt = answer.status >= 400 ? performance.now() : answer.settlesAt
-    throw new NoAnswer(`${name} ${call.name}: status ${answer.status} without ${missing}`, { sent: true, settlesAt })
+    throw new NoAnswer(`${name} ${call.name}: status ${answer.status} without ${missing}`, { sent: true, settlesAt, fault: fault! })
   }
 
   return { exchange, close: () => pool.close() }

@@ -1,6 +1,7 @@
 /** How an attempt at a checkout begins after the first, and what a failed attempt records. */
 import { sql } from 'slonik'
 import { z } from 'zod'
+import type { Fault } from '../causes.ts'
 import type { ProductQty, RecoveryPoint, StepName } from '../model.ts'
 import { productsOf } from '../model.ts'
 import type { Attempt } from './checkout-rows.ts'
@@ -19,13 +20,29 @@ export interface Resumed extends Attempt {
   products: ProductQty[]
 }
 
-/** What an attempt records when a step of it failed. */
-export interface Fault {
+/** How an attempt failed: for operators, in the checkout's `history`. */
+export interface FailedAttempt {
   step: StepName
   error: string
   ms: number
+  /** undefined: another attempt took over, or the checkout ended meanwhile. */
+  fault: Fault | undefined
+}
+
+/** A failed attempt of a checkout that goes on. */
+export interface Failure extends FailedAttempt {
   shipmentCall: ShipmentCall
 }
+
+/** @returns an entry of `history` */
+export const historyEntry = (attempt: number, { step, error, ms, fault }: FailedAttempt) => ({
+  attempt,
+  step,
+  ms: Math.round(ms),
+  error,
+  at: new Date().toISOString(),
+  ...fault,
+})
 
 const resumedRow = z.object({
   attempt: z.int(),
@@ -58,11 +75,13 @@ export async function resume(pool: Pool, id: number): Promise<Resumed | typeof L
 }
 
 /** Records how an attempt failed, for operators and for the next attempt. */
-export async function recordFailure(pool: Pool, { orderId: id, attempt }: Attempt, fault: Fault): Promise<void> {
-  const entry = JSON.stringify({ attempt, step: fault.step, ms: Math.round(fault.ms), error: fault.error, at: new Date().toISOString() })
+export async function recordFailure(pool: Pool, { orderId: id, attempt }: Attempt, failed: Failure): Promise<void> {
+  const entry = JSON.stringify(historyEntry(attempt, failed))
+  const { cause = null, service = null } = failed.fault ?? {}
   await pool.query(sql.prepared('record-failure', nothing)`
     update order_service.checkouts
-    set shipment_call = ${fault.shipmentCall}::text, last_error = ${fault.error}::text, history = history || ${entry}::jsonb, updated_at = now()
+    set shipment_call = ${failed.shipmentCall}::text, last_error = ${failed.error}::text, cause = coalesce(${cause}::text, cause),
+      service = case when ${cause}::text is null then service else ${service}::text end, history = history || ${entry}::jsonb, updated_at = now()
     where order_id = any(array(
       select order_id from order_service.checkouts
       where order_id = ${id} and attempt = ${attempt} and state in ('OPEN', 'CANCELLED') for update skip locked))`)

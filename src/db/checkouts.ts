@@ -2,7 +2,7 @@
 import { batcher } from '../batcher.ts'
 import type { Clock } from '../clock.ts'
 import type { Outcome, ProductQty, Rejection } from '../model.ts'
-import { type Fault, recordFailure, type Resumed, resume } from './checkout-attempts.ts'
+import { type FailedAttempt, type Failure, recordFailure, type Resumed, resume } from './checkout-attempts.ts'
 import type { Attempt, Created, Delivery } from './checkout-rows.ts'
 import { type Completion, completeAll } from './complete-checkouts.ts'
 import { type Ended, type EndRequest, endAll } from './end-checkouts.ts'
@@ -37,11 +37,15 @@ export interface Checkouts {
    */
   complete(attempt: Attempt, hold?: { callId: number; products: readonly ProductQty[] }): Promise<Created | undefined>
   /** OPEN -> REJECTED or CANCELLED by the attempt that drives it. @returns undefined where it is not its own to end. @throws RowLocked */
-  end(attempt: Attempt, state: 'REJECTED' | 'CANCELLED', rejection: Rejection): Promise<Ended | undefined>
+  end(
+    attempt: Attempt,
+    state: 'REJECTED' | 'CANCELLED',
+    rejection: Rejection & { failed?: FailedAttempt | undefined },
+  ): Promise<Ended | undefined>
   /** OPEN -> CANCELLED by anyone else, or what it has become meanwhile. @throws RowLocked */
   cancel(orderId: number, rejection: Rejection): Promise<Ended>
   /** Notes what a failed attempt left, also where the checkout has been cancelled meanwhile. */
-  recordFailure(attempt: Attempt, fault: Fault): Promise<void>
+  recordFailure(attempt: Attempt, failed: Failure): Promise<void>
 }
 
 /** @param keepsKeysOfCarts an order keeps the key that was made of its cart, for {@link createIntents} to find within the window */
@@ -88,6 +92,6 @@ export function createCheckouts(pool: Pool, clock: Clock, relay?: RelayHere, kee
       if (!outcome) throw new Error(`checkout ${orderId} does not exist`)
       return { outcome, won: false, toReconcile: [] }
     },
-    recordFailure: (attempt, fault) => recordFailure(pool, attempt, fault),
+    recordFailure: (attempt, failed) => recordFailure(pool, attempt, failed),
   }
 }

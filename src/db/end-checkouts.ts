@@ -2,6 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { Outcome, Rejection } from '../model.ts'
+import { type FailedAttempt, historyEntry } from './checkout-attempts.ts'
 import { idsOf, inOrder, outcomeOf, outcomeRow } from './checkout-rows.ts'
 import { LOCKED } from './locked.ts'
 import type { Pool } from './pool.ts'
@@ -20,6 +21,8 @@ export interface EndRequest extends Rejection {
   /** undefined: any attempt */
   attempt: number | undefined
   state: 'REJECTED' | 'CANCELLED'
+  /** How its last attempt failed, where the customer is not at fault. */
+  failed?: FailedAttempt | undefined
 }
 
 const endedRow = outcomeRow.extend({ to_reconcile: z.array(z.int()).nullable(), is_locked: z.boolean() })
@@ -27,12 +30,12 @@ const endedRow = outcomeRow.extend({ to_reconcile: z.array(z.int()).nullable(), 
 /** The checkouts to end, their rows locked. `ending`: those that are OPEN and driven by the given attempt. */
 const lockEnding = (input: string, batch: readonly EndRequest[]) => sql.fragment`
   inp as materialized (
-    select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, state text, outcome jsonb)
+    select * from jsonb_to_recordset(${input}::jsonb) as t (order_id int, attempt int, state text, outcome jsonb, failed jsonb)
   ), lock as materialized (
     select order_id, state, attempt from order_service.checkouts
     where order_id = any(${idsOf(batch)}) order by order_id for update skip locked
   ), ending as materialized (
-    select i.order_id, i.state, i.outcome from inp i join lock l using (order_id)
+    select i.order_id, i.state, i.outcome, i.failed from inp i join lock l using (order_id)
     where l.state = 'OPEN' and (i.attempt is null or l.attempt = i.attempt)
   )`
 
@@ -40,7 +43,10 @@ const lockEnding = (input: string, batch: readonly EndRequest[]) => sql.fragment
 const writeOutcomes = (batch: readonly EndRequest[]) => sql.fragment`
   ended as (
     update order_service.checkouts c
-    set state = i.state, outcome = i.outcome, idempotency_key = null, updated_at = now()
+    set state = i.state, outcome = i.outcome, idempotency_key = null, updated_at = now(),
+      last_error = coalesce(i.failed ->> 'error', c.last_error), cause = coalesce(i.failed ->> 'cause', c.cause),
+      service = case when i.failed ? 'cause' then i.failed ->> 'service' else c.service end,
+      history = case when i.failed is null then c.history else c.history || i.failed end
     from ending i
     where c.order_id = i.order_id and c.order_id = any(${idsOf(batch)})
     returning c.order_id, c.state, c.total_cents, c.currency, c.outcome, c.lines, c.recovery_point, c.call_id
@@ -65,7 +71,13 @@ const giveBackHolds = sql.fragment`
  */
 export async function endAll(pool: Pool, batch: EndRequest[]): Promise<(Ended | typeof LOCKED | undefined)[]> {
   const input = JSON.stringify(
-    batch.map(({ orderId: order_id, attempt, state, status, detail }) => ({ order_id, attempt, state, outcome: { status, detail } })),
+    batch.map(({ orderId: order_id, attempt, state, status, detail, failed }) => ({
+      order_id,
+      attempt,
+      state,
+      outcome: { status, detail },
+      failed: failed && historyEntry(attempt ?? 0, failed),
+    })),
   )
   const rows = await pool.any(sql.prepared('end', endedRow)`
     with ${lockEnding(input, batch)}, ${writeOutcomes(batch)}, ${giveBackHolds}

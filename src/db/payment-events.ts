@@ -2,6 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { type DeadLetterFault, type PaymentResult, type PaymentState, paymentStates } from '../model.ts'
+import type { Fault } from '../causes.ts'
 import type { Clock } from '../clock.ts'
 import { LOCKED, untilUnlocked } from './locked.ts'
 import { nothing, type Pool } from './pool.ts'
@@ -24,7 +25,7 @@ export interface PaymentEvents {
   /** Takes the next attempt number. @returns undefined where the event no longer waits. @throws RowLocked */
   resume(eventId: number): Promise<number | undefined>
   /** Records why an attempt did not finish the event. Nothing is recorded where the row is locked. */
-  recordFailure(attempt: PaymentAttempt, error: string): Promise<void>
+  recordFailure(attempt: PaymentAttempt, error: string, fault?: Fault): Promise<void>
   /** WAITING -> APPLIED without an effect on the order. */
   recordApplied(attempt: PaymentAttempt, result: PaymentResult): Promise<void>
   /** WAITING -> DEAD, with a dead letter for people. @returns false where the event is another attempt's, or no longer waits */
@@ -34,7 +35,7 @@ export interface PaymentEvents {
 export function createPaymentEvents(pool: Pool, clock: Clock): PaymentEvents {
   return {
     resume: (eventId) => untilUnlocked(clock, `payment event ${eventId}`, () => resumePayment(pool, eventId)),
-    recordFailure: (attempt, error) => recordPaymentFailure(pool, attempt, error),
+    recordFailure: (attempt, error, fault) => recordPaymentFailure(pool, attempt, error, fault),
     recordApplied: (attempt, result) => recordApplied(pool, attempt, result),
     deadLetter: (attempt, fault, reason) => deadLetter(pool, attempt, fault, reason),
   }
@@ -55,9 +56,16 @@ async function resumePayment(pool: Pool, eventId: number): Promise<number | type
   return row ? (row.attempt ?? LOCKED) : undefined
 }
 
-async function recordPaymentFailure(pool: Pool, { eventId, attempt }: PaymentAttempt, error: string): Promise<void> {
+/** A fault may last for days, with a try every ten seconds. */
+const MOST_HISTORY = 20
+
+async function recordPaymentFailure(pool: Pool, { eventId, attempt }: PaymentAttempt, error: string, fault?: Fault): Promise<void> {
+  const { cause = null, service = null } = fault ?? {}
+  const entry = JSON.stringify({ attempt, at: new Date().toISOString(), error, ...fault })
   await pool.query(sql.prepared('record-payment-failure', nothing)`
-    update order_service.payment_events set last_error = ${error}, touched_at = clock_timestamp()
+    update order_service.payment_events
+    set last_error = ${error}, cause = ${cause}::text, service = ${service}::text, touched_at = clock_timestamp(),
+      history = case when jsonb_array_length(history) < ${MOST_HISTORY}::int then history else history - 0 end || ${entry}::jsonb
     where id = any(array(
       select id from order_service.payment_events
       where id = ${eventId} and attempt = ${attempt} and state = 'WAITING' for update skip locked))`)

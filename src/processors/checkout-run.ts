@@ -2,6 +2,7 @@
 import type { ShipmentCall } from '../db/checkout-attempts.ts'
 import type { Attempt, Created, Delivery } from '../db/checkout-rows.ts'
 import type { Lease } from '../db/intents.ts'
+import type { Fault } from '../causes.ts'
 import type { ProductQty, RecoveryPoint, Rejection } from '../model.ts'
 
 /** The record of the reserve that an attempt made. */
@@ -34,8 +35,21 @@ export interface CheckoutRun extends Attempt {
 export const CATALOG_UNREACHABLE: Rejection = { status: 503, detail: 'Catalog is unreachable' }
 export const SHIPPING_UNREACHABLE: Rejection = { status: 503, detail: 'Shipping is unreachable' }
 
+/** Why no checkout is begun while a circuit breaker is open, and what its customer gets. */
+export interface Unavailable {
+  rejection: Rejection
+  fault: Fault
+}
+
 /** What a customer gets whose checkout reached its deadline. */
 export const OUT_OF_TIME: Rejection = { status: 503, detail: 'The checkout took too long' }
+
+interface StepFaultOptions {
+  unreachable?: boolean
+  retryAfterMs?: number | undefined
+  cause?: unknown
+  fault?: Fault | undefined
+}
 
 /** A step failed without an outcome. `rejection` is what the customer gets if the fault lasts. */
 export class StepFault extends Error {
@@ -45,13 +59,12 @@ export class StepFault extends Error {
   readonly unreachable: boolean
   /** No retry before this; Infinity: no retry for this customer. */
   readonly retryAfterMs: number
+  /** undefined: that of its `cause`. */
+  readonly fault: Fault | undefined
 
-  constructor(
-    message: string,
-    rejection: Rejection,
-    { unreachable = false, retryAfterMs = 0, cause }: { unreachable?: boolean; retryAfterMs?: number | undefined; cause?: unknown } = {},
-  ) {
+  constructor(message: string, rejection: Rejection, { unreachable = false, retryAfterMs = 0, cause, fault }: StepFaultOptions = {}) {
     super(message, { cause })
+    this.fault = fault
     this.rejection = rejection
     this.unreachable = unreachable
     this.retryAfterMs = retryAfterMs

@@ -4,6 +4,7 @@
  */
 import { NoAnswer } from '../clients/http.ts'
 import type { Shipping } from '../clients/shipping.ts'
+import type { Fault } from '../causes.ts'
 import type { StepName } from '../model.ts'
 import { type CheckoutRun, Overtaken, SHIPPING_UNREACHABLE, StepFault } from './checkout-run.ts'
 import type { Step } from './saga.ts'
@@ -20,7 +21,9 @@ export function createShipment(shipping: Shipping, stillOpen: StillOpen): Step<S
         if (await shipping.has(run.orderId).catch((error: unknown) => asFault(error, run))) return
         // A call without an answer may still arrive. A call that Shipping answered with a 5xx is over, and created nothing.
         if (run.shipmentCall === 'unknown') {
-          throw new StepFault('Shipping has no shipment of this order yet', { status: 503, detail: 'Shipping did not answer' })
+          const rejection = { status: 503, detail: 'Shipping did not answer' }
+          const fault: Fault = { cause: 'downstream-timeout', service: 'shipping' }
+          throw new StepFault('Shipping has no shipment of this order yet', rejection, { fault })
         }
       }
       const { userEmail, address } = await run.delivery
@@ -39,8 +42,8 @@ export function createShipment(shipping: Shipping, stillOpen: StillOpen): Step<S
       })
       if (answer.answer === 'created') return
       run.shipmentCall = 'answered'
-      if (answer.answer === 'refused') return { status: 502, detail: `Shipping refused: ${answer.detail}` }
-      throw new StepFault(`shipping create: ${answer.detail}`, shippingFailed, { retryAfterMs: answer.retryAfterMs })
+      if (answer.answer === 'refused') return { status: 502, detail: `Shipping refused: ${answer.detail}`, fault: answer.fault }
+      throw new StepFault(`shipping create: ${answer.detail}`, shippingFailed, { retryAfterMs: answer.retryAfterMs, fault: answer.fault })
     },
   }
 }

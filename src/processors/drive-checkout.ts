@@ -2,16 +2,18 @@
 import type { Job } from 'bullmq'
 import type { Shipping } from '../clients/shipping.ts'
 import type { Clock } from '../clock.ts'
+import { type Fault, faultOf } from '../causes.ts'
+import type { FailedAttempt } from '../db/checkout-attempts.ts'
 import type { Attempt } from '../db/checkout-rows.ts'
 import type { Checkouts } from '../db/checkouts.ts'
 import type { Ended } from '../db/end-checkouts.ts'
-import type { Outcome, Rejection, StepName } from '../model.ts'
+import type { Outcome, StepName } from '../model.ts'
 import { backoffMs, type CheckoutTask } from '../queues/checkout.ts'
 import type { Stock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { type Progress, watchProgress } from './checkout-progress.ts'
-import { type CheckoutRun, OUT_OF_TIME, Overtaken, StepFault } from './checkout-run.ts'
+import { type CheckoutRun, OUT_OF_TIME, Overtaken, StepFault, type Unavailable } from './checkout-run.ts'
 import { runSaga, type Step } from './saga.ts'
 
 export interface CheckoutJobDeps {
@@ -19,7 +21,7 @@ export interface CheckoutJobDeps {
   stock: Pick<Stock, 'reserve' | 'releaseLeases' | 'waiting'>
   clock: Clock
   /** What a customer gets at once while Catalog or Shipping fails again and again; undefined where both are called. */
-  unavailable: () => Rejection | undefined
+  unavailable: () => Unavailable | undefined
   /** Makes the reconciler read these products. */
   wakeReconciler(productIds: readonly number[]): void
   shipping: Shipping
@@ -44,7 +46,12 @@ export interface CheckoutDriver extends CheckoutJobDeps {
 /** An unreachable downstream service fails the checkout after so many tries: 0.7 s of pauses, and the time of the tries. */
 const UNREACHABLE_TRIES = 4
 const POSTPONED_MS = 250
-const postponed = { step: 'reserve-stock', error: 'postponed: too many checkouts wait for these products', ms: 0 } as const
+const postponed = {
+  step: 'reserve-stock',
+  error: 'postponed: too many checkouts wait for these products',
+  ms: 0,
+  fault: { cause: 'product-contended' },
+} as const
 
 /** The checkout is not over, and has to be repeated. */
 export interface Again {
@@ -63,6 +70,7 @@ export async function driveCheckout(driver: CheckoutDriver, job: Job, task: Chec
   const run = await beginAttempt(driver, job, task)
   if (!run) return void (await answer(driver, task, await checkouts.readOutcome(task.orderId)))
   if (!run.lease && run.recoveryPoint === 'intent' && stock.waiting('reserve', run.products) >= mostWaiting) {
+    count(driver, postponed.fault)
     await checkouts.recordFailure(run, { ...postponed, shipmentCall: run.shipmentCall })
     return { error: new Error(postponed.error), pauseMs: POSTPONED_MS }
   }
@@ -110,7 +118,10 @@ async function runSteps(driver: CheckoutDriver, run: CheckoutRun, progress: Prog
     return run.outcome
   }
   await run.record?.written().catch(() => {}) // whether there is a hold to give up
-  const ended = await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', refused.rejection)
+  const { fault, ...rejection } = refused.rejection
+  const failed = fault && { step: refused.step, error: rejection.detail, ms: progress.ms(), fault }
+  if (fault) count(driver, fault)
+  const ended = await checkouts.end(run, refused.step === 'reserve-stock' ? 'REJECTED' : 'CANCELLED', { ...rejection, failed })
   return ended ? afterEnd(driver, ended) : checkouts.readOutcome(run.orderId)
 }
 
@@ -135,22 +146,29 @@ async function afterFault(driver: CheckoutDriver, run: CheckoutRun, failure: Fai
 async function retryOrCancel(driver: CheckoutDriver, run: CheckoutRun, { error, tries, progress }: Failure): Promise<Again | undefined> {
   const { checkouts, clock } = driver
   await progress.report(error.message)
-  const fault = { step: progress.step, error: error.message, ms: progress.ms(), shipmentCall: run.shipmentCall }
+  // An attempt that was overtaken met no fault.
+  const fault = error instanceof Overtaken ? undefined : faultOf(error)
+  const failed: FailedAttempt = { step: progress.step, error: error.message, ms: progress.ms(), fault }
+  if (fault) count(driver, fault)
   if (error instanceof Overtaken && !(await checkouts.isOpen(run))) {
-    await checkouts.recordFailure(run, fault)
+    await checkouts.recordFailure(run, { ...failed, shipmentCall: run.shipmentCall })
     return undefined
   }
   const retryAfterMs = error instanceof StepFault ? error.retryAfterMs : 0
   const isTooLate = error instanceof Overtaken || clock.databaseTime() + Math.max(backoffMs(tries), retryAfterMs) >= run.deadline
   const isUnreachable = error instanceof StepFault && error.unreachable && tries >= UNREACHABLE_TRIES
   if (!isTooLate && !isUnreachable) {
-    await checkouts.recordFailure(run, fault)
+    await checkouts.recordFailure(run, { ...failed, shipmentCall: run.shipmentCall })
     return { error, pauseMs: retryAfterMs > backoffMs(tries) ? retryAfterMs : undefined }
   }
   const rejection = error instanceof StepFault ? error.rejection : OUT_OF_TIME
-  const ended = await checkouts.end(run, 'CANCELLED', rejection)
+  const ended = await checkouts.end(run, 'CANCELLED', { ...rejection, failed })
   if (ended) afterEnd(driver, ended)
   return undefined
+}
+
+function count({ metrics }: CheckoutDriver, { cause, service }: Fault): void {
+  metrics.failures.inc({ cause, service: service ?? '' })
 }
 
 function afterEnd({ metrics, wakeReconciler }: CheckoutDriver, { outcome, won, toReconcile }: Ended): Outcome {

@@ -2,6 +2,8 @@
 import type { Job } from 'bullmq'
 import type { LimitFunction } from 'p-limit'
 import { exponentialBackoffMs } from '../backoff.ts'
+import { type Fault, faultOf } from '../causes.ts'
+import { faultOfAnswer } from '../clients/http.ts'
 import type { Clock } from '../clock.ts'
 import type { PaymentAttempt, PaymentEvents } from '../db/payment-events.ts'
 import type { Payable, Payments } from '../db/payments.ts'
@@ -54,6 +56,7 @@ interface Again {
   pauseMs: number
   /** undefined: nothing was begun, and there is nothing to record. */
   why: string | undefined
+  fault?: Fault
 }
 
 /** What follows an attempt: a pause of its own, or, after a fault, BullMQ's. `attempt`: its number, where it was not begun. */
@@ -88,9 +91,10 @@ export async function drivePayment(driver: PaymentDriver, job: Job, task: Paymen
     return afterFault(error as Error, job.attemptsMade + 1)
   }
   if (!again) return undefined
-  const { pauseMs, why } = again
+  const { pauseMs, why, fault } = again
   if (why === undefined) return { pauseMs, attempt: isFirst ? attempt : null }
-  await events.recordFailure(driven, why)
+  if (fault) count(driver, fault)
+  await events.recordFailure(driven, why, fault)
   await show(job, orderId, why)
   return { pauseMs, attempt: null }
 }
@@ -111,7 +115,7 @@ async function begin(
   const payable = await payments.read(driven)
   if (!payable) return undefined
   const verdict = judge(payable, driver)
-  if (verdict.verdict === 'wait') return { pauseMs: earlyPauseMs(starts - 1), why: verdict.reason }
+  if (verdict.verdict === 'wait') return { pauseMs: earlyPauseMs(starts - 1), why: verdict.reason, fault: { cause: 'payment-early' } }
   if (verdict.verdict === 'dead') return void (await deadLetter(driver, driven, { orderId, ...verdict }))
   if (verdict.verdict === 'already-paid') {
     await events.recordApplied(driven, 'already-paid')
@@ -132,7 +136,10 @@ async function commitAndMarkPaid(driver: PaymentDriver, { driven, payable, produ
   if (answer.result === 'ended') return { pauseMs: POSTPONED_MS, why: `order ${orderId} has been paid, or another attempt runs` }
   if (answer.result === 'refused') {
     const reason = `catalog commit: ${answer.detail} (${answer.status})`
-    if (!FINAL_REFUSALS.has(answer.status)) throw new StockFault(reason, { sent: true, retryAfterMs: answer.retryAfterMs })
+    if (!FINAL_REFUSALS.has(answer.status)) {
+      const fault = faultOfAnswer('catalog', answer.status) ?? { cause: 'downstream-error', service: 'catalog' }
+      throw new StockFault(reason, { sent: true, retryAfterMs: answer.retryAfterMs, fault })
+    }
     return void (await deadLetter(driver, driven, { orderId, fault: 'catalog-refused', reason }))
   }
   metrics.paymentEvents.inc({ type: 'payment.succeeded', result: 'paid' })
@@ -151,13 +158,20 @@ async function deadLetter(
 }
 
 async function recordFault(
-  { events, logger }: PaymentDriver,
+  driver: PaymentDriver,
   job: Job,
   { driven, orderId, error }: { driven: PaymentAttempt; orderId: number; error: Error },
 ): Promise<void> {
+  const { events, logger } = driver
+  const fault = faultOf(error)
+  count(driver, fault)
   logger.warn({ err: error, orderId, eventId: driven.eventId, tries: job.attemptsMade + 1 }, 'payment not applied yet; retrying')
   await show(job, orderId, error.message)
-  await events.recordFailure(driven, error.message).catch(() => {})
+  await events.recordFailure(driven, error.message, fault).catch(() => {})
+}
+
+function count({ metrics }: PaymentDriver, { cause, service }: Fault): void {
+  metrics.failures.inc({ cause, service: service ?? '' })
 }
 
 /** Shows a message in the job, for the operators' dashboard. A failure to show it has no effect on the payment. */

@@ -2,15 +2,22 @@
  * Queues the waiters of this process by product, and requests leases from PostgreSQL. Waiters for the same products share a call, so that
  * a popular product is sold in calls of 64 instead of one by one.
  */
+import type { Fault } from '../causes.ts'
 import type { Clock } from '../clock.ts'
 import type { CallIds } from '../db/call-ids.ts'
 import type { Products } from '../db/products.ts'
 import type { AcquiredCall, WantedCall } from '../db/acquire-calls.ts'
-import { type CallVerb, firstOf, type Kind, MOST_CALLS, type Waiter, type WaitQueue, WaitQueues } from './wait-queues.ts'
+import { type CallVerb, firstOf, type Kind, type LongWait, MOST_CALLS, type Waiter, type WaitQueue, WaitQueues } from './wait-queues.ts'
 
 /** A waiter reached its deadline before it got its products. */
 export class StockWaitTimeout extends Error {
   override name = 'StockWaitTimeout'
+  readonly fault: Fault
+
+  constructor({ productIds, isLocked }: Pick<WaitQueue<unknown>, 'productIds' | 'isLocked'>) {
+    super(`waited for product ${productIds.join(', ')} until the deadline${isLocked ? '; another session has locked its row' : ''}`)
+    this.fault = { cause: isLocked ? 'row-locked' : 'product-contended' }
+  }
 }
 
 /** Products that this process has leased for one call. The call has no members while its products must be checked first. */
@@ -83,6 +90,10 @@ export class CallScheduler<Settled> {
   takeSameOrLarger: WaitQueues<Settled>['takeSameOrLarger'] = (...those) => this.#queues.takeSameOrLarger(...those)
   isWanted: WaitQueues<Settled>['isWanted'] = (productIds) => this.#queues.isWanted(productIds)
 
+  longWaits(ms: number): LongWait[] {
+    return this.#queues.longWaits(ms, this.#deps.clock.now())
+  }
+
   /** @returns the number of waiters for exactly these products */
   waiting(verb: CallVerb, productIds: readonly number[]): number {
     return this.#queues.find(verb, productIds)?.waiters.length ?? 0
@@ -142,7 +153,7 @@ export class CallScheduler<Settled> {
       await clock.sleep(RETRY_MS)
       for (const { queue, waiter } of this.#queues.removeLate(clock.databaseTime())) {
         waiter.hasGivenUp = true
-        waiter.fail(new StockWaitTimeout(`waited for product ${queue.productIds.join(', ')} until the deadline`))
+        waiter.fail(new StockWaitTimeout(queue))
       }
       this.#plan()
     }

@@ -1,4 +1,5 @@
 /** The results that the members of a call get, and the dependencies that the parts of a call share. */
+import type { Fault } from '../causes.ts'
 import type { Catalog, StockRefusal } from '../clients/catalog.ts'
 import { NoAnswer } from '../clients/http.ts'
 import type { Clock } from '../clock.ts'
@@ -34,15 +35,25 @@ export interface CheckLease extends ProductLease {
   done(): void
 }
 
+interface StockFaultOptions {
+  sent: boolean
+  retryAfterMs?: number | undefined
+  cause?: unknown
+  fault?: Fault | undefined
+}
+
 /** The call has no outcome, and may be retried. `sent` is false where it never reached Catalog. */
 export class StockFault extends Error {
   override name = 'StockFault'
   readonly sent: boolean
   /** @see NoAnswer.retryAfterMs */
   readonly retryAfterMs: number | undefined
+  /** undefined: that of its `cause`. */
+  readonly fault: Fault | undefined
 
-  constructor(message: string, { sent, retryAfterMs, cause }: { sent: boolean; retryAfterMs?: number | undefined; cause?: unknown }) {
+  constructor(message: string, { sent, retryAfterMs, cause, fault }: StockFaultOptions) {
     super(message, { cause })
+    this.fault = fault
     this.sent = sent
     this.retryAfterMs = cause instanceof NoAnswer ? cause.retryAfterMs : retryAfterMs
   }

@@ -15,7 +15,8 @@ export async function settleReserve(deps: GroupDeps, { callId, productIds, waite
   for (const waiter of waiters) {
     if (granted.has(waiter.id)) waiter.settle({ result: 'done' })
     // The waiter's units are given back. A checkout that was cancelled in the meantime sees that at its next step.
-    else waiter.fail(new StockFault(`checkout ${waiter.id} has ended, or its row is locked`, { sent: true }))
+    else
+      waiter.fail(new StockFault(`checkout ${waiter.id} has ended, or its row is locked`, { sent: true, fault: { cause: 'row-locked' } }))
   }
   if (waiters.some(({ id }) => !granted.has(id))) deps.wakeReconciler(productIds)
 }

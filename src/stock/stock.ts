@@ -79,6 +79,8 @@ export function createStock(deps: StockDeps) {
     releaseLeases: ({ callId }: Lease, unwanted: readonly ProductQty[]) => products.releaseCalls([{ callId, productIds: idsOf(unwanted) }]),
     /** How many checkouts, or payments, wait for exactly these products. */
     waiting: (verb: 'reserve' | 'commit', wanted: readonly ProductQty[]) => scheduler.waiting(verb, idsOf(wanted)),
+    /** Products for which somebody has waited for at least `ms`. */
+    longWaits: (ms: number) => scheduler.longWaits(ms),
     /** Brings a product's inventory at Catalog in line with our rows. @returns whether it has to be called again */
     reconcile: reconciler.reconcile,
   }

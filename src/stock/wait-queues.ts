@@ -28,6 +28,14 @@ export interface WaitQueue<Settled> {
   isLocked: boolean
 }
 
+/** A product whose first waiter has waited for long; `ms`: how long. */
+export interface LongWait {
+  productId: number
+  waiting: number
+  ms: number
+  isLocked: boolean
+}
+
 /** Payments and checkouts are requested in separate statements. */
 export type Kind = 'reserve' | 'commit'
 export const kindOf = (verb: CallVerb): Kind => (verb === 'commit' ? 'commit' : 'reserve')
@@ -88,6 +96,17 @@ export class WaitQueues<Settled> {
       for (const waiter of late) gone.push({ queue, waiter })
     }
     return gone
+  }
+
+  /** The products whose first waiter has waited for at least so long. @param now by the clock of `since` */
+  longWaits(ms: number, now: number): LongWait[] {
+    const waits: LongWait[] = []
+    for (const { verb, productIds, waiters, isLocked } of this.#queues.values()) {
+      const waited = now - Math.min(...waiters.map(({ since }) => since))
+      if (verb === 'check' || waited < ms) continue
+      for (const productId of productIds) waits.push({ productId, waiting: waiters.length, ms: waited, isLocked })
+    }
+    return waits
   }
 
   /**

@@ -2,7 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
 /** In seconds, from 1 ms to the checkout budget of 8 s. */
-const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8]
+export const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8]
 
 /** Constructors of metrics on one registry. */
 function createFactories() {
@@ -26,6 +26,10 @@ const orderMetrics = ({ counter, histogram, gauge }: Factories) => ({
     'status',
   ]),
   checkouts: counter('order_checkouts_total', 'Finished checkouts by outcome', ['outcome']),
+  failures: counter('order_failures_total', 'Failed attempts of checkouts and payments, by cause and downstream service', [
+    'cause',
+    'service',
+  ]),
   stepSeconds: histogram('order_step_seconds', 'Duration of one attempt of a saga step, by step and result', ['step', 'result']),
   stepRetries: counter('order_step_retries_total', 'Retries of a saga step: attempts after the first', ['step']),
   rescued: counter('order_rescued_total', 'Checkouts and payments without a job and overdue checkouts that the rescuer found', ['what']),
@@ -94,6 +98,7 @@ const systemMetrics = ({ counter, gauge }: Factories) => ({
   deadLettersWaiting: gauge('order_dead_letters_waiting', 'Dead letters that wait for an operator', []),
   deadLettersUnpublished: gauge('order_dead_letters_unpublished', 'Dead letters that are not yet published to their topic', []),
   redisPolicies: gauge('order_redis_maxmemory_policy', 'Redis servers by maxmemory-policy; only noeviction keeps all jobs', ['policy']),
+  processes: gauge('order_processes', 'Processes that reported themselves within six seconds, by role', ['role']),
   drained: gauge('order_drained', '1 while the service is drained: no new orders, no new payments', []),
   componentStalled: gauge('order_component_stalled', '1 while a component of this process makes no progress although work waits for it', [
     'component',

@@ -2,7 +2,7 @@
  * The statements of src/db on checkouts, intents.ts, payments.ts, payment-events.ts and rescue.ts on tables in memory, as far
  * as stock is concerned. parity.test.ts holds them to the originals.
  */
-import type { Fault, Resumed } from '../../../src/db/checkout-attempts.ts'
+import type { Failure, Resumed } from '../../../src/db/checkout-attempts.ts'
 import type { Attempt, Created } from '../../../src/db/checkout-rows.ts'
 import type { Completion } from '../../../src/db/complete-checkouts.ts'
 import type { Ended, EndRequest } from '../../../src/db/end-checkouts.ts'
@@ -141,7 +141,7 @@ export function orderStatements(tables: Tables) {
       for (const { productId, qty } of changed) tables.changes.push({ productId, callId: null, held: hasHold ? -qty : 0, expectedStock: 0 })
       return { outcome: readOutcome(orderId)!, won: true, toReconcile: changed.map(({ productId }) => productId) }
     },
-    recordFailure({ orderId, attempt }: Attempt, { shipmentCall }: Fault): void {
+    recordFailure({ orderId, attempt }: Attempt, { shipmentCall }: Failure): void {
       const row = checkouts.get(orderId)
       if (row?.attempt !== attempt || (row.state !== 'OPEN' && row.state !== 'CANCELLED')) return
       if (!tables.isLocked('checkouts', orderId)) Object.assign(row, { shipmentCall, updatedAt: now() })

@@ -419,6 +419,7 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
     step: 'reserve-stock' as const,
     error: 'a fault',
     ms: 1,
+    fault: undefined,
     shipmentCall: chance.pick(['unsent', 'answered', 'unknown'] as const),
   }
   const call = callOf()

@@ -9,6 +9,9 @@ export class RowLocked extends Error {
   override name = 'RowLocked'
 }
 
+/** What waits in this process now, for its report; `since` by the host's monotonic clock, in ms. */
+export const lockWaits = new Set<{ what: string; since: number }>()
+
 const FIRST_PAUSE_MS = 5
 const LONGEST_PAUSE_MS = 250
 /** Longer than a checkout may last. */
@@ -23,11 +26,19 @@ export async function untilUnlocked<T>(
   what: string,
   run: () => Promise<T | typeof LOCKED>,
 ): Promise<T> {
+  const first = await run()
+  if (first !== LOCKED) return first
   const began = clock.now()
-  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
-    const result = await run()
-    if (result !== LOCKED) return result
-    if (clock.now() - began > PATIENCE_MS) throw new RowLocked(`the row of ${what} is locked by another session`)
-    await clock.sleep(pauseMs)
+  const wait = { what, since: performance.now() }
+  lockWaits.add(wait)
+  try {
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+      await clock.sleep(pauseMs)
+      const result = await run()
+      if (result !== LOCKED) return result
+      if (clock.now() - began > PATIENCE_MS) throw new RowLocked(`the row of ${what} is locked by another session`)
+    }
+  } finally {
+    lockWaits.delete(wait)
   }
 }

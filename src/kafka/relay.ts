@@ -53,6 +53,8 @@ export interface Relay {
   leads(): boolean
   /** How often it has read, connected or sent, in all; `tried` includes what failed. */
   progress(): { tried: number; succeeded: number }
+  /** Why its last run failed; undefined where it went well. */
+  failure(): Error | undefined
   /**
    * @returns the id of the oldest row that waits for this relay; undefined where none does, or another relay leads
    * @throws where PostgreSQL does not answer
@@ -95,14 +97,20 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
   const sender = new Sender({ name, source, kafka, topic, batchRows, logger, leads: leadership.leads, signal: cutOff.signal, onSent })
   let running: Promise<unknown> = Promise.resolve()
   let loop: Promise<void> | undefined
+  let failure: Error | undefined
+
+  function note(error: Error | undefined): void {
+    sender.count(!error)
+    failure = error
+  }
 
   function relayOnce(): Promise<number> {
     const sendUnsent = () => sender.sendUnsent()
     const next = running.then(sendUnsent, sendUnsent)
     running = next
     next.then(
-      () => sender.count(true),
-      () => sender.count(false),
+      () => note(undefined),
+      (error: Error) => note(error),
     )
     return next
   }
@@ -127,6 +135,7 @@ export function createRelay<Row extends Unsent>(options: RelayOptions<Row>): Rel
     wake: written.send,
     leads: leadership.leads,
     progress: () => ({ ...sender.progress }),
+    failure: () => failure,
     oldestUnsent: async () => (leadership.leads() ? (await source.readUnsent(1))[0]?.id : undefined),
     relayOnce,
   }

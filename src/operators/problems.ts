@@ -1,10 +1,14 @@
 /** What is wrong now, worst first: read from PostgreSQL, from the queues, and from what the processes report of themselves. */
-import type { Cause, ItemKind, ServiceName, Severity, Verb } from '../causes.ts'
+import { type Cause, causes, type ItemKind, type ServiceName, type Severity, serviceTitles, severities, type Verb } from '../causes.ts'
+import { MOST_COUNTED } from '../db/waiting-items.ts'
+import type { Facts } from './facts.ts'
+import { findProblems } from './find-problems.ts'
 
 /** A number that is counted up to a limit: `isMore` says that there are more than `n`. */
 export interface Count {
   n: number
   isMore: boolean
+  of: ItemKind
 }
 
 export interface Problem {
@@ -13,8 +17,8 @@ export interface Problem {
   severity: Severity
   /** For people: what is wrong, with the service's name. */
   sentence: string
-  /** How many items wait because of it; null where it concerns none in particular. */
-  count: (Count & { of: ItemKind }) | null
+  /** The items that wait because of it, of each kind; empty where it concerns none in particular. */
+  counts: Count[]
   since: Date
   /** The item that has waited the longest. */
   oldest: { kind: ItemKind; id: number; orderId: number | null; since: Date } | null
@@ -22,5 +26,62 @@ export interface Problem {
   evidence: string
   /** What happens without an operator. */
   next: string
+  /** For the verb `resume-queue`. */
+  queue?: string
   actions: readonly Verb[]
+}
+
+/** What is known of a problem before the table of causes is asked for its words. */
+export interface Found {
+  cause: Cause
+  service?: ServiceName | null
+  counts?: readonly { n: number; of: ItemKind }[]
+  since: Date
+  oldest?: Problem['oldest']
+  evidence: string
+  queue?: string
+  /** What to put in place of `next`. */
+  next?: string
+}
+
+/** @returns the problem in words. Of the verbs of its cause, those that can act on what waits */
+export function toProblem({ cause, service = null, counts = [], since, oldest = null, evidence, queue, next }: Found): Problem {
+  const entry = causes[cause]
+  const title = service === null ? 'A downstream service' : serviceTitles[service]
+  const inWords = (text: string) => text.replaceAll('{service}', title)
+  return {
+    cause,
+    service,
+    severity: entry.severity,
+    sentence: inWords(entry.sentence),
+    counts: counts.map(({ n, of }) => ({ n: Math.min(n, MOST_COUNTED), isMore: n > MOST_COUNTED, of })),
+    since,
+    oldest,
+    evidence,
+    next: next ?? inWords(entry.next),
+    ...(queue === undefined ? {} : { queue }),
+    actions: entry.actions.filter((verb) => canAct(verb, counts)),
+  }
+}
+
+const itemOf = { 'retry-payments': 'payment', 'retry-checkouts': 'checkout', 'cancel-checkouts': 'checkout' } as const
+
+function canAct(verb: Verb, counts: readonly { n: number; of: ItemKind }[]): boolean {
+  const item = itemOf[verb as keyof typeof itemOf]
+  return item === undefined || counts.some(({ n, of }) => of === item && n > 0)
+}
+
+/** The worst first, and of equally bad ones the oldest. */
+export const worstFirst = (a: Problem, b: Problem): number =>
+  severities.indexOf(a.severity) - severities.indexOf(b.severity) || a.since.getTime() - b.since.getTime()
+
+/** `afterEffects`: items whose fault is over, and that wait for their next retry. */
+export interface Problems {
+  problems: Problem[]
+  afterEffects: Problem[]
+}
+
+export function problemsOf(facts: Facts): Problems {
+  const { active, afterEffects } = findProblems(facts)
+  return { problems: active.map(toProblem).sort(worstFirst), afterEffects: afterEffects.map(toProblem).sort(worstFirst) }
 }

@@ -33,6 +33,11 @@ export function startBridge(base: Base, checks: Check[]): void {
     const lags = await kafka.lag(options, AbortSignal.timeout(LAG_MS))
     for (const { partition, messages } of lags) metrics.bridgeLag.set({ partition }, messages)
   })
+  base.report.committed = () => bridge.current().committed()
+  base.report.lag = async () => {
+    const lags = await kafka.lag(options, AbortSignal.timeout(LAG_MS))
+    return lags.reduce((sum, { messages }) => sum + messages, 0)
+  }
   watched.push({
     name: 'bridge',
     required: false, // customers are served without it

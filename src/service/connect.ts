@@ -21,6 +21,7 @@ import type { Metrics } from '../telemetry/metrics.ts'
 import { createProbes, type Probes } from './probes.ts'
 import { createRelays, type Relays } from './relays.ts'
 import { untilUsable } from './until-usable.ts'
+import type { ReportSources } from './report.ts'
 import type { Watched } from './watchdog.ts'
 
 /** The processes, by their names in the Procfile and on the command line. */
@@ -51,6 +52,7 @@ export interface Base {
   /** The components that a watchdog checks while this process runs. */
   watched: Watched[]
   closers: (() => Promise<unknown>)[]
+  report: ReportSources
 }
 
 export interface ConnectDeps {
@@ -111,6 +113,7 @@ export async function connect(deps: ConnectDeps): Promise<Base> {
     probes,
     watched: relays ? [...relays.watched] : [],
     closers,
+    report: relays ? { relayFailure: relays.failure } : {},
   }
 }
 

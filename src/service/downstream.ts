@@ -1,11 +1,12 @@
 /** The downstream services of a worker, each behind a circuit breaker, and what follows from a breaker's state. */
+import type { Fault, ServiceName } from '../causes.ts'
 import type { BreakerState } from '../clients/breaker.ts'
 import { type Catalog, createCatalog } from '../clients/catalog.ts'
 import { createDownstream, type GuardedDownstream } from '../clients/http.ts'
 import { createShipping, type Shipping } from '../clients/shipping.ts'
 import type { Check } from '../api/ops.ts'
-import type { Rejection } from '../model.ts'
-import { CATALOG_UNREACHABLE, SHIPPING_UNREACHABLE } from '../processors/checkout-run.ts'
+import type { ServiceHealth } from '../clients/health.ts'
+import { CATALOG_UNREACHABLE, SHIPPING_UNREACHABLE, type Unavailable } from '../processors/checkout-run.ts'
 import type { Base } from './connect.ts'
 
 /** Any product and any order will do: a 404 is an answer, too. */
@@ -17,9 +18,12 @@ const services = {
 export interface Downstream {
   catalog: Catalog
   shipping: Shipping
-  /** The rejection for customers while a breaker refuses calls; undefined while none does. */
-  unavailable(): Rejection | undefined
+  /** What customers get while a breaker refuses calls; undefined while none does. */
+  unavailable(): Unavailable | undefined
+  health(): Record<ServiceName, ServiceHealth>
 }
+
+const faultOf = (service: ServiceName, { fault }: ServiceHealth): Fault => fault ?? { cause: 'downstream-error', service }
 
 /** @param onCatalog called with each new state of Catalog's breaker, which begins as `closed` */
 export function openDownstream(base: Base, checks: Check[], onCatalog: (state: BreakerState) => void): Downstream {
@@ -61,6 +65,10 @@ export function openDownstream(base: Base, checks: Check[], onCatalog: (state: B
   return {
     catalog: createCatalog(catalog),
     shipping: createShipping(shipping),
-    unavailable: () => (catalog.refusesWrites() ? CATALOG_UNREACHABLE : shipping.refusesWrites() ? SHIPPING_UNREACHABLE : undefined),
+    unavailable() {
+      if (catalog.refusesWrites()) return { rejection: CATALOG_UNREACHABLE, fault: faultOf('catalog', catalog.health()) }
+      return shipping.refusesWrites() ? { rejection: SHIPPING_UNREACHABLE, fault: faultOf('shipping', shipping.health()) } : undefined
+    },
+    health: () => ({ catalog: catalog.health(), shipping: shipping.health() }),
   }
 }

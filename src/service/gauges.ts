@@ -8,6 +8,7 @@ import { readLag } from '../db/outbox.ts'
 import { readBridgeTotals } from '../db/inbox.ts'
 import { readInventorySums } from '../db/inventory-view.ts'
 import { lazyPool } from '../db/lazy-pool.ts'
+import { readProcesses } from '../db/processes.ts'
 import { readNumbersLeft } from '../db/sequences.ts'
 import { evictionPolicies } from '../redis/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
@@ -48,6 +49,10 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       metrics.unansweredCalls.set(sums.unanswered)
       metrics.unansweredOldestSeconds.set(sums.oldestUnansweredSeconds)
       metrics.reconcilingLongestSeconds.set(sums.longestReconcilingSeconds)
+    },
+    async () => {
+      metrics.processes.reset()
+      for (const { roles } of await readProcesses(await own())) for (const role of roles) metrics.processes.inc({ role })
     },
     async () => metrics.drained.set((await readDrain(await own())) ? 1 : 0),
     async () => {

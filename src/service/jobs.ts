@@ -1,11 +1,13 @@
 /** BullMQ's workers, one a queue, and what their watchdogs check: a worker with room for a job must take one that waits. */
 import type { Job, Queue, WorkerOptions } from 'bullmq'
+import { faultOf } from '../causes.ts'
 import { within } from '../within.ts'
 import type { Config } from '../config.ts'
 import { PatchedWorker } from '../patches/bullmq.ts'
 import { waitsForWorker } from '../queues/queue-state.ts'
 import { connectPatient, type RedisConnection } from '../redis/connection.ts'
 import type { Logger } from '../telemetry/logger.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
 import type { Probes } from './probes.ts'
 import { restartable } from './restartable.ts'
 import type { Watched } from './watchdog.ts'
@@ -33,8 +35,15 @@ export interface Jobs {
   stop(): Promise<void>
 }
 
+interface JobsDeps {
+  config: Config
+  logger: Logger
+  metrics: Pick<Metrics, 'failures'>
+  probes: Probes
+}
+
 /** Begins to take jobs at once. */
-export function startJobs(deps: { config: Config; logger: Logger; probes: Probes }, options: JobsOptions): Jobs {
+export function startJobs(deps: JobsDeps, options: JobsOptions): Jobs {
   const { config, probes } = deps
   const { queue, required } = options
   let concurrency = options.concurrency
@@ -80,11 +89,7 @@ interface Done {
 }
 
 /** A worker on a connection of its own, which counts its jobs. @param concurrency at the start; 0 takes none */
-function createWorker(
-  { config, logger }: { config: Config; logger: Logger },
-  { queue, processor, settings }: JobsOptions,
-  concurrency: number,
-) {
+function createWorker({ config, logger, metrics }: JobsDeps, { queue, processor, settings }: JobsOptions, concurrency: number) {
   const done: Done = { begun: 0, ended: 0, succeeded: 0, underWay: 0, lastBegan: 0 }
   let connection: RedisConnection | undefined
   let worker: PatchedWorker | undefined
@@ -132,7 +137,10 @@ function createWorker(
       }).beginAtOnce()
       worker.on('error', (error) => logger.debug({ err: error, queue: queue.name }, 'worker error'))
       worker.on('failed', (job, error) => {
-        if (!job || job.finishedOn) logger.error({ err: error, queue: queue.name, job: job?.id }, 'job failed for good')
+        if (job && !job.finishedOn) return
+        const { cause, service } = faultOf(error)
+        metrics.failures.inc({ cause, service: service ?? '' })
+        logger.error({ err: error, queue: queue.name, job: job?.id }, 'job failed for good')
       })
     },
     async stop() {

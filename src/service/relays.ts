@@ -27,6 +27,8 @@ export interface Relays {
   here: RelayHere
   start(): void
   stop(): Promise<void>
+  /** Why the outbox's relay cannot send. */
+  failure(): Error | undefined
   watched: Watched[]
 }
 
@@ -44,6 +46,7 @@ export function createRelays({ config, pool, kafka, logger, metrics, probes }: R
     async stop() {
       await Promise.all([outbox.stop(), deadLetters.stop()])
     },
+    failure: () => outbox.current().failure(),
     watched: [watchedRelay('relay', outbox, probe), watchedRelay('dead-letter-relay', deadLetters, probe)],
   }
 }

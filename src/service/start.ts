@@ -10,6 +10,7 @@ import type { Logger } from '../telemetry/logger.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { startBridge } from './bridge.ts'
 import { connect, type Role } from './connect.ts'
+import { startReports } from './report.ts'
 import { watchGauges } from './gauges.ts'
 import { customerService, operatorDeps } from './web.ts'
 import { createWatchdog, watch } from './watchdog.ts'
@@ -82,6 +83,7 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
       checks.push(watchdog.check)
       void watch(watchdog, stopping.signal)
     }
+    closers.push(startReports(base, roles, checks))
     logger.info({ roles: [...roles], port }, 'started')
   })()
   starting.catch(() => {}) // the caller handles `started`

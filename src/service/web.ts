@@ -10,6 +10,7 @@ import { createIntents } from '../db/intents.ts'
 import { lazyPool } from '../db/lazy-pool.ts'
 import { readOrder } from '../db/orders.ts'
 import { watchNumbers } from '../db/sequences.ts'
+import { createOverviews } from '../operators/overview.ts'
 import type { Replies } from '../queues/replies.ts'
 import { leaseFor } from '../stock/lease.ts'
 import type { Base } from './connect.ts'
@@ -78,7 +79,7 @@ const AUTH_CONCURRENCY = 4
 const PAGES_READ = { size: 2, statementTimeoutMs: 2000 }
 
 export function operatorDeps(base: Base): OperatorDeps {
-  const { config, redis, checkoutQueue, paymentQueue, stockQueue, logger, metrics, closers } = base
+  const { config, redis, checkoutQueue, paymentQueue, stockQueue, clock, logger, metrics, closers } = base
   const pages = lazyPool(config.POSTGRES_DSN, { ...PAGES_READ, logger })
   closers.push(pages.end)
   const auth = createDownstream({
@@ -94,6 +95,12 @@ export function operatorDeps(base: Base): OperatorDeps {
     auth: createAuth(auth),
     authTimeoutMs: config.CALL_TIMEOUT_MS,
     read: pages.connected,
+    overviews: createOverviews({
+      read: pages.connected,
+      queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
+      now: clock.databaseTime,
+      startedAt: clock.databaseTime(),
+    }),
     tries: createSignInTries(redis, config.REDIS_PREFIX, config.jwtKey),
     queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
   }

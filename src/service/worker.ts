@@ -42,6 +42,8 @@ export async function startWorker(base: Base, replies: Replies | undefined, chec
     for (const jobs of patient) jobs.limit(PATIENT_JOBS[state])
   })
   const stores = createStores(base, downstream.catalog)
+  base.report.health = downstream.health
+  base.report.longWaits = stores.stock.longWaits
   const underWay = new Map<Attempt, number>()
   const checkouts = startCheckouts(base, { replies, downstream, stores, underWay })
   patient.push(startPayments(base, stores), startReconciler(base, stores))

@@ -5,6 +5,7 @@ import { Router } from '@koa/router'
 import type { Queue } from 'bullmq'
 import type { Middleware } from 'koa'
 import type { Pool } from '../../db/pool.ts'
+import type { Overviews } from '../../operators/overview.ts'
 import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
@@ -16,6 +17,7 @@ import { readForm, showSignIn, showSignOut, signIn, type SignInDeps, signOut } f
 export interface OperatorDeps extends SignInDeps {
   /** The pages' own connections: two, and no statement takes longer than 2 s. */
   read(): Promise<Pool>
+  overviews: Overviews
   /** The queues that are shown. */
   queues: readonly Queue[]
 }

@@ -37,6 +37,8 @@ export const cookieOf = ({ headers }: Seen): string => (headers.get('set-cookie'
 /** Where a redirect leads, as it stands. */
 export const target = ({ headers }: Seen): string | null => headers.get('location')
 
+const unread = () => Promise.reject(new Error('these pages have no PostgreSQL'))
+
 export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000, redisUrl = process.env.REDIS_URL! } = {}) {
   const logger = createLogger('silent')
   const prefix = `{operators-${randomUUID().slice(0, 8)}}`
@@ -57,7 +59,8 @@ export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000,
   const deps = {
     auth: createAuth(downstream),
     authTimeoutMs,
-    read: () => Promise.reject(new Error('these pages have no PostgreSQL')),
+    read: unread,
+    overviews: { overview: unread, problems: unread },
     tries: createSignInTries(redis, prefix, createSecretKey(SECRET, 'utf8')),
     queues: [checkoutQueue.queue, stockQueue.queue],
   }

@@ -1,0 +1,91 @@
+/** Everything that problems are found from, read at one time: from PostgreSQL within its limit of 2 s, from Redis within a second. */
+import type { Queue } from 'bullmq'
+import { causeOfLetter } from '../causes.ts'
+import { readDrain } from '../db/drain.ts'
+import { type OutboxLag, readLag } from '../db/outbox.ts'
+import type { Pool } from '../db/pool.ts'
+import { type Process, readLastSeen, readProcesses } from '../db/processes.ts'
+import {
+  readUndeliverable,
+  readWaitingItems,
+  readWaitingLetters,
+  readWaitingProducts,
+  type WaitingItems,
+  type WaitingLetters,
+  type WaitingProducts,
+} from '../db/waiting-items.ts'
+import type { DeadLetterFault } from '../model.ts'
+import { oldestWaitingMs } from '../queues/queue-state.ts'
+import { within } from '../within.ts'
+
+export interface QueueFacts {
+  name: string
+  isPaused: boolean
+  oldestWaitingMs: number
+}
+
+export interface Facts {
+  /** By PostgreSQL's clock, in epoch ms. */
+  now: number
+  /** When this process began to serve, by the same clock. Others may have begun a moment later. */
+  startedAt: number
+  processes: readonly Process[]
+  /** When a process of each role last reported itself. */
+  lastSeen: ReadonlyMap<string, Date>
+  items: readonly WaitingItems[]
+  letters: readonly WaitingLetters[]
+  products: readonly WaitingProducts[]
+  undeliverable: Awaited<ReturnType<typeof readUndeliverable>>
+  outbox: OutboxLag
+  drainedSince: Date | undefined
+  /** undefined: Redis does not answer. */
+  queues: readonly QueueFacts[] | undefined
+}
+
+export interface FactDeps {
+  read(): Promise<Pool>
+  /** The queues whose jobs drive orders. */
+  queues: readonly Queue[]
+  /** Epoch ms, by PostgreSQL's clock. */
+  now(): number
+  startedAt: number
+}
+
+const REDIS_MS = 1000
+const letterFaults = Object.keys(causeOfLetter) as DeadLetterFault[]
+
+/** @throws where PostgreSQL does not answer */
+export async function readFacts({ read, queues, now, startedAt }: FactDeps): Promise<Facts> {
+  const readQueues = Promise.all(
+    queues.map(async (queue) => ({
+      name: queue.name,
+      isPaused: await queue.isPaused(),
+      oldestWaitingMs: await oldestWaitingMs(queue, now()),
+    })),
+  )
+  const fromRedis = within(REDIS_MS, readQueues).catch(() => undefined)
+  const pool = await read()
+  const [processes, lastSeen, items, letters, products, undeliverable, outbox, drainedSince] = await Promise.all([
+    readProcesses(pool),
+    readLastSeen(pool),
+    readWaitingItems(pool),
+    readWaitingLetters(pool, letterFaults),
+    readWaitingProducts(pool),
+    readUndeliverable(pool),
+    readLag(pool),
+    readDrain(pool),
+  ])
+  return {
+    now: now(),
+    startedAt,
+    processes,
+    lastSeen,
+    items,
+    letters,
+    products,
+    undeliverable,
+    outbox,
+    drainedSince,
+    queues: await fromRedis,
+  }
+}

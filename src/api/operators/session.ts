@@ -11,7 +11,7 @@ const COOKIE = 'order_operator'
 export const SIGN_IN = `${HOME}/sign-in`
 
 const roles: readonly string[] = ['admin', 'support'] satisfies OperatorRole[]
-const isOperator = ({ role }: Claims): boolean => roles.includes(String(role))
+const isOperator = ({ role }: Claims): boolean => typeof role === 'string' && roles.includes(role)
 
 function setCookie(ctx: Context, value: string | null, expires?: Date): void {
   const secure = isHttps(ctx)

@@ -8,8 +8,13 @@ import { type Html, html, type Insert } from './html.ts'
 export const HOME = '/order/admin'
 export const QUEUES = `${HOME}/queues`
 
-/** The pages in the navigation. */
+/** The pages in the navigation. A page below one of them is shown as part of it. */
 const pages = [
+  { path: HOME, title: 'Overview' },
+  { path: `${HOME}/orders`, title: 'Orders' },
+  { path: `${HOME}/dead-letters`, title: 'Dead letters' },
+  { path: `${HOME}/inventory`, title: 'Inventory' },
+  { path: `${HOME}/actions`, title: 'Actions' },
   { path: QUEUES, title: 'Queues' },
   { path: `${HOME}/sign-out`, title: 'Sign out' },
 ]
@@ -17,21 +22,35 @@ const pages = [
 /** Browsers ask for HTML by name; programs accept anything, or JSON. */
 export const wantsHtml = (ctx: Context): boolean => ctx.accepts('json', 'html') === 'html'
 
-/** @param signedIn whether to show the navigation */
-export function page(ctx: Context, status: number, title: string, content: Insert, { signedIn }: { signedIn: boolean }): void {
-  const navigation =
-    signedIn &&
-    html`<nav aria-label="Operators">
-        <ul>
-          ${pages.map(({ path, title: name }) => html`<li><a href="${path}"${path === ctx.path && html` aria-current="page"`}>${name}</a></li>`)}
-        </ul>
-      </nav>`
-  ctx.status = status
-  ctx.type = 'html'
-  ctx.body = document(title, navigation, content).text
+interface PageOptions {
+  /** Fetched again every 5 s by `pages.js`. */
+  isLive?: boolean
 }
 
-const document = (title: string, navigation: Insert, content: Insert): Html => html`<!doctype html>
+/** With the navigation, when the operator is signed in. */
+export function page(ctx: Context, status: number, title: string, content: Insert, { isLive = false }: PageOptions = {}): void {
+  ctx.status = status
+  ctx.type = 'html'
+  ctx.body = String(document(title, isSignedIn(ctx) && navigation(ctx), content, isLive))
+}
+
+/** `page` or `true` (a page below it) as `aria-current` has it; false for the others. */
+function isCurrent(ctx: Context, path: string): string | false {
+  if (ctx.path === path) return 'page'
+  return path !== HOME && ctx.path.startsWith(`${path}/`) && 'true'
+}
+
+const navigation = (ctx: Context): Html => html`<nav aria-label="Operators">
+        <ul>
+          ${pages.map(({ path, title }) => {
+            const current = isCurrent(ctx, path)
+            return html`<li><a href="${path}"${current && html` aria-current="${current}"`}>${title}</a></li>`
+          })}
+        </ul>
+      </nav>
+      <p class="who">${ctx.state.email as string} <span class="role">${roleOf(ctx)}</span></p>`
+
+const document = (title: string, signedIn: Insert, content: Insert, isLive: boolean): Html => html`<!doctype html>
 <html lang="en">
   <head>
     <meta charset="utf-8">
@@ -40,16 +59,20 @@ const document = (title: string, navigation: Insert, content: Insert): Html => h
     <meta name="robots" content="noindex">
     <title>${title} - Order service</title>
     <link rel="stylesheet" href="${HOME}/style.css">
+    ${signedIn && html`<script src="${HOME}/pages.js" defer></script>`}
   </head>
   <body>
+    <a class="skip" href="#main">Skip to the content</a>
     <header>
-      <p>Order service</p>
-      ${navigation}
+      <p class="name">Order service</p>
+      ${signedIn}
     </header>
-    <main>
+    <main id="main" tabindex="-1"${isLive && html` data-live`}>
       <h1>${title}</h1>
       ${content}
     </main>
+    ${isLive && html`<footer id="live" class="note"></footer>`}
+    <p id="announcer" class="unseen" role="status"></p>
   </body>
 </html>
 `
@@ -66,10 +89,7 @@ export function refusalPages(): Middleware {
         ctx,
         error.status,
         STATUS_CODES[error.status] ?? 'Refused',
-        html`<p>${error.message}.</p><p><a href="${HOME}">Go to the start page</a></p>`,
-        {
-          signedIn: false,
-        },
+        html`<p>${error.message}.</p><p><a href="${HOME}">Go to the overview</a></p>`,
       )
     }
   }
@@ -78,9 +98,10 @@ export function refusalPages(): Middleware {
 /** Of an operator: `admin` acts, `support` reads, without emails and addresses. */
 export type OperatorRole = 'admin' | 'support'
 export const roleOf = (ctx: Context): OperatorRole => ctx.state.role as OperatorRole
+const isSignedIn = (ctx: Context): boolean => ctx.state.role !== undefined
 
 /** What a page shows: to browsers as HTML, to programs as JSON. */
-export interface Shown {
+export interface Shown extends PageOptions {
   status?: number
   title: string
   /** Already without what the operator's role may not see (see `masked`). */
@@ -88,8 +109,8 @@ export interface Shown {
   content: () => Insert
 }
 
-export function respond(ctx: Context, { status = 200, title, data, content }: Shown): void {
-  if (wantsHtml(ctx)) return page(ctx, status, title, content(), { signedIn: true })
+export function respond(ctx: Context, { status = 200, title, data, content, ...options }: Shown): void {
+  if (wantsHtml(ctx)) return page(ctx, status, title, content(), options)
   ctx.status = status
   ctx.body = data
 }

@@ -8,7 +8,7 @@ const policy = (directives: Record<string, string>) =>
     .map(([name, sources]) => `${name} ${sources}`)
     .join('; ')
 
-const ours = policy({ 'base-uri': "'none'", 'style-src': "'self'" })
+const ours = policy({ 'base-uri': "'none'", 'script-src': "'self'", 'style-src': "'self'", 'connect-src': "'self'" })
 
 /** Bull Board sets styles on elements, and its page has a `base`. Its inline script is data, which policies do not block. */
 export const boardPolicy = policy({

@@ -22,7 +22,8 @@ export interface OperatorDeps extends SignInDeps {
   queues: readonly Queue[]
 }
 
-const style = readFileSync(new URL('style.css', import.meta.url), 'utf8')
+/** Open to everybody: they hold no data. */
+const files = ['style.css', 'pages.js'].map((name) => ({ name, text: readFileSync(new URL(name, import.meta.url), 'utf8') }))
 
 /** @param deps undefined during start-up, when operators get a 503 */
 export function operatorRoutes(
@@ -39,10 +40,12 @@ export function operatorRoutes(
   const guarded = [...open, operatorsOnly(readToken, jwtKey)]
 
   const router = new Router({ prefix: HOME })
-  router.get('/style.css', ...open, (ctx) => {
-    ctx.type = 'css'
-    ctx.body = style
-  })
+  for (const { name, text } of files) {
+    router.get(`/${name}`, ...open, (ctx) => {
+      ctx.type = name
+      ctx.body = text
+    })
+  }
   router.get('/sign-in', ...open, showSignIn)
   router.post('/sign-in', ...open, readForm, signIn(requireDeps, readToken, logger))
   router.get('/sign-out', ...guarded, showSignOut)

@@ -38,8 +38,8 @@ function signInPage(ctx: Context, status: number, next: string, message?: string
         <input id="password" name="password" type="password" autocomplete="current-password" required>
         <button>Sign in</button>
       </form>
-      <p class="note">Operators sign in with their shop account.</p>`
-  page(ctx, status, 'Sign in', form, { signedIn: false })
+      <p class="note">Operators sign in with their shop account. It needs the role admin, which acts, or support, which reads without emails and addresses.</p>`
+  page(ctx, status, 'Sign in', form)
 }
 
 export const showSignIn: Middleware = (ctx) => signInPage(ctx, 200, pathWithin(String(ctx.query.next ?? '')))
@@ -103,9 +103,6 @@ export const showSignOut: Middleware = (ctx) =>
     200,
     'Sign out',
     html`<form method="post" action="${HOME}/sign-out"><p>This ends your session in this browser.</p><p class="note">Your name in the log is ${ctx.state.operator as string}.</p><button>Sign out</button></form>`,
-    {
-      signedIn: true,
-    },
   )
 
 export const signOut: Middleware = (ctx) => {

@@ -69,7 +69,8 @@ test('a program with a token may change something from anywhere', async (t) => {
   t.is((await operators.ask(path, { method: 'PUT', headers: lent })).status, 401)
 })
 
-const strict = "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; style-src 'self'"
+const strict =
+  "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; script-src 'self'; style-src 'self'; connect-src 'self'"
 const board =
   "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; font-src 'self'; connect-src 'self'"
 
@@ -85,6 +86,7 @@ test('every answer of an operators’ page carries the security headers', async 
     'another site': [await operators.ask('/order/admin/sign-out', { method: 'POST' }), strict],
     'sign-out': [await operators.visit('/order/admin/sign-out', session), strict],
     style: [await operators.visit('/order/admin/style.css'), strict],
+    script: [await operators.visit('/order/admin/pages.js'), strict],
     'the board': [await operators.visit('/order/admin/queues', session), board],
     'its data': [await operators.visit('/order/admin/queues/api/queues', session), board],
     'what it has not': [await operators.visit('/order/admin/queues/api/nothing', session), board],

@@ -51,7 +51,7 @@ test('no spelling of an address opens a page without a session', async (t) => {
   }
 })
 
-test('only sign-in, sign-out and the style sheet are open without a session', async (t) => {
+test('only sign-in, sign-out, the style sheet and the script are open without a session', async (t) => {
   const operators = await openOperators(t)
   const jwtKey = createSecretKey(SECRET, 'utf8')
   const readToken = tokenReader({ jwtKey, JWT_ALGORITHM: 'HS256' })
@@ -64,7 +64,13 @@ test('only sign-in, sign-out and the style sheet are open without a session', as
       return status === 401 ? [] : [`${method} ${path}`]
     }),
   )
-  const open = ['GET /order/admin/style.css', 'GET /order/admin/sign-in', 'POST /order/admin/sign-in', 'POST /order/admin/sign-out']
+  const open = [
+    'GET /order/admin/style.css',
+    'GET /order/admin/pages.js',
+    'GET /order/admin/sign-in',
+    'POST /order/admin/sign-in',
+    'POST /order/admin/sign-out',
+  ]
   t.deepEqual(
     answers
       .flat()

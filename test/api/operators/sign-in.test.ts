@@ -2,7 +2,8 @@ import test from 'ava'
 import jwt from 'jsonwebtoken'
 import { ask, cookieOf, openOperators, target } from './harness.ts'
 
-const policy = /^default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; style-src 'self'$/
+const policy =
+  /^default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; script-src 'self'; style-src 'self'; connect-src 'self'$/
 
 test('the sign-in page is a form that needs no script', async (t) => {
   const operators = await openOperators(t)

@@ -10,6 +10,7 @@ import { createIntents } from '../db/intents.ts'
 import { lazyPool } from '../db/lazy-pool.ts'
 import { readOrder } from '../db/orders.ts'
 import { watchNumbers } from '../db/sequences.ts'
+import { listItems } from '../operators/items.ts'
 import { createOverviews } from '../operators/overview.ts'
 import type { Replies } from '../queues/replies.ts'
 import { leaseFor } from '../stock/lease.ts'
@@ -95,13 +96,14 @@ export function operatorDeps(base: Base): OperatorDeps {
     auth: createAuth(auth),
     authTimeoutMs: config.CALL_TIMEOUT_MS,
     read: pages.connected,
-    overviews: createOverviews({
+    overview: createOverviews({
       read: pages.connected,
       queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
       now: clock.databaseTime,
       startedAt: clock.databaseTime(),
     }),
     tries: createSignInTries(redis, config.REDIS_PREFIX, config.jwtKey),
+    items: async (query) => listItems(await pages.connected(), query),
     queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
   }
 }

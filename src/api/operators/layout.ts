@@ -1,7 +1,9 @@
 /** What all operators' pages share: paths, layout and error pages. */
 import { STATUS_CODES } from 'node:http'
 import type { Context, Middleware } from 'koa'
-import { Refusal } from '../refusal.ts'
+import { causes, faultOf } from '../../causes.ts'
+import type { Logger } from '../../telemetry/logger.ts'
+import { Refusal, RETRY_SOON } from '../refusal.ts'
 import { type Html, html, type Insert } from './html.ts'
 
 /** The path of all operators' pages. The gateway does not strip it. */
@@ -68,7 +70,7 @@ const document = (title: string, signedIn: Insert, content: Insert, isLive: bool
       ${signedIn}
     </header>
     <main id="main" tabindex="-1"${isLive && html` data-live`}>
-      <h1>${title}</h1>
+      <h1${isLive && html` data-announce`}>${title}</h1>
       ${content}
     </main>
     ${isLive && html`<footer id="live" class="note"></footer>`}
@@ -77,20 +79,28 @@ const document = (title: string, signedIn: Insert, content: Insert, isLive: bool
 </html>
 `
 
-/** Shows refusals as pages to browsers. Programs get JSON. Other errors are thrown on and logged. */
-export function refusalPages(): Middleware {
+/** PostgreSQL or Redis does not answer: a 503 that says which. Other errors stay as they are. */
+function asRefusal(error: unknown): unknown {
+  if (error instanceof Refusal) return error
+  const { cause } = faultOf(error)
+  if (cause !== 'database-unavailable' && cause !== 'redis-unavailable') return error
+  return new Refusal(503, causes[cause].sentence, { headers: RETRY_SOON, cause: error })
+}
+
+/** Shows refusals and errors as pages to browsers. Programs get JSON. */
+export function refusalPages(logger: Logger): Middleware {
   return async (ctx, next) => {
     try {
       await next()
-    } catch (error) {
-      if (!(error instanceof Refusal && wantsHtml(ctx))) throw error
-      ctx.set(error.headers)
-      page(
-        ctx,
-        error.status,
-        STATUS_CODES[error.status] ?? 'Refused',
-        html`<p>${error.message}.</p><p><a href="${HOME}">Go to the overview</a></p>`,
-      )
+    } catch (thrown) {
+      const error = asRefusal(thrown)
+      if (!wantsHtml(ctx)) throw error
+      const { requestId } = ctx.state
+      const refusal = error instanceof Refusal ? error : new Refusal(500, 'This page failed; the log has the error', { cause: error })
+      if (refusal.cause !== undefined) logger.error({ err: refusal.cause, requestId }, "operators' page failed")
+      ctx.set(refusal.headers)
+      const content = html`<p>${refusal.message}.</p><p><a href="${HOME}">Go to the overview</a></p>`
+      page(ctx, refusal.status, STATUS_CODES[refusal.status] ?? 'Refused', content)
     }
   }
 }

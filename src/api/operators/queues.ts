@@ -36,11 +36,12 @@ const time = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle:
 /**
  * Logs each change with `ctx.state.operator`. The caller must authenticate requests.
  * @param queues in the order in which they are shown
+ * @param isReadOnly shows no button; the caller must refuse what changes something
  */
-export function queueBoard(queues: readonly Queue[], logger: Logger): Middleware {
+export function queueBoard(queues: readonly Queue[], logger: Logger, { isReadOnly = false } = {}): Middleware {
   const adapter = new KoaAdapter().setBasePath(QUEUES)
   createBullBoard({
-    queues: queues.map((queue) => new BullMQAdapter(queue)),
+    queues: queues.map((queue) => new BullMQAdapter(queue, { readOnlyMode: isReadOnly })),
     serverAdapter: adapter,
     options: {
       uiConfig: {
@@ -48,7 +49,10 @@ export function queueBoard(queues: readonly Queue[], logger: Logger): Middleware
         hideDocsLink: true,
         jobDetails: { defaultTab: 'Logs' },
         dateFormats: { short: time, common: { day: 'numeric', month: 'short', ...time } },
-        miscLinks: [{ text: 'Sign out', url: `${HOME}/sign-out` }],
+        miscLinks: [
+          { text: 'Overview', url: HOME },
+          { text: 'Sign out', url: `${HOME}/sign-out` },
+        ],
       },
       handlerHooks: { before: ({ method, route }) => (method === 'get' || allowed.has(route) ? undefined : refused) },
     },

@@ -5,19 +5,25 @@ import { Router } from '@koa/router'
 import type { Queue } from 'bullmq'
 import type { Middleware } from 'koa'
 import type { Pool } from '../../db/pool.ts'
+import type { ItemPage, ItemQuery } from '../../operators/items.ts'
 import type { Overviews } from '../../operators/overview.ts'
 import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
-import { HOME, QUEUES, refusalPages } from './layout.ts'
+import type { Html } from './html.ts'
+import { HOME, type OperatorRole, refusalPages, respond, roleOf } from './layout.ts'
+import { addOverviewPage } from './overview.ts'
+import { addProblemPages } from './problems.ts'
 import { decodableOnly, pageHeaders, sameOriginOnly } from './protection.ts'
-import { operatorsOnly } from './session.ts'
+import { adminsOnly, operatorsOnly } from './session.ts'
 import { readForm, showSignIn, showSignOut, signIn, type SignInDeps, signOut } from './sign-in.ts'
 
 export interface OperatorDeps extends SignInDeps {
   /** The pages' own connections: two, and no statement takes longer than 2 s. */
   read(): Promise<Pool>
-  overviews: Overviews
+  overview: Overviews
+  /** The items of a cause. */
+  items(query: ItemQuery): Promise<ItemPage>
   /** The queues that are shown. */
   queues: readonly Queue[]
 }
@@ -36,7 +42,7 @@ export function operatorRoutes(
     return ready
   }
   // Given to each route, because `router.use` would replace the route's pattern with its own.
-  const open = [pageHeaders(), refusalPages(), decodableOnly, sameOriginOnly()]
+  const open = [pageHeaders(), refusalPages(logger), decodableOnly, sameOriginOnly()]
   const guarded = [...open, operatorsOnly(readToken, jwtKey)]
 
   const router = new Router({ prefix: HOME })
@@ -51,17 +57,33 @@ export function operatorRoutes(
   router.get('/sign-out', ...guarded, showSignOut)
   router.post('/sign-out', ...open, signOut)
 
-  router.get('/', ...guarded, (ctx) => {
-    ctx.status = 303
-    ctx.redirect(QUEUES)
+  addOverviewPage(router, guarded, requireDeps)
+  addProblemPages(router, guarded, requireDeps)
+  addRunbook(router, guarded)
+  addQueues(router, guarded, requireDeps, logger)
+  return router
+}
+
+/** Its text and its library are loaded at the first request, as are Bull Board's below: few processes ever show them. */
+function addRunbook(router: Router, guarded: readonly Middleware[]): void {
+  let runbook: Promise<Html> | undefined
+  router.get('/runbook', ...guarded, async (ctx) => {
+    runbook ??= import('./runbook.ts').then(({ readRunbook }) => readRunbook())
+    const content = await runbook
+    respond(ctx, { title: 'Runbook', data: { html: String(content) }, content: () => content })
   })
-  let board: Middleware | undefined
-  router.all('/queues{/*path}', ...guarded, async (ctx, next) => {
+}
+
+/** Bull Board took a tenth of the CPU of each start. */
+function addQueues(router: Router, guarded: readonly Middleware[], requireDeps: () => OperatorDeps, logger: Logger): void {
+  const boards = new Map<OperatorRole, Middleware>()
+  const changes: Middleware = (ctx, next) => (/^(GET|HEAD|OPTIONS)$/.test(ctx.method) ? next() : adminsOnly(ctx, next))
+  router.all('/queues{/*path}', ...guarded, changes, async (ctx, next) => {
     const { queues } = requireDeps()
-    // Loaded at the first request: few processes ever show it, and it took a tenth of the CPU of each start.
     const { queueBoard } = await import('./queues.ts')
-    board ??= queueBoard(queues, logger)
+    const role = roleOf(ctx)
+    const board = boards.get(role) ?? queueBoard(queues, logger, { isReadOnly: role !== 'admin' })
+    boards.set(role, board)
     return board(ctx, next)
   })
-  return router
 }

@@ -2,9 +2,11 @@
 import { createSecretKey, randomUUID } from 'node:crypto'
 import type { ExecutionContext } from 'ava'
 import fetch, { type RequestInit } from 'node-fetch'
+import type { OperatorDeps } from '../../../src/api/operators/routes.ts'
 import { createSignInTries } from '../../../src/api/operators/tries.ts'
 import { createAuth } from '../../../src/clients/auth.ts'
 import { createDownstream } from '../../../src/clients/http.ts'
+import type { Overviews } from '../../../src/operators/overview.ts'
 import { createCheckoutQueue } from '../../../src/queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from '../../../src/redis/connection.ts'
 import { createStockQueue } from '../../../src/queues/stock.ts'
@@ -12,6 +14,7 @@ import { createLogger } from '../../../src/telemetry/logger.ts'
 import { createMetrics } from '../../../src/telemetry/metrics.ts'
 import { hostClock } from '../../support/clock.ts'
 import { adminEmail, openAuth, password } from '../../support/downstreams/auth.ts'
+import { overviewsWith } from '../../support/problems.ts'
 import { open, SECRET } from '../harness.ts'
 
 export { adminEmail, password }
@@ -37,9 +40,28 @@ export const cookieOf = ({ headers }: Seen): string => (headers.get('set-cookie'
 /** Where a redirect leads, as it stands. */
 export const target = ({ headers }: Seen): string | null => headers.get('location')
 
-const unread = () => Promise.reject(new Error('these pages have no PostgreSQL'))
+const noItems: OperatorDeps['items'] = async () => ({ items: [], kind: 'checkout', next: null })
 
-export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000, redisUrl = process.env.REDIS_URL! } = {}) {
+interface OperatorsOptions {
+  authTimeoutMs?: number
+  redisUrl?: string
+  overview?: Overviews
+  items?: OperatorDeps['items']
+  /** The pages' PostgreSQL, which most tests do not need. */
+  read?: OperatorDeps['read']
+}
+const noPostgres = () => Promise.reject(new Error('these pages have no PostgreSQL'))
+
+export async function openOperators(
+  t: ExecutionContext,
+  {
+    authTimeoutMs = 5000,
+    redisUrl = process.env.REDIS_URL!,
+    overview = overviewsWith(),
+    items = noItems,
+    read = noPostgres,
+  }: OperatorsOptions = {},
+) {
   const logger = createLogger('silent')
   const prefix = `{operators-${randomUUID().slice(0, 8)}}`
   const redis = connectFailFast(redisUrl, logger)
@@ -59,8 +81,9 @@ export async function openOperators(t: ExecutionContext, { authTimeoutMs = 5000,
   const deps = {
     auth: createAuth(downstream),
     authTimeoutMs,
-    read: unread,
-    overviews: { overview: unread, problems: unread },
+    read,
+    overview,
+    items,
     tries: createSignInTries(redis, prefix, createSecretKey(SECRET, 'utf8')),
     queues: [checkoutQueue.queue, stockQueue.queue],
   }

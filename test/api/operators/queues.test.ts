@@ -4,6 +4,7 @@ import { connectPatient } from '../../../src/redis/connection.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { openShop } from '../../support/shop.ts'
 import { until } from '../../support/until.ts'
+import { token } from '../harness.ts'
 import { ask, openOperators } from './harness.ts'
 
 const api = '/order/admin/queues/api/queues'
@@ -178,6 +179,32 @@ test('actions that could make a second shipment or lose a checkout are refused o
 
   t.is((await operators.ask(`${api}/checkout/checkout-7/promote`, { method: 'PUT', headers })).status, 204)
   t.deepEqual(await operators.checkoutQueue.queue.getJobCounts('waiting', 'delayed'), { waiting: 1, delayed: 0 })
+})
+
+test('support sees the queues without a button, and changes nothing', async (t) => {
+  const operators = await openOperators(t)
+  const as = (role: string) => ({ authorization: `Bearer ${token({ sub: `${role}@example.com`, role })}` })
+  const isReadOnly = async (role: string) => {
+    const { status, text } = await operators.ask(api, { headers: as(role) })
+    t.is(status, 200)
+    return (JSON.parse(text) as { queues: { readOnlyMode: boolean }[] }).queues.map(({ readOnlyMode }) => readOnlyMode)
+  }
+  t.deepEqual(await isReadOnly('support'), [true, true])
+  t.deepEqual(await isReadOnly('admin'), [false, false])
+  t.is((await operators.visit('/order/admin/queues', as('support'))).status, 200)
+  for (const [method, path] of [
+    ['PUT', `${api}/checkout/pause`],
+    ['PUT', `${api}/pause`],
+    ['PUT', `${api}/checkout/checkout-7/promote`],
+    ['POST', `${api}/checkout/add`],
+    ['PATCH', `${api}/checkout/checkout-7/update-data`],
+    ['DELETE', '/order/admin/queues'],
+  ] as const) {
+    const { status, text } = await operators.ask(path, { method, headers: as('support') })
+    t.is(status, 403, `${method} ${path}`)
+    t.is(text, '{"detail":"Only accounts with the admin role may do this"}')
+  }
+  t.false(await operators.checkoutQueue.queue.isPaused())
 })
 
 test('the board shows a delayed checkout with its step, the answer and the number of tries, and without an email', async (t) => {

@@ -1,0 +1,131 @@
+/** The page of a cause: what is wrong, what waits because of it, and what can be done about all of it or some. */
+import type { RouterInstance } from '@koa/router'
+import type { Context, Middleware } from 'koa'
+import { type Cause, causes, isCause, type ItemKind, type ServiceName, services, serviceTitles, type Verb, verbs } from '../../causes.ts'
+import type { ItemPage, ItemQuery } from '../../operators/items.ts'
+import type { Item } from '../../operators/orders.ts'
+import type { Overviews } from '../../operators/overview.ts'
+import type { Problem } from '../../operators/problems.ts'
+import { Refusal } from '../refusal.ts'
+import { type Html, html, type Insert } from './html.ts'
+import { HOME, respond, roleOf } from './layout.ts'
+import {
+  actionLinks,
+  isBulk,
+  itemLink,
+  manyOf,
+  problemFacts,
+  problemPath,
+  runbookPath,
+  sentenceOf,
+  severityTitles,
+} from './problem-parts.ts'
+import { liveAge, time } from './time.ts'
+
+const ITEMS_A_PAGE = 50
+
+interface ProblemDeps {
+  items(query: ItemQuery): Promise<ItemPage>
+  overview: Overviews
+}
+
+interface Asked {
+  cause: Cause
+  service: ServiceName | null
+  after: string | undefined
+}
+
+const single = (value: string | string[] | undefined): string => (typeof value === 'string' ? value : '')
+
+/** @throws Refusal 404 for an unknown cause or service */
+function askedOf(ctx: Context): Asked {
+  const { cause = '' } = ctx.params as { cause?: string }
+  const named = single(ctx.query.service)
+  const service = services.find((one) => one === named) ?? null
+  if (!isCause(cause) || (named !== '' && service === null)) throw new Refusal(404, 'The list of causes has no such cause')
+  return { cause, service, after: single(ctx.query.after) || undefined }
+}
+
+const titleOf = ({ cause, service }: Asked): string => sentenceOf(cause, service === null ? 'A downstream service' : serviceTitles[service])
+
+/** The verbs that can act on chosen items of this kind. */
+const verbsOf = (cause: Cause, kind: ItemKind): Verb[] => causes[cause].actions.filter((verb) => isBulk(verb) && verbs[verb].item === kind)
+
+/** What is known of a cause that nothing has at the moment. */
+const notNow = (cause: Cause): Html => html`<p class="well">This is not so at the moment.</p>
+  <dl class="facts">
+    <dt>Otherwise</dt><dd>${severityTitles[causes[cause].severity]}. ${causes[cause].next.replaceAll('{service}', 'the service')}</dd>
+    <dt>Runbook</dt><dd><a href="${runbookPath(cause)}">${cause}</a></dd>
+  </dl>`
+
+function itemRow(item: Item, kind: ItemKind, canChoose: boolean): Html {
+  const { id, orderId, since, attempts, evidence, nextTryAt } = item
+  return html`<tr>
+      ${canChoose && html`<td><input type="checkbox" name="item" value="${id}" aria-label="Choose ${manyOf(kind)} ${id}"></td>`}
+      <th scope="row">${itemLink(kind, id, orderId)}</th>
+      <td data-label="Waits for">${liveAge(since)}</td>
+      <td data-label="Attempts" class="numbers">${attempts ?? 'unknown'}</td>
+      <td data-label="Evidence" class="evidence">${evidence}</td>
+      <td data-label="Next try">${nextTryAt ? time(nextTryAt) : 'none is known'}</td>
+    </tr>`
+}
+
+function itemTable({ items, kind }: ItemPage, canChoose: boolean): Html {
+  const chooseAll = html`<th scope="col"><input type="checkbox" data-choose-all hidden aria-label="Choose all on this page"><span class="unseen">Chosen</span></th>`
+  return html`<table>
+    <caption>The longest wait first</caption>
+    <thead><tr>${canChoose && chooseAll}<th scope="col">Item</th><th scope="col">Waits for</th><th scope="col" class="numbers">Attempts</th><th scope="col">Evidence</th><th scope="col">Next try</th></tr></thead>
+    <tbody>${items.map((item) => itemRow(item, kind, canChoose))}</tbody>
+  </table>`
+}
+
+const chosenButtons = (offered: readonly Verb[]): Html =>
+  html`<div class="actions">${offered.map((verb) => html`<button name="verb" value="${verb}">${verbs[verb].title}: the chosen</button>`)}</div>`
+
+/** A plain form, so that choosing works without JavaScript. */
+function itemSection(page: ItemPage, asked: Asked, offered: readonly Verb[]): Insert {
+  const { items, kind, next } = page
+  if (items.length === 0) return html`<section aria-label="Items"><p>Nothing in particular waits because of it.</p></section>`
+  const table = itemTable(page, offered.length > 0)
+  const path = problemPath(asked.cause, asked.service)
+  const nextPath = next !== null && `${path}${asked.service === null ? '?' : '&'}${new URLSearchParams({ after: next })}`
+  return html`<section aria-labelledby="items">
+    <h2 id="items">What waits: ${manyOf(kind)}</h2>
+    ${offered.length > 0 ? html`<form action="${HOME}/actions/new">${table}${chosenButtons(offered)}</form>` : table}
+    ${nextPath && html`<p><a href="${nextPath}" rel="next">Next page</a></p>`}
+    ${asked.after !== undefined && html`<p><a href="${path}">First page</a></p>`}
+  </section>`
+}
+
+function problemSection(cause: Cause, problem: Problem | undefined, actions: Insert): Html {
+  if (!problem) return html`<section aria-label="Problem">${notNow(cause)}${actions}</section>`
+  return html`<section aria-label="Problem" class="problem severity-${problem.severity}">
+    <p><span class="severity">${severityTitles[problem.severity]}</span></p>
+    ${problemFacts(problem)}
+    ${actions}
+  </section>`
+}
+
+async function showProblem(ctx: Context, { items, overview }: ProblemDeps): Promise<void> {
+  const asked = askedOf(ctx)
+  const { cause, service } = asked
+  const [problems, page] = await Promise.all([overview.problems(), items({ ...asked, limit: ITEMS_A_PAGE })])
+  const problem = problems.find((one) => one.cause === cause && one.service === service)
+  const role = roleOf(ctx)
+  // Items may wait for their retry although the fault is over: then they can be acted on too.
+  const acted = problem ?? (page.items.length > 0 && { cause, service, actions: causes[cause].actions })
+  respond(ctx, {
+    title: problem?.sentence ?? titleOf(asked),
+    isLive: true,
+    data: { cause, service, problem: problem ?? null, ...page },
+    content: () => [
+      problemSection(cause, problem, acted && actionLinks(acted, role)),
+      itemSection(page, asked, role === 'admin' ? verbsOf(cause, page.kind) : []),
+    ],
+  })
+}
+
+/** @param guarded the middleware of a session */
+export function addProblemPages(router: RouterInstance, guarded: readonly Middleware[], deps: () => ProblemDeps): void {
+  router.get('/problems/:cause', ...guarded, (ctx) => showProblem(ctx, deps()))
+}

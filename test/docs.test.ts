@@ -2,7 +2,9 @@
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 import test from 'ava'
+import { causes, isCause } from '../src/causes.ts'
 import { checkoutStates, deadLetterFaults, paymentStates } from '../src/model.ts'
+import { anchorsOf, prose } from './support/anchors.ts'
 
 const read = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
 
@@ -11,24 +13,6 @@ const pages = globSync('**/*.md', {
   cwd: new URL('..', import.meta.url),
   exclude: (path) => /^(node_modules|\.dev|\.tools|\.git)$/.test(path),
 }).sort()
-
-/** The page without its fenced code, in which `#` begins a comment and `](` a regular expression. */
-const prose = (page: string) => page.replace(/^ *```[^]*?^ *```$/gm, '')
-
-/** The anchors that GitHub gives to the headings of a page: a heading that comes again gets `-1`, `-2` and so on. */
-function anchorsOf(page: string): string[] {
-  const seen = new Map<string, number>()
-  return [...prose(page).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => {
-    const anchor = heading
-      .trim()
-      .toLowerCase()
-      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
-      .replaceAll(' ', '-')
-    const times = seen.get(anchor) ?? 0
-    seen.set(anchor, times + 1)
-    return times === 0 ? anchor : `${anchor}-${times}`
-  })
-}
 
 /** The cells of the table rows under a heading, without their backticks. */
 function rowsUnder(page: string, heading: string): string[][] {
@@ -65,6 +49,34 @@ test('every metric with a threshold is among the symptoms of the runbook', (t) =
   const runbook = read('docs/runbook.md')
   for (const [metric = '', , , threshold = ''] of rowsUnder(read('docs/metrics.md'), 'All metrics')) {
     if (threshold !== '') t.true(runbook.includes(`\`${metric.replace(' *', '')}\``), `${metric} is not in docs/runbook.md`)
+  }
+})
+
+test('every cause has a row and a section in the runbook, and no section is of a cause that there is not', (t) => {
+  const runbook = read('docs/runbook.md')
+  const rows = runbook.matchAll(/^\| \[`([\w-]+)`\]\(#([\w-]+)\) \| (.+?) \| .+ \|$/gm)
+  t.deepEqual(
+    [...rows].map(([, cause, anchor, sentence]) => [cause, anchor, sentence]),
+    Object.entries(causes).map(([cause, { sentence }]) => [cause, cause, sentence.replace('{service}', 'Catalog or Shipping')]),
+  )
+  // Sections of symptoms begin with a capital letter.
+  const sections = runbook.split(/^## /m).filter((section) => /^[a-z]/.test(section))
+  t.deepEqual(
+    sections.map((section) => section.split('\n')[0]),
+    Object.keys(causes),
+  )
+  const parts = ['You see', 'Meaning', 'By itself', 'Do', 'Escalate']
+  for (const section of sections) {
+    const inPage = [...section.matchAll(/^\*\*(.+?)\.\*\*/gm)].map(([, part]) => part)
+    t.deepEqual(inPage, parts, section.split('\n')[0])
+  }
+})
+
+test('the section of a cause names each action that can help', (t) => {
+  for (const section of read('docs/runbook.md').split(/^## /m)) {
+    const [cause = ''] = section.split('\n')
+    if (!isCause(cause)) continue
+    for (const verb of causes[cause].actions) t.true(section.includes(verb), `${cause}: ${verb}`)
   }
 })
 

@@ -32,7 +32,7 @@ export const endSession = (ctx: Context): void => setCookie(ctx, null)
 
 /**
  * The operator's name in the log. A token only has the email, which must not be logged. With the secret the name can be traced to its
- * email (docs/runbook.md, "A queue is paused"). Tokens contain no space, so this hash is never a token's signature.
+ * email (docs/runbook.md, "queue-paused"). Tokens contain no space, so this hash is never a token's signature.
  */
 const nameOf = (jwtKey: KeyObject, email: string): string =>
   createHmac('sha256', jwtKey).update(`operator ${email}`).digest('hex').slice(0, 12)

@@ -38,7 +38,7 @@ export function opsRoutes({ checks, metrics, started, stopping }: OpsDeps): Rout
   router.get(['/health', '/order/health'], (ctx) => answer(ctx, 200, { status: 'ok' }))
 
   router.get(['/ready', '/order/ready'], async (ctx) => {
-    const components = await Promise.all(checks.map(async (component) => ({ component, state: await stateOf(component) })))
+    const components = await readComponents(checks)
     const missing = components.some(({ component, state }) => component.required && state !== 'ok')
     const status = stopping() ? 'stopping' : !started() ? 'starting' : missing ? 'not ready' : 'ready'
     const shown = components.map(({ component, state }) => [component.name, { state, required: component.required }])
@@ -71,6 +71,11 @@ function metricsText({ registry, refresh }: Pick<Metrics, 'registry' | 'refresh'
     }
     return text
   }
+}
+
+/** Asks all components in parallel. @returns each with `ok` or the reason why it cannot be used */
+export async function readComponents(checks: readonly Check[]): Promise<{ component: Check; state: string }[]> {
+  return Promise.all(checks.map(async (component) => ({ component, state: await stateOf(component) })))
 }
 
 async function stateOf({ check }: Check): Promise<string> {

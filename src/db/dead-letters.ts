@@ -167,9 +167,17 @@ export async function markLetterUndeliverable(pool: Pool, id: number, reason: st
     update order_service.dead_letters set undeliverable_reason = ${reason} where id = ${id} and published_at is null`)
 }
 
-/** How many wait for a person, and how many are not on the dead-letter topic yet. */
-export async function countLetters(pool: Pool): Promise<{ waiting: number; unpublished: number }> {
-  return pool.one(sql.prepared('count-dead-letters', z.object({ waiting: z.int(), unpublished: z.int() }))`
-    select (select count(*) from order_service.dead_letters where state = 'WAITING') as waiting,
+const lettersCount = z.object({ by_fault: z.record(z.string(), z.int()), unpublished: z.int() })
+
+/** How many wait for a person, in all and by fault, and how many are not on the dead-letter topic yet. */
+export async function countLetters(
+  pool: Pool,
+): Promise<{ waiting: number; byFault: Partial<Record<DeadLetterFault, number>>; unpublished: number }> {
+  const { by_fault: byFault, unpublished } = await pool.one(sql.prepared('count-dead-letters', lettersCount)`
+    select (
+        select coalesce(jsonb_object_agg(fault, letters), '{}')
+        from (select fault, count(*) as letters from order_service.dead_letters where state = 'WAITING' group by fault) as counted
+      ) as by_fault,
       (select count(*) from order_service.dead_letters where published_at is null and undeliverable_reason is null) as unpublished`)
+  return { waiting: Object.values(byFault).reduce((sum, ofFault) => sum + ofFault, 0), byFault, unpublished }
 }

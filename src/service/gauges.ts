@@ -2,6 +2,7 @@
  * Gauges that are read from PostgreSQL and Redis at each scrape. They use a PostgreSQL connection of their own: it takes none from
  * customers, and a scrape works even while all of the pool are in use.
  */
+import { type Cause, causeOfLetter } from '../causes.ts'
 import { countLetters } from '../db/dead-letters.ts'
 import { readDrain } from '../db/drain.ts'
 import { readLag } from '../db/outbox.ts'
@@ -10,9 +11,19 @@ import { readInventorySums } from '../db/inventory-view.ts'
 import { lazyPool } from '../db/lazy-pool.ts'
 import { readProcesses } from '../db/processes.ts'
 import { readNumbersLeft } from '../db/sequences.ts'
+import type { DeadLetterFault } from '../model.ts'
 import { evictionPolicies } from '../redis/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import type { Base } from './connect.ts'
+
+/** Dead letters by cause, 0 where none waits: an alert ends only when the gauge is 0 again. */
+function lettersByCause(byFault: Partial<Record<DeadLetterFault, number>>): Map<Cause, number> {
+  const letters = new Map<Cause, number>()
+  for (const [fault, cause] of Object.entries(causeOfLetter)) {
+    letters.set(cause, (letters.get(cause) ?? 0) + (byFault[fault as DeadLetterFault] ?? 0))
+  }
+  return letters
+}
 
 export function watchGauges({ config, logger, metrics, redis, clock, checkoutQueue, stockQueue, paymentQueue, closers }: Base): void {
   const { connected: own, end } = lazyPool(config.POSTGRES_DSN, {
@@ -34,8 +45,8 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       metrics.bridgeTotals.set({ entry: 'ignored' }, ignored)
     },
     async () => {
-      const { waiting, unpublished } = await countLetters(await own())
-      metrics.deadLettersWaiting.set(waiting)
+      const { byFault, unpublished } = await countLetters(await own())
+      for (const [cause, letters] of lettersByCause(byFault)) metrics.deadLettersWaiting.set({ cause }, letters)
       metrics.deadLettersUnpublished.set(unpublished)
     },
     async () => {

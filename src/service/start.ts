@@ -2,7 +2,7 @@
 import type { Server } from 'node:http'
 import { createApp, createOpsApp, type Service as CustomerService } from '../api/app.ts'
 import type { OperatorDeps } from '../api/operators/routes.ts'
-import type { Check } from '../api/ops.ts'
+import { type Check, readComponents } from '../api/ops.ts'
 import { close, listen, portOf } from '../api/server.ts'
 import type { Config } from '../config.ts'
 import { createReplies } from '../queues/replies.ts'
@@ -40,6 +40,12 @@ export async function startService(config: Config, roles: ReadonlySet<Role>, log
   let operators: OperatorDeps | undefined
   const stalled = Promise.withResolvers<string>()
   let isStarted = false
+
+  metrics.refreshed.push(async () => {
+    for (const { component, state } of await readComponents(checks)) {
+      metrics.componentReady.set({ component: component.name }, state === 'ok' ? 1 : 0)
+    }
+  })
 
   const { HOST: host, PORT, METRICS_PORT } = config
   const ops = { logger, metrics, checks, stopping: () => stopping.signal.aborted }

@@ -72,6 +72,7 @@ export function createWatchdog(component: Watched, { limitMs, now, logger, metri
   let polledAt = now()
   let isGivenUp = false
   metrics.componentStalled.set({ component: name }, 0)
+  metrics.componentRestarts.inc({ component: name }, 0) // Prometheus sees no increase of a counter that appears with its first restart
 
   async function poll(): Promise<void> {
     const began = now()

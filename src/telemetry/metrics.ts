@@ -19,7 +19,7 @@ function createFactories() {
 type Factories = ReturnType<typeof createFactories>
 
 /** Checkouts, payments and HTTP. */
-const orderMetrics = ({ counter, histogram, gauge }: Factories) => ({
+const orderMetrics = ({ counter, histogram, gauge, registers }: Factories) => ({
   httpSeconds: histogram('order_http_request_seconds', 'Time to answer an HTTP request, by route, method and status', [
     'route',
     'method',
@@ -35,7 +35,17 @@ const orderMetrics = ({ counter, histogram, gauge }: Factories) => ({
   rescued: counter('order_rescued_total', 'Checkouts and payments without a job and overdue checkouts that the rescuer found', ['what']),
   pruned: counter('order_pruned_total', 'Rows that the reaper deleted, by table', ['table']),
   paymentEvents: counter('order_payment_events_total', 'Messages of the payment topic by type and result', ['type', 'result']),
-  paymentSeconds: histogram('order_payment_seconds', 'Time from the payment message to the order becoming PAID', []),
+  paymentSeconds: new Histogram({
+    name: 'order_payment_seconds',
+    help: 'Time from the payment message to the order becoming PAID',
+    labelNames: [],
+    buckets: [...secondsBuckets, 15, 30, 60, 300, 900], // a payment outlasts an outage; a checkout ends with its budget
+    registers,
+  }),
+  failures: counter('order_failures_total', 'Failed attempts of checkouts and payments, by cause and downstream service', [
+    'cause',
+    'service',
+  ]),
   numbersLeft: gauge('order_numbers_left', 'Values that a sequence has left', ['sequence']),
 })
 
@@ -95,11 +105,13 @@ const systemMetrics = ({ counter, gauge }: Factories) => ({
   outboxSent: counter('order_outbox_sent_total', 'Outbox events that Kafka acknowledged, by type', ['type']),
   bridgeTotals: gauge('order_bridge_totals', 'Totals of the bridge: consumed = applied + duplicate + dead + waiting + ignored', ['entry']),
   bridgeLag: gauge('order_bridge_lag', 'Messages of a partition that the bridge has not consumed yet', ['partition']),
-  deadLettersWaiting: gauge('order_dead_letters_waiting', 'Dead letters that wait for an operator', []),
+  deadLettersWaiting: gauge('order_dead_letters_waiting', 'Dead letters that wait for an operator, by cause', ['cause']),
   deadLettersUnpublished: gauge('order_dead_letters_unpublished', 'Dead letters that are not yet published to their topic', []),
   redisPolicies: gauge('order_redis_maxmemory_policy', 'Redis servers by maxmemory-policy; only noeviction keeps all jobs', ['policy']),
   processes: gauge('order_processes', 'Processes that reported themselves within six seconds, by role', ['role']),
   drained: gauge('order_drained', '1 while the service is drained: no new orders, no new payments', []),
+  processes: gauge('order_processes', 'Processes seen within ten seconds, by role', ['role']),
+  componentReady: gauge('order_component_ready', '1 while a component of readiness can be used by this process', ['component']),
   componentStalled: gauge('order_component_stalled', '1 while a component of this process makes no progress although work waits for it', [
     'component',
   ]),

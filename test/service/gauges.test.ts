@@ -42,3 +42,16 @@ test('a scrape tells how PostgreSQL stands while customers use every connection 
   await person.query('rollback')
   await customer
 })
+
+test('a scrape tells which components of its readiness a process can use', async (t) => {
+  const shop = await openShop({ roles: ['web'] })
+  t.teardown(shop.close)
+  const ready = async () => String((await shop.get('/order/metrics')).body).match(/(?<=^order_component_ready)\{.*$/gm)!
+
+  t.true((await ready()).includes('{component="postgres"} 1'))
+  t.true((await ready()).includes('{component="intake"} 1'))
+
+  await shop.query('insert into order_service.drain default values')
+  await until(ready, (components) => components.includes('{component="intake"} 0'))
+  t.true((await ready()).includes('{component="postgres"} 1'))
+})

@@ -65,7 +65,7 @@ export function actionLinks(
   const link = (verb: Verb): Html => {
     const { item, title } = verbs[verb]
     const all = isOfItems(item) && `: all ${kinds[item].many}`
-    const selection = isOfItems(item) ? { cause, service } : { queue: queue ?? null }
+    const selection: Record<string, string | null> = isOfItems(item) ? { cause, service } : { queue: queue ?? null }
     return html`<li><a class="button" href="${HOME}/actions/new?${query({ verb, ...selection })}">${title}${all}</a></li>`
   }
   return html`<ul class="actions" aria-label="Actions">${offered.map(link)}</ul>`

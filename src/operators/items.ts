@@ -1,24 +1,122 @@
-/** The items of a cause: what waits because of it. */
+/** The items of a cause: what waits because of it, a page at a time, and how many there are. */
+import { type Cause, causeOfLetter, type ItemKind, type ServiceName } from '../causes.ts'
+import {
+  counted,
+  countUpTo,
+  type ItemRow,
+  listCheckouts,
+  listEvents,
+  listLetters,
+  listPayments,
+  listProductsOf,
+  type Position,
+  type ProductCause,
+} from '../db/items.ts'
 import type { Pool } from '../db/pool.ts'
-import type { Cause, ItemKind, ServiceName } from '../causes.ts'
+import type { DeadLetterFault } from '../model.ts'
+import { checkoutJobId } from '../queues/checkout.ts'
+import { paymentJobId } from '../queues/payment.ts'
+import { within } from '../within.ts'
+import type { NextRun } from './order-life.ts'
+import { BadQuery } from './order-query.ts'
 import type { Item } from './orders.ts'
+import type { Count } from './problems.ts'
 
+/** `service: null` includes all services. */
 export interface ItemQuery {
   cause: Cause
   service: ServiceName | null
-  /** The `next` of the page before. */
-  after?: string | undefined
-  limit: number
 }
 
-export interface ItemPage {
-  items: Item[]
+/** A part of a list: items of one kind. */
+interface Part {
   kind: ItemKind
-  /** For the next page; null on the last. */
-  next: string | null
+  list(pool: Pool, after: Position, limit: number): Promise<readonly ItemRow[]>
+  count: ReturnType<(typeof counted)[keyof typeof counted]>
 }
 
-/** The one that has waited the longest comes first. */
-export async function listItems(_pool: Pool, _query: ItemQuery): Promise<ItemPage> {
-  return { items: [], kind: 'checkout', next: null }
+const isOfProduct = (cause: Cause): cause is ProductCause =>
+  cause === 'product-unreconciled' || cause === 'product-oversold' || cause === 'product-ambiguous'
+
+/** Payments come before checkouts of the same cause: they are paid. */
+function partsOf({ cause, service }: ItemQuery): Part[] {
+  const faults = (Object.keys(causeOfLetter) as DeadLetterFault[]).filter((fault) => causeOfLetter[fault] === cause)
+  if (faults.length > 0)
+    return [{ kind: 'letter', list: (pool, after, limit) => listLetters(pool, faults, after, limit), count: counted.letters(faults) }]
+  if (isOfProduct(cause))
+    return [{ kind: 'product', list: (pool, after, limit) => listProductsOf(pool, cause, after, limit), count: counted.products(cause) }]
+  if (cause === 'event-undeliverable') return [{ kind: 'event', list: listEvents, count: counted.events() }]
+  const what = { cause, service }
+  return [
+    { kind: 'payment', list: (pool, after, limit) => listPayments(pool, what, after, limit), count: counted.payments(what) },
+    { kind: 'checkout', list: (pool, after, limit) => listCheckouts(pool, what, after, limit), count: counted.checkouts(what) },
+  ]
+}
+
+const first: Position = { orderId: 0, id: -1 }
+const positionOf = ({ kind, orderId, id }: Item) => `${kind}:${orderId ?? 0}:${id}`
+
+/** @throws BadQuery */
+function readPosition(after: string | undefined, parts: readonly Part[]): { from: number; position: Position } {
+  if (after === undefined) return { from: 0, position: first }
+  const [kind, orderId, id] = after.split(':')
+  const from = parts.findIndex((part) => part.kind === kind)
+  const position = { orderId: Number(orderId), id: Number(id) }
+  if (from < 0 || !Number.isSafeInteger(position.orderId) || !Number.isSafeInteger(position.id) || after.length > 60)
+    throw new BadQuery(`After: ${JSON.stringify(after.slice(0, 60))} is not the end of a page of this list`)
+  return { from, position }
+}
+
+/** The time limit of Redis for a page of items: without it, their next tries are unknown. */
+const NEXT_RUN_MS = 500
+
+/**
+ * The oldest orders first; payments before open checkouts.
+ * @param options `after`: the `next` of the page before; `nextRun`: as for the life of an order
+ * @throws BadQuery where `after` is of no page of this list
+ */
+export async function listItems(
+  pool: Pool,
+  { after, limit, nextRun, ...query }: ItemQuery & { after?: string | undefined; limit: number; nextRun?: NextRun | undefined },
+): Promise<{ items: Item[]; next: string | null }> {
+  const parts = partsOf(query)
+  const { from, position } = readPosition(after, parts)
+  const items: Item[] = []
+  for (const [i, { kind, list }] of parts.entries()) {
+    if (i < from || items.length > limit) continue
+    const rows = await list(pool, i === from ? position : first, limit + 1 - items.length)
+    items.push(...rows.map((row) => itemOf(kind, row)))
+  }
+  const page = items.slice(0, limit)
+  return { items: await withNextTries(page, nextRun), next: items.length > limit ? positionOf(page.at(-1)!) : null }
+}
+
+const itemOf = (kind: ItemKind, { id, order_id: orderId, since, attempts, evidence }: ItemRow): Item => ({
+  kind,
+  id,
+  orderId,
+  since,
+  attempts,
+  evidence,
+  nextTryAt: null,
+})
+
+async function withNextTries(items: Item[], nextRun: NextRun | undefined): Promise<Item[]> {
+  if (!nextRun) return items
+  const nextOf = async (item: Item): Promise<Item> => {
+    if (item.kind !== 'payment' && item.kind !== 'checkout') return item
+    const next = await nextRun(item.kind, item.kind === 'payment' ? paymentJobId(item.id) : checkoutJobId(item.id))
+    return { ...item, nextTryAt: next instanceof Date ? next : null }
+  }
+  return within(NEXT_RUN_MS, Promise.all(items.map(nextOf))).catch(() => items)
+}
+
+/** Cheap: counts no more than `limit`. */
+export async function countItems(pool: Pool, query: ItemQuery, limit: number): Promise<Omit<Count, 'of'>> {
+  const n = await countUpTo(
+    pool,
+    partsOf(query).map(({ count }) => count),
+    limit,
+  )
+  return { n: Math.min(n, limit), isMore: n > limit }
 }

@@ -1,6 +1,6 @@
 /** What the first page shows: problems, the services that we depend on, and the last three hours. */
 import { type MinuteRow, readMinutes } from '../db/minutes.ts'
-import { secondsBuckets } from '../telemetry/metrics.ts'
+import { paymentBuckets, secondsBuckets } from '../telemetry/metrics.ts'
 import { type FactDeps, type Facts, readFacts } from './facts.ts'
 import { type Problem, problemsOf, type Problems } from './problems.ts'
 
@@ -88,17 +88,17 @@ function servicesOf({ processes }: Facts): ServiceView[] {
 function minuteOf({ answers, payments, ...row }: MinuteRow): Minute {
   return {
     ...row,
-    answerP50Ms: quantileMs(answers, 0.5),
-    answerP95Ms: quantileMs(answers, 0.95),
-    paymentP95Ms: quantileMs(payments, 0.95),
+    answerP50Ms: quantileMs(answers, secondsBuckets, 0.5),
+    answerP95Ms: quantileMs(answers, secondsBuckets, 0.95),
+    paymentP95Ms: quantileMs(payments, paymentBuckets, 0.95),
   }
 }
 
 /** @returns the upper bound of the bucket in which the quantile lies */
-function quantileMs(counts: readonly number[], quantile: number): number | null {
+function quantileMs(counts: readonly number[], buckets: readonly number[], quantile: number): number | null {
   const total = counts.reduce((sum, count) => sum + count, 0)
   if (total === 0) return null
   let seen = 0
   const bucket = counts.findIndex((count) => (seen += count) >= quantile * total)
-  return 1000 * (secondsBuckets[bucket] ?? secondsBuckets.at(-1)!)
+  return 1000 * (buckets[bucket] ?? buckets.at(-1)!)
 }

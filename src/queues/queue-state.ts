@@ -60,3 +60,15 @@ export async function waitsForWorker(queue: Queue): Promise<boolean> {
   const [isPaused, waiting, due] = await Promise.all([queue.isPaused(), queue.getWaitingCount(), queue.getDelayedCount(Date.now())])
   return !isPaused && waiting + due > 0
 }
+
+/** BullMQ keeps delayed jobs by this: the time in ms, shifted by 12 bits for a counter. */
+const DELAYED_SHIFT = 4096
+
+/** When a job runs next: the end of its delay; `now` where it waits or runs; undefined where it does not exist, or has ended. */
+export async function nextRun(queue: Queue, jobId: string): Promise<Date | 'now' | undefined> {
+  const client = await queue.getBackend().client
+  const score = await client.zscore(queue.toKey('delayed'), jobId)
+  if (score !== null) return new Date(Math.floor(Number(score) / DELAYED_SHIFT))
+  const state = await queue.getJobState(jobId)
+  return state === 'waiting' || state === 'active' || state === 'prioritized' ? 'now' : undefined
+}

@@ -4,6 +4,9 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 /** In seconds, from 1 ms to the checkout budget of 8 s. */
 export const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 8]
 
+/** A payment outlasts an outage; a checkout ends with its budget. */
+export const paymentBuckets = [...secondsBuckets, 15, 30, 60, 300, 900]
+
 /** Constructors of metrics on one registry. */
 function createFactories() {
   const registers = [new Registry()]
@@ -39,13 +42,9 @@ const orderMetrics = ({ counter, histogram, gauge, registers }: Factories) => ({
     name: 'order_payment_seconds',
     help: 'Time from the payment message to the order becoming PAID',
     labelNames: [],
-    buckets: [...secondsBuckets, 15, 30, 60, 300, 900], // a payment outlasts an outage; a checkout ends with its budget
+    buckets: paymentBuckets,
     registers,
   }),
-  failures: counter('order_failures_total', 'Failed attempts of checkouts and payments, by cause and downstream service', [
-    'cause',
-    'service',
-  ]),
   numbersLeft: gauge('order_numbers_left', 'Values that a sequence has left', ['sequence']),
 })
 
@@ -110,7 +109,6 @@ const systemMetrics = ({ counter, gauge }: Factories) => ({
   redisPolicies: gauge('order_redis_maxmemory_policy', 'Redis servers by maxmemory-policy; only noeviction keeps all jobs', ['policy']),
   processes: gauge('order_processes', 'Processes that reported themselves within six seconds, by role', ['role']),
   drained: gauge('order_drained', '1 while the service is drained: no new orders, no new payments', []),
-  processes: gauge('order_processes', 'Processes seen within ten seconds, by role', ['role']),
   componentReady: gauge('order_component_ready', '1 while a component of readiness can be used by this process', ['component']),
   componentStalled: gauge('order_component_stalled', '1 while a component of this process makes no progress although work waits for it', [
     'component',

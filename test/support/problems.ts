@@ -20,6 +20,7 @@ export const problemWith = (changes: Partial<Problem> = {}): Problem => ({
 })
 
 export const itemWith = (changes: Partial<Item> = {}): Item => ({
+  kind: 'payment',
   id: 77,
   orderId: 7,
   since,

@@ -2,13 +2,13 @@
 import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
 import { type Cause, causes, isCause, type ItemKind, type ServiceName, services, serviceTitles, type Verb, verbs } from '../../causes.ts'
-import type { ItemPage, ItemQuery } from '../../operators/items.ts'
+import { type ItemQuery, listItems } from '../../operators/items.ts'
 import type { Item } from '../../operators/orders.ts'
 import type { Overviews } from '../../operators/overview.ts'
 import type { Problem } from '../../operators/problems.ts'
 import { Refusal } from '../refusal.ts'
 import { type Html, html, type Insert } from './html.ts'
-import { HOME, respond, roleOf } from './layout.ts'
+import { HOME, type OperatorRole, respond, roleOf } from './layout.ts'
 import {
   actionLinks,
   isBulk,
@@ -24,8 +24,11 @@ import { liveAge, time } from './time.ts'
 
 const ITEMS_A_PAGE = 50
 
-interface ProblemDeps {
-  items(query: ItemQuery): Promise<ItemPage>
+export type ItemPage = Awaited<ReturnType<typeof listItems>>
+
+export interface ProblemDeps {
+  /** The items of a cause. */
+  items(query: ItemQuery & { after?: string | undefined; limit: number }): Promise<ItemPage>
   overview: Overviews
 }
 
@@ -58,8 +61,8 @@ const notNow = (cause: Cause): Html => html`<p class="well">This is not so at th
     <dt>Runbook</dt><dd><a href="${runbookPath(cause)}">${cause}</a></dd>
   </dl>`
 
-function itemRow(item: Item, kind: ItemKind, canChoose: boolean): Html {
-  const { id, orderId, since, attempts, evidence, nextTryAt } = item
+function itemRow(item: Item, canChoose: boolean): Html {
+  const { kind, id, orderId, since, attempts, evidence, nextTryAt } = item
   return html`<tr>
       ${canChoose && html`<td><input type="checkbox" name="item" value="${id}" aria-label="Choose ${manyOf(kind)} ${id}"></td>`}
       <th scope="row">${itemLink(kind, id, orderId)}</th>
@@ -70,12 +73,12 @@ function itemRow(item: Item, kind: ItemKind, canChoose: boolean): Html {
     </tr>`
 }
 
-function itemTable({ items, kind }: ItemPage, canChoose: boolean): Html {
+function itemTable(items: readonly Item[], canChoose: boolean): Html {
   const chooseAll = html`<th scope="col"><input type="checkbox" data-choose-all hidden aria-label="Choose all on this page"><span class="unseen">Chosen</span></th>`
   return html`<table>
     <caption>The longest wait first</caption>
     <thead><tr>${canChoose && chooseAll}<th scope="col">Item</th><th scope="col">Waits for</th><th scope="col" class="numbers">Attempts</th><th scope="col">Evidence</th><th scope="col">Next try</th></tr></thead>
-    <tbody>${items.map((item) => itemRow(item, kind, canChoose))}</tbody>
+    <tbody>${items.map((item) => itemRow(item, canChoose))}</tbody>
   </table>`
 }
 
@@ -83,17 +86,24 @@ const chosenButtons = (offered: readonly Verb[]): Html =>
   html`<div class="actions">${offered.map((verb) => html`<button name="verb" value="${verb}">${verbs[verb].title}: the chosen</button>`)}</div>`
 
 /** A plain form, so that choosing works without JavaScript. */
-function itemSection(page: ItemPage, asked: Asked, offered: readonly Verb[]): Insert {
-  const { items, kind, next } = page
+function itemSections({ items, next }: ItemPage, asked: Asked, role: OperatorRole): Insert {
   if (items.length === 0) return html`<section aria-label="Items"><p>Nothing in particular waits because of it.</p></section>`
-  const table = itemTable(page, offered.length > 0)
   const path = problemPath(asked.cause, asked.service)
   const nextPath = next !== null && `${path}${asked.service === null ? '?' : '&'}${new URLSearchParams({ after: next })}`
-  return html`<section aria-labelledby="items">
-    <h2 id="items">What waits: ${manyOf(kind)}</h2>
+  const byKind = [...Map.groupBy(items, ({ kind }) => kind)]
+  return [
+    ...byKind.map(([kind, those]) => kindSection(kind, those, role === 'admin' ? verbsOf(asked.cause, kind) : [])),
+    nextPath && html`<p><a href="${nextPath}" rel="next">Next page</a></p>`,
+    asked.after !== undefined && html`<p><a href="${path}">First page</a></p>`,
+  ]
+}
+
+/** A form of its own for each kind, since a verb acts on items of one kind. */
+function kindSection(kind: ItemKind, items: readonly Item[], offered: readonly Verb[]): Html {
+  const table = itemTable(items, offered.length > 0)
+  return html`<section aria-labelledby="items-${kind}">
+    <h2 id="items-${kind}">What waits: ${manyOf(kind)}</h2>
     ${offered.length > 0 ? html`<form action="${HOME}/actions/new">${table}${chosenButtons(offered)}</form>` : table}
-    ${nextPath && html`<p><a href="${nextPath}" rel="next">Next page</a></p>`}
-    ${asked.after !== undefined && html`<p><a href="${path}">First page</a></p>`}
   </section>`
 }
 
@@ -118,10 +128,7 @@ async function showProblem(ctx: Context, { items, overview }: ProblemDeps): Prom
     title: problem?.sentence ?? titleOf(asked),
     isLive: true,
     data: { cause, service, problem: problem ?? null, ...page },
-    content: () => [
-      problemSection(cause, problem, acted && actionLinks(acted, role)),
-      itemSection(page, asked, role === 'admin' ? verbsOf(cause, page.kind) : []),
-    ],
+    content: () => [problemSection(cause, problem, acted && actionLinks(acted, role)), itemSections(page, asked, role)],
   })
 }
 

@@ -5,25 +5,20 @@ import { Router } from '@koa/router'
 import type { Queue } from 'bullmq'
 import type { Middleware } from 'koa'
 import type { Pool } from '../../db/pool.ts'
-import type { ItemPage, ItemQuery } from '../../operators/items.ts'
-import type { Overviews } from '../../operators/overview.ts'
 import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
 import type { Html } from './html.ts'
 import { HOME, type OperatorRole, refusalPages, respond, roleOf } from './layout.ts'
 import { addOverviewPage } from './overview.ts'
-import { addProblemPages } from './problems.ts'
+import { addProblemPages, type ProblemDeps } from './problems.ts'
 import { decodableOnly, pageHeaders, sameOriginOnly } from './protection.ts'
 import { adminsOnly, operatorsOnly } from './session.ts'
 import { readForm, showSignIn, showSignOut, signIn, type SignInDeps, signOut } from './sign-in.ts'
 
-export interface OperatorDeps extends SignInDeps {
+export interface OperatorDeps extends SignInDeps, ProblemDeps {
   /** The pages' own connections: two, and no statement takes longer than 2 s. */
   read(): Promise<Pool>
-  overview: Overviews
-  /** The items of a cause. */
-  items(query: ItemQuery): Promise<ItemPage>
   /** The queues that are shown. */
   queues: readonly Queue[]
 }

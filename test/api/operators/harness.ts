@@ -40,7 +40,7 @@ export const cookieOf = ({ headers }: Seen): string => (headers.get('set-cookie'
 /** Where a redirect leads, as it stands. */
 export const target = ({ headers }: Seen): string | null => headers.get('location')
 
-const noItems: OperatorDeps['items'] = async () => ({ items: [], kind: 'checkout', next: null })
+const noItems: OperatorDeps['items'] = async () => ({ items: [], next: null })
 
 interface OperatorsOptions {
   authTimeoutMs?: number

@@ -36,7 +36,7 @@ test('a problem on the first page has its sentence, count, age, evidence, next s
 
 test('support sees the problems and no action', async (t) => {
   const overview = overviewsWith({ problems: [problemWith()] })
-  const operators = await openOperators(t, { overview, items: async () => ({ items: [itemWith()], kind: 'payment', next: null }) })
+  const operators = await openOperators(t, { overview, items: async () => ({ items: [itemWith()], next: null }) })
   for (const path of ['/order/admin', '/order/admin/problems/downstream-unreachable?service=catalog']) {
     const { status, text } = await operators.visit(path, as('support'))
     t.is(status, 200)
@@ -63,7 +63,7 @@ test('markup in what a page shows of problems, services and items is shown as te
   const service = { service: 'catalog', state: 'failing', since, lastAnswerAt: null, calls: 2, failures: 1, error: markup } as const
   const operators = await openOperators(t, {
     overview: overviewsWith({ problems: [problem], afterEffects: [problem], services: [service] }),
-    items: async () => ({ items: [itemWith({ evidence: markup })], kind: 'payment', next: markup }),
+    items: async () => ({ items: [itemWith({ evidence: markup })], next: markup }),
   })
   const first = await operators.visit('/order/admin', as('admin'))
   t.is(first.text.split(escaped).length - 1, 8) // title, heading, sentence, evidence, next; sentence and next of the after-effect; error
@@ -110,7 +110,7 @@ test('the page of a cause lists its items as a form for chosen ones, and for all
     overview: overviewsWith({ problems: [problemWith()] }),
     items: async (query) => {
       asked.push(query)
-      return { items: [itemWith(), itemWith({ id: 78, orderId: null, attempts: null, nextTryAt: null })], kind: 'payment', next: 'a+b' }
+      return { items: [itemWith(), itemWith({ id: 78, orderId: null, attempts: null, nextTryAt: null })], next: 'a+b' }
     },
   })
   const { text } = await operators.visit('/order/admin/problems/downstream-unreachable?service=catalog&after=x', as('admin'))

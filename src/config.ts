@@ -180,7 +180,7 @@ export function readConfig(env: Record<string, string | undefined>): Config {
   return { ...rest, kafkaSecurity: kafka.security, jwtKey: createSecretKey(JWT_SECRET, 'utf8') }
 }
 
-const adminEnvironment = environment.pick({ POSTGRES_DSN: true, REDIS_URL: true, REDIS_PREFIX: true })
+const adminEnvironment = environment.pick({ POSTGRES_DSN: true, REDIS_URL: true, REDIS_PREFIX: true, TOPIC_ORDER_EVENTS: true })
 
 /** What `order-admin` needs. It works while other variables are wrong. */
 export type AdminConfig = z.infer<typeof adminEnvironment>

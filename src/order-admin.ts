@@ -11,10 +11,17 @@ import { type Command, type Group, openTools, postgresFault, TimedOut, Unavailab
 import { deadLetters } from './admin/dead-letters.ts'
 import { drainCommand } from './admin/drain.ts'
 import { inventory } from './admin/inventory.ts'
+import { orderCommand, ordersCommand } from './admin/orders.ts'
 import { safe } from './admin/shown.ts'
 import { ConfigError, readAdminConfig, readCatalogConfig } from './config.ts'
 
-const commands: Record<string, Group | Command> = { 'dead-letters': deadLetters, inventory, drain: drainCommand }
+const commands: Record<string, Group | Command> = {
+  orders: ordersCommand,
+  order: orderCommand,
+  'dead-letters': deadLetters,
+  inventory,
+  drain: drainCommand,
+}
 const isCommand = (one: Group | Command): one is Command => typeof one.prepare === 'function'
 /** `EX_USAGE`, `EX_UNAVAILABLE`, `EX_TEMPFAIL` and `EX_CONFIG` of sysexits.h. */
 const EXIT = { usage: 64, unavailable: 69, timedOut: 75, config: 78 }

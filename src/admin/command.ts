@@ -3,6 +3,7 @@ import type { ParseArgsConfig } from 'node:util'
 import type { Catalog } from '../clients/catalog.ts'
 import type { AdminConfig, CatalogConfig } from '../config.ts'
 import { connectPool, type Pool, sqlState } from '../db/pool.ts'
+import type { NextRun } from '../operators/order-life.ts'
 import type { PaymentQueue } from '../queues/payment.ts'
 import { createLogger } from '../telemetry/logger.ts'
 
@@ -53,6 +54,10 @@ export interface Tools {
   pool(): Promise<Pool>
   /** Connects at the first call. @throws Unavailable */
   payments(): Promise<PaymentQueue>
+  /** When a job runs next; it connects at the first call, and rejects while Redis is away. */
+  nextRun: NextRun
+  /** Where the events of orders go. */
+  eventTopic: string
   /** For reading; it connects at the first read. @throws ConfigError */
   catalog(): Promise<Catalog>
   print(line: string): void
@@ -67,6 +72,16 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
     let opening: Promise<T> | undefined
     return () => (opening ??= open())
   }
+  // Loaded at first use: commands that do not need it start in half the time.
+  const openRedis = once(async () => {
+    const { connectFailFast, ready } = await import('../redis/connection.ts')
+    const redis = connectFailFast(config.REDIS_URL, logger)
+    closers.push(async () => redis.disconnect())
+    await ready(redis).catch(() => {
+      throw new Unavailable('Redis cannot be reached; check REDIS_URL')
+    })
+    return redis
+  })
   return {
     pool: once(async () => {
       const pool = await connectPool(config.POSTGRES_DSN, { size: 2, statementTimeoutMs: 60_000, logger }).catch((error: unknown) => {
@@ -75,21 +90,19 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
       closers.push(() => pool.end())
       return pool
     }),
-    // Loaded at first use: commands that do not need it start in half the time.
     payments: once(async () => {
-      const [{ connectFailFast, ready }, { createPaymentQueue }] = await Promise.all([
-        import('../redis/connection.ts'),
-        import('../queues/payment.ts'),
-      ])
-      const redis = connectFailFast(config.REDIS_URL, logger)
-      closers.push(async () => redis.disconnect())
-      await ready(redis).catch(() => {
-        throw new Unavailable('Redis cannot be reached; check REDIS_URL')
-      })
+      const { createPaymentQueue } = await import('../queues/payment.ts')
+      const redis = await openRedis()
       const queue = createPaymentQueue(redis, config.REDIS_PREFIX, { databaseTime: Date.now })
       closers.push(() => queue.close())
       return queue
     }),
+    eventTopic: config.TOPIC_ORDER_EVENTS,
+    async nextRun(name, jobId) {
+      const { nextRun, openQueue } = await import('../queues/queue-state.ts')
+      const queue = openQueue(name, await openRedis(), config.REDIS_PREFIX)
+      return nextRun(queue, jobId).finally(() => queue.close())
+    },
     async catalog() {
       const [{ createDownstream }, { createCatalog }, { createMetrics }] = await Promise.all([
         import('../clients/http.ts'),

@@ -4,7 +4,7 @@ import type { Catalog } from '../clients/catalog.ts'
 import { compareCounters, type Miscount, readHolders, readHolds } from '../db/inventory-view.ts'
 import type { Pool } from '../db/pool.ts'
 import type { Tools } from './command.ts'
-import { readCatalog } from './read-catalog.ts'
+import { readCatalog } from '../operators/read-catalog.ts'
 import { safeJson, table } from './shown.ts'
 
 const HOLDERS_LIMIT = 50

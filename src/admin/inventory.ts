@@ -11,8 +11,9 @@ import type { Pool } from '../db/pool.ts'
 import { MAX_INTEGER } from '../model.ts'
 import { type Command, type Given, type Tools, UsageError } from './command.ts'
 import { check } from './inventory-check.ts'
-import { forJson, oversoldUnits, type Product, row, rowHeading, shown } from './product.ts'
-import { type CatalogReading, readCatalog } from './read-catalog.ts'
+import { oversoldUnits, type Product } from '../operators/inventory.ts'
+import { type CatalogReading, readCatalog } from '../operators/read-catalog.ts'
+import { forJson, row, rowHeading, shown } from './product.ts'
 import { safeJson, table } from './shown.ts'
 
 const LIST_LIMIT = 1000

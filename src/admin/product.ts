@@ -1,46 +1,13 @@
 /** Formats a product of the inventory as a row of a list, in full, or as JSON. */
 import type { CatalogInventory } from '../clients/catalog.ts'
-import type { Ambiguity, InventoryEntry, OpenCall, Reconciliation } from '../db/inventory-view.ts'
-import { missingHolds } from '../stock/explain.ts'
-import type { CatalogReading } from './read-catalog.ts'
+import type { InventoryEntry, OpenCall, Reconciliation } from '../db/inventory-view.ts'
+import { difference, expected, oversoldUnits, type Product } from '../operators/inventory.ts'
 import { shownTime, table } from './shown.ts'
-
-export interface Product {
-  entry: InventoryEntry
-  /** undefined if Catalog was not read */
-  inCatalog: CatalogReading | undefined
-  /** Latest first. */
-  ambiguities: readonly Ambiguity[]
-  /** The orders that hold the product, if it is oversold. */
-  holders: readonly { orderId: number; qty: number; createdAt: Date }[]
-  /** Latest first. */
-  reconciliations: readonly Reconciliation[]
-}
-
-/**
- * What Catalog should have, including pending corrections and excluding unanswered calls.
- * @returns undefined if Catalog has not been read yet
- */
-function expected(entry: InventoryEntry): CatalogInventory | undefined {
-  const { held, foreignHolds, holdCorrection, expectedStock, stockCorrection } = entry
-  if (expectedStock === null) return undefined
-  return { inStock: expectedStock + stockCorrection, reserved: held + foreignHolds + holdCorrection }
-}
-
-/** What Catalog has, less what it should have. */
-function difference({ entry, inCatalog }: Product): CatalogInventory | undefined {
-  const known = expected(entry)
-  if (!known || !inCatalog || 'noAnswer' in inCatalog) return undefined
-  return { inStock: inCatalog.inStock - known.inStock, reserved: inCatalog.reserved - known.reserved }
-}
 
 const signed = (units: number) => (units > 0 ? `+${units}` : String(units))
 const upTo = ({ tooMany, tooFew }: { tooMany: number; tooFew: number }) =>
   [tooMany > 0 ? `up to ${tooMany} too many` : '', tooFew > 0 ? `up to ${tooFew} too few` : ''].filter(Boolean).join(', ') || 'none'
 const shownInventory = ({ reserved, inStock }: CatalogInventory) => `reserved ${reserved}, in_stock ${inStock}`
-
-/** Units that our orders hold and Catalog does not; 0 until Catalog has been read. */
-export const oversoldUnits = (entry: InventoryEntry): number => (entry.expectedStock === null ? 0 : missingHolds(entry))
 
 function stateOf(entry: InventoryEntry): string {
   const states = []
@@ -113,7 +80,7 @@ export function shown(product: Product): string {
     ['call in flight', entry.call ? shownCall(entry.call) : 'none'],
     ...entry.unanswered.map((call) => ['unanswered call', shownUnanswered(call)]),
     ['ambiguous', upTo(entry.ambiguous)],
-    ...ambiguities.map((one) => ['ambiguous', `${shownTime(one.at)} ${upTo(one)}: ${one.explanation}`]),
+    ...ambiguities.map((one) => [one.acceptedAt ? 'was ambiguous' : 'ambiguous', shownAmbiguity(one)]),
     ...holders.map(({ orderId, qty, createdAt }) => ['held for', `order ${orderId}: ${qty}, since ${shownTime(createdAt)}`]),
     ...reconciliations.map((one) => ['history', shownReconciliation(one)]),
   ])
@@ -128,6 +95,9 @@ function catalogLines(product: Product): string[][] {
   const { reserved, inStock } = inCatalog
   return [['Catalog has', `reserved ${reserved} (${signed(differs.reserved)}), in_stock ${inStock} (${signed(differs.inStock)})`]]
 }
+
+const shownAmbiguity = (one: Product['ambiguities'][number]) =>
+  `${shownTime(one.at)} ${upTo(one)}: ${one.explanation}${one.acceptedAt ? `, accepted ${shownTime(one.acceptedAt)}` : ''}`
 
 const shownCall = ({ callId, verb, qty, expiresAt }: NonNullable<InventoryEntry['call']>) =>
   `${verb} ${qty} (call ${callId}), its lease ends ${shownTime(expiresAt)}`

@@ -24,7 +24,7 @@ export interface InventoryEntry extends ProductCounters {
   /** The call in progress. */
   call: { callId: number; verb: StockVerb | 'check'; qty: number; expiresAt: Date } | null
   unanswered: OpenCall[]
-  /** The most units that Catalog may offer too many, and too few. */
+  /** The most units that Catalog may offer too many, and too few; accepted ambiguities do not count. */
   ambiguous: { tooMany: number; tooFew: number }
 }
 
@@ -44,7 +44,7 @@ const entryRow = z.object({
 
 const notable = sql.fragment`(hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null
   or exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and ${mayAct})
-  or exists (select from order_service.ambiguities a where a.product_id = p.product_id))`
+  or exists (select from order_service.ambiguities a where a.product_id = p.product_id and a.accepted_at is null))`
 
 /**
  * Lists known products, the notable ones first.
@@ -76,7 +76,7 @@ export async function readInventory(pool: Pool, productIds: readonly number[]): 
         sum(expected_stock) as stock, sum(expected_stock) filter (where call_id is null) as stock_alone
       from order_service.product_changes where product_id = p.product_id) c on true
     left join lateral (select sum(too_many) as too_many, sum(too_few) as too_few from order_service.ambiguities a
-      where a.product_id = p.product_id) a on true
+      where a.product_id = p.product_id and a.accepted_at is null) a on true
     where product_id = any(${int4s(productIds)})`)
   const entries = new Map(rows.map((row) => [row.product_id, entryOf(row)]))
   return productIds.map((id) => entries.get(id)).filter((entry) => entry !== undefined)
@@ -131,17 +131,33 @@ export interface Ambiguity {
   tooMany: number
   tooFew: number
   explanation: string
+  /** When an operator accepted Catalog's inventory; it no longer counts then. */
+  acceptedAt: Date | null
   at: Date
 }
 
-const ambiguityRow = z.object({ product_id: z.int(), too_many: z.int(), too_few: z.int(), explanation: z.string(), at: z.date() })
+const ambiguityRow = z.object({
+  product_id: z.int(),
+  too_many: z.int(),
+  too_few: z.int(),
+  explanation: z.string(),
+  accepted_at: z.date().nullable(),
+  at: z.date(),
+})
 
 /** Reads the ambiguities that the reaper has not pruned yet. @returns the latest first */
 export async function readAmbiguities(pool: Pool, productIds: readonly number[]): Promise<Ambiguity[]> {
   const rows = await pool.any(sql.type(ambiguityRow)`
-    select product_id, too_many, too_few, explanation, at from order_service.ambiguities
+    select product_id, too_many, too_few, explanation, accepted_at, at from order_service.ambiguities
     where product_id = any(${int4s(productIds)}) order by id desc`)
-  return rows.map(({ product_id: productId, too_many: tooMany, too_few: tooFew, ...rest }) => ({ productId, tooMany, tooFew, ...rest }))
+  return rows.map((row) => ({
+    productId: row.product_id,
+    tooMany: row.too_many,
+    tooFew: row.too_few,
+    explanation: row.explanation,
+    acceptedAt: row.accepted_at,
+    at: row.at,
+  }))
 }
 
 /** Reads the unpaid orders that hold a product, the latest first. If it is oversold, the customer of one of them must be told. */
@@ -253,7 +269,7 @@ export async function readInventorySums(pool: Pool): Promise<InventorySums> {
     select count(*) as unreconciled, coalesce(sum(greatest(0, -foreign_holds) + greatest(0, -hold_correction)), 0)::bigint as oversold,
       (select coalesce(sum(foreign_holds), 0)::bigint from order_service.products where foreign_holds > 0) as foreign_holds,
       coalesce(sum(abs(hold_correction)), 0)::bigint as hold_correction, coalesce(sum(abs(stock_correction)), 0)::bigint as stock_correction,
-      (select coalesce(sum(greatest(too_many, too_few)), 0)::bigint from order_service.ambiguities) as ambiguous,
+      (select coalesce(sum(greatest(too_many, too_few)), 0)::bigint from order_service.ambiguities where accepted_at is null) as ambiguous,
       (select count(*) from order_service.unanswered_calls where found is null) as unanswered,
       (select greatest(coalesce(extract(epoch from now() - min(since)), 0), 0)::float8 from order_service.unanswered_calls
         where found is null) as oldest_unanswered,

@@ -5,13 +5,16 @@ import { createSignInTries } from '../api/operators/tries.ts'
 import { createRefusedCheckouts } from '../api/refused-checkouts.ts'
 import { createAuth } from '../clients/auth.ts'
 import { createCarts } from '../clients/cart.ts'
+import { createCatalog } from '../clients/catalog.ts'
 import { createDownstream } from '../clients/http.ts'
 import { createIntents } from '../db/intents.ts'
 import { lazyPool } from '../db/lazy-pool.ts'
 import { readOrder } from '../db/orders.ts'
 import { watchNumbers } from '../db/sequences.ts'
 import { listItems } from '../operators/items.ts'
+import type { NextRun } from '../operators/order-life.ts'
 import { createOverviews } from '../operators/overview.ts'
+import { nextRun } from '../queues/queue-state.ts'
 import type { Replies } from '../queues/replies.ts'
 import { leaseFor } from '../stock/lease.ts'
 import type { Base } from './connect.ts'
@@ -76,6 +79,9 @@ export function customerService(base: Base, replies: Replies, workerIsHere: bool
 /** Sign-ins are rare; if many come at once, they wait for each other. */
 const AUTH_CONCURRENCY = 4
 
+/** The pages read one product at a time, and do not wait longer for Catalog. */
+const CATALOG_READ = { concurrency: 2, timeoutMs: 2000 }
+
 /** Few, and with a limit, so that pages that read much do not disturb customers. */
 const PAGES_READ = { size: 2, statementTimeoutMs: 2000 }
 
@@ -91,7 +97,19 @@ export function operatorDeps(base: Base): OperatorDeps {
     timeoutMs: config.CALL_TIMEOUT_MS,
     metrics,
   })
-  closers.push(() => auth.close())
+  const catalog = createDownstream({
+    name: 'catalog',
+    base: config.CATALOG_BASE,
+    headers: {},
+    concurrency: CATALOG_READ.concurrency,
+    timeoutMs: Math.min(CATALOG_READ.timeoutMs, config.CALL_TIMEOUT_MS),
+    metrics,
+  })
+  closers.push(
+    () => auth.close(),
+    () => catalog.close(),
+  )
+  const whenRuns: NextRun = (queue, jobId) => nextRun((queue === 'checkout' ? checkoutQueue : paymentQueue).queue, jobId)
   return {
     auth: createAuth(auth),
     authTimeoutMs: config.CALL_TIMEOUT_MS,
@@ -102,8 +120,11 @@ export function operatorDeps(base: Base): OperatorDeps {
       now: clock.databaseTime,
       startedAt: clock.databaseTime(),
     }),
+    catalog: createCatalog(catalog),
+    nextRun: whenRuns,
+    eventTopic: config.TOPIC_ORDER_EVENTS,
     tries: createSignInTries(redis, config.REDIS_PREFIX, config.jwtKey),
-    items: async (query) => listItems(await pages.connected(), query),
+    items: async (query) => listItems(await pages.connected(), { ...query, nextRun: whenRuns }),
     queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
   }
 }

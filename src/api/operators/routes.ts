@@ -9,14 +9,16 @@ import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
 import type { Html } from './html.ts'
+import { addInventoryPages, type InventoryPageDeps } from './inventory.ts'
 import { HOME, type OperatorRole, refusalPages, respond, roleOf } from './layout.ts'
+import { addOrderPages, type OrderPageDeps } from './orders.ts'
 import { addOverviewPage } from './overview.ts'
 import { addProblemPages, type ProblemDeps } from './problems.ts'
 import { decodableOnly, pageHeaders, sameOriginOnly } from './protection.ts'
 import { adminsOnly, operatorsOnly } from './session.ts'
 import { readForm, showSignIn, showSignOut, signIn, type SignInDeps, signOut } from './sign-in.ts'
 
-export interface OperatorDeps extends SignInDeps, ProblemDeps {
+export interface OperatorDeps extends SignInDeps, ProblemDeps, OrderPageDeps, InventoryPageDeps {
   /** The pages' own connections: two, and no statement takes longer than 2 s. */
   read(): Promise<Pool>
   /** The queues that are shown. */
@@ -54,6 +56,8 @@ export function operatorRoutes(
 
   addOverviewPage(router, guarded, requireDeps)
   addProblemPages(router, guarded, requireDeps)
+  addOrderPages(router, guarded, requireDeps)
+  addInventoryPages(router, guarded, requireDeps)
   addRunbook(router, guarded)
   addQueues(router, guarded, requireDeps, logger)
   return router

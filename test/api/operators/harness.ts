@@ -5,6 +5,7 @@ import fetch, { type RequestInit } from 'node-fetch'
 import type { OperatorDeps } from '../../../src/api/operators/routes.ts'
 import { createSignInTries } from '../../../src/api/operators/tries.ts'
 import { createAuth } from '../../../src/clients/auth.ts'
+import type { Catalog } from '../../../src/clients/catalog.ts'
 import { createDownstream } from '../../../src/clients/http.ts'
 import type { Overviews } from '../../../src/operators/overview.ts'
 import { createCheckoutQueue } from '../../../src/queues/checkout.ts'
@@ -84,6 +85,11 @@ export async function openOperators(
     read,
     overview,
     items,
+    catalog: {
+      read: () => Promise.reject(new Error('these pages have no Catalog')),
+    } as unknown as Catalog,
+    nextRun: async () => undefined,
+    eventTopic: 'order.events',
     tries: createSignInTries(redis, prefix, createSecretKey(SECRET, 'utf8')),
     queues: [checkoutQueue.queue, stockQueue.queue],
   }

@@ -60,7 +60,7 @@ export const causes = {
   },
   'downstream-error': {
     severity: 'refused',
-    sentence: '{service} fails: it answers with errors or cuts connections',
+    sentence: '{service} answers with errors',
     next: 'Checkouts are retried until their deadline, payments every 10 s until {service} works again.',
     actions: ['retry-payments', 'retry-checkouts', 'cancel-checkouts'],
   },
@@ -233,7 +233,7 @@ export interface Fault {
   stack?: string | undefined
 }
 
-/** An error that knows its fault. Errors of other types are looked up along their `cause`. */
+/** An error that knows its fault. */
 interface FaultyError {
   fault?: Fault | undefined
 }

@@ -18,6 +18,6 @@ test('the runbook’s page has an anchor for each heading, and no link that lead
 test('the runbook is shown to operators alone', async (t) => {
   const operators = await openOperators(t)
   const headers = { authorization: `Bearer ${token({ role: 'support' })}` }
-  t.regex((await operators.visit('/order/admin/runbook', headers)).text, /<h1>Runbook<\/h1>[^]*<h2 id="not-ready">Not ready<\/h2>/)
+  t.regex((await operators.visit('/order/admin/runbook', headers)).text, /<h1>Runbook<\/h1>[^]*<h2 id="downstream-unreachable">/)
   t.is((await operators.visit('/order/admin/runbook')).status, 303)
 })

@@ -16,6 +16,12 @@ export interface OutboxEvent {
   value: string
 }
 
+/** An event that Kafka has acknowledged. `position`: where it is on the topic, as far as it is known. */
+export interface SentEvent {
+  id: number
+  position?: { partition: number; offset: bigint } | undefined
+}
+
 const lowestRow = z.object({ lowest: z.int() })
 const lagRow = z.object({ unsent: z.int(), oldest_seconds: z.number(), undeliverable: z.int() })
 
@@ -56,16 +62,20 @@ export function createUnsentReader(pool: Pool, now = () => performance.now()): (
 }
 
 /**
- * Records that Kafka has acknowledged these. May be called again; a row that is undeliverable stays so.
+ * Records that Kafka has acknowledged these, and where it put them. May be called again; a row that is undeliverable stays so.
  * @returns those whose rows are locked: the caller tries again
  */
-export async function markSent(pool: Pool, ids: readonly number[]): Promise<number[]> {
+export async function markSent(pool: Pool, events: readonly SentEvent[]): Promise<number[]> {
+  const ids = events.map(({ id }) => id)
+  const partitions = events.map(({ position }) => position?.partition ?? null)
+  const offsets = events.map(({ position }) => (position ? Number(position.offset) : null))
   const rows = await pool.any(sql.prepared('mark-sent', z.object({ id: z.int() }))`
     with free as materialized (
       select id from order_service.outbox where id = any(${sql.array(ids, 'int8')}) order by id for no key update skip locked
     ), marked as (
-      update order_service.outbox set sent_at = now()
-      where id = any(array(select id from free)) and sent_at is null and undeliverable_at is null
+      update order_service.outbox o set sent_at = now(), partition = a.partition, kafka_offset = a.kafka_offset
+      from unnest(${sql.array(ids, 'int8')}, ${sql.array(partitions, 'int4')}, ${sql.array(offsets, 'int8')}) as a (id, partition, kafka_offset)
+      where o.id = a.id and o.id = any(array(select id from free)) and o.sent_at is null and o.undeliverable_at is null
     )
     select id from unnest(${sql.array(ids, 'int8')}) as t (id) where id not in (select id from free)`)
   return rows.map(({ id }) => id)

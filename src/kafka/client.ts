@@ -2,7 +2,7 @@
  * Everything that uses kafkajs starts here: producers, topics and lag, and consumers (consumer.ts). kafkajs has no maintainer any more, so
  * another client would be put in here.
  */
-import { type Admin, Kafka as Client, type logCreator, Partitioners, type SASLOptions } from 'kafkajs'
+import { type Admin, Kafka as Client, type logCreator, type SASLOptions } from 'kafkajs'
 import type { KafkaSecurity } from '../config/kafka-security.ts'
 import { quietIdleConnections, readCommitted } from '../patches/kafkajs.ts'
 import type { Logger } from '../telemetry/logger.ts'
@@ -10,6 +10,7 @@ import { registerCodecs } from './codecs.ts'
 import { type Connections, connections } from './connections.ts'
 import { type Consumer, createConsumer } from './consumer.ts'
 import type { ConsumeOptions, PartitionLag } from './membership.ts'
+import { createPositions, type Position } from './positions.ts'
 
 export interface Message {
   key: string | Buffer | null
@@ -25,9 +26,10 @@ export interface Producer {
    *
    * After a rejection do not use this producer again: close it, and send the same messages by a new one. kafkajs resets its sequence number,
    * and if the broker had written the batch, the next one of the same size is acknowledged as a duplicate and dropped.
+   * @returns where Kafka put each message, as far as it tells
    * @throws the error of the broker or the connection; {@link faultOfMessage} says whether the message is at fault
    */
-  send(topic: string, messages: readonly Message[]): Promise<void>
+  send(topic: string, messages: readonly Message[]): Promise<(Position | undefined)[]>
   /** Ends its connections within a second and rejects a send that is under way. Never throws. */
   close(): Promise<void>
 }
@@ -169,11 +171,12 @@ async function connectProducer(
   signal: AbortSignal | undefined,
 ): Promise<Producer> {
   const sockets = connections(signal)
+  const positions = createPositions()
   const producer = client(sockets).producer({
     idempotent: true,
     maxInFlightRequests: 1,
     allowAutoTopicCreation: false,
-    createPartitioner: Partitioners.DefaultPartitioner,
+    createPartitioner: positions.partitioner,
     // To discover new partitions. A partition whose leader moved is noticed by the send that fails.
     metadataMaxAge: 30_000,
     retry,
@@ -187,7 +190,8 @@ async function connectProducer(
   }
   return {
     async send(topic, messages) {
-      await producer.send({ topic, messages: [...messages], acks: -1, timeout: requestTimeoutMs })
+      const answer = await producer.send({ topic, messages: [...messages], acks: -1, timeout: requestTimeoutMs })
+      return positions.of(messages, answer)
     },
     close,
   }

@@ -20,7 +20,11 @@ export function createDeadLetterRelay({ pool, ...deps }: RelayDeps & { pool: Poo
         const letters = await unpublishedLetters(pool, limit)
         return letters.map((letter) => ({ id: letter.id, orderId: letter.orderId, message: messageOf(letter) }))
       },
-      markSent: (ids) => markPublished(pool, ids),
+      markSent: (rows) =>
+        markPublished(
+          pool,
+          rows.map(({ id }) => id),
+        ),
       markUndeliverable: (id, reason) => markLetterUndeliverable(pool, id, reason),
     },
   })

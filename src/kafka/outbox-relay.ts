@@ -21,7 +21,7 @@ export function createOutboxRelay({ pool, metrics, ...deps }: OutboxRelayOptions
         const events = await readUnsent(limit)
         return events.map(({ id, orderId, type, value }) => ({ id, orderId, type, message: { key: String(orderId), value } }))
       },
-      markSent: (ids) => markSent(pool, ids),
+      markSent: (events) => markSent(pool, events),
       markUndeliverable: (id, reason) => markUndeliverable(pool, id, reason),
     },
     onSent(events) {

@@ -1,14 +1,21 @@
 /** Sends the unsent rows of a table to Kafka and marks them as sent. The producer is replaced after each rejection. */
 import type { Logger } from '../telemetry/logger.ts'
 import { faultOfMessage, type Kafka, type Producer } from './client.ts'
+import type { Position } from './positions.ts'
 import { lastOf, toSends, type Unsent } from './to-sends.ts'
+
+/** A row that Kafka has acknowledged, and where it put it. */
+export interface Acknowledged {
+  id: number
+  position: Position | undefined
+}
 
 /** A table of rows that wait for Kafka. */
 export interface RelaySource<Row extends Unsent> {
   /** The oldest unsent rows, in the order in which they are to be sent; ids rise along it. */
   readUnsent(limit: number): Promise<Row[]>
-  /** Kafka has acknowledged these; may be repeated. @returns those whose rows another session keeps locked: to be marked again */
-  markSent(ids: readonly number[]): Promise<number[]>
+  /** Kafka has acknowledged these; may be repeated. @returns the ids of those whose rows another session keeps locked: to be marked again */
+  markSent(rows: readonly Acknowledged[]): Promise<number[]>
   /** This row can never be sent; the others continue without it. */
   markUndeliverable(id: number, reason: string): Promise<void>
 }
@@ -37,7 +44,7 @@ export class Sender<Row extends Unsent> {
   /** Rows up to this id were in a rejected send. They are sent one by one, so that only the row at fault is marked undeliverable. */
   #aloneUpTo = 0
   /** Acknowledged but not marked yet, since PostgreSQL went away or their rows are locked. They are not sent again. */
-  #acknowledged: number[] = []
+  #acknowledged: Acknowledged[] = []
 
   constructor(options: SenderOptions<Row>) {
     this.#options = options
@@ -54,7 +61,7 @@ export class Sender<Row extends Unsent> {
     if (!leads()) return 0
     const unsent = await source.readUnsent(batchRows)
     const sends = toSends(
-      unsent.filter(({ id }) => !this.#acknowledged.includes(id)),
+      unsent.filter(({ id }) => !this.#acknowledged.some((one) => one.id === id)),
       this.#aloneUpTo,
     )
     let done = 0
@@ -100,8 +107,9 @@ export class Sender<Row extends Unsent> {
   /** @returns the rejection; undefined where the send was acknowledged */
   async #send(producer: Producer, rows: readonly Row[]): Promise<Error | undefined> {
     const { topic, onSent } = this.#options
+    let positions: (Position | undefined)[]
     try {
-      await producer.send(
+      positions = await producer.send(
         topic,
         rows.map(({ message }) => message),
       )
@@ -110,7 +118,7 @@ export class Sender<Row extends Unsent> {
       return error as Error
     }
     this.count(true)
-    this.#acknowledged = [...this.#acknowledged, ...rows.map(({ id }) => id)]
+    this.#acknowledged = [...this.#acknowledged, ...rows.map(({ id }, i) => ({ id, position: positions[i] }))]
     onSent(rows)
     return undefined
   }
@@ -135,6 +143,7 @@ export class Sender<Row extends Unsent> {
 
   async #markAcknowledged(): Promise<void> {
     if (this.#acknowledged.length === 0) return
-    this.#acknowledged = await this.#options.source.markSent(this.#acknowledged)
+    const locked = new Set(await this.#options.source.markSent(this.#acknowledged))
+    this.#acknowledged = this.#acknowledged.filter(({ id }) => locked.has(id))
   }
 }

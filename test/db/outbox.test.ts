@@ -27,6 +27,8 @@ async function open(t: { teardown(end: () => Promise<void>): void }) {
   return { pool, write, readUnsent: createUnsentReader(pool), dsn: database.dsn }
 }
 
+const asSent = (ids: readonly number[]) => ids.map((id) => ({ id }))
+
 test('unsent events are read in the order of their ids, so many at a time, with their sequence', async (t) => {
   const { write, readUnsent } = await open(t)
   const ids = await write(5)
@@ -50,10 +52,10 @@ test('an event payload is sent as it was written: amounts beyond 32 bits, any sc
 test('an event marked sent is not read again, and may be marked twice', async (t) => {
   const { pool, write, readUnsent, dsn } = await open(t)
   const ids = await write(3)
-  await markSent(pool, ids.slice(0, 2))
+  await markSent(pool, asSent(ids.slice(0, 2)))
   const at = await query(dsn, 'select sent_at from order_service.outbox order by id')
-  await markSent(pool, ids.slice(0, 2))
-  await markSent(pool, [])
+  await markSent(pool, asSent(ids.slice(0, 2)))
+  await markSent(pool, asSent([]))
   t.deepEqual(await query(dsn, 'select sent_at from order_service.outbox order by id'), at)
   t.deepEqual(
     (await readUnsent(10)).map(({ id }) => id),
@@ -68,10 +70,10 @@ test('an event whose row a person keeps locked holds up no other: it is reported
   await person.connect()
   await person.query('begin')
   await person.query('select from order_service.outbox where id = $1 for update', [ids[1]])
-  t.deepEqual(await markSent(pool, ids), [ids[1]])
+  t.deepEqual(await markSent(pool, asSent(ids)), [ids[1]])
   await person.end()
   await until(
-    () => markSent(pool, [ids[1]!]),
+    () => markSent(pool, asSent([ids[1]!])),
     (locked) => locked.length === 0,
   )
   t.deepEqual(await readUnsent(10), [])
@@ -81,7 +83,7 @@ test('an event that is undeliverable is not read, keeps its reason, and counts n
   const { pool, write, readUnsent, dsn } = await open(t)
   const [first, second] = await write(2)
   await markUndeliverable(pool, first!, 'MESSAGE_TOO_LARGE')
-  await markSent(pool, [first!, second!])
+  await markSent(pool, asSent([first!, second!]))
   await markUndeliverable(pool, second!, 'too late')
   const rows = await query(dsn, 'select sent_at is not null as sent, undeliverable_reason as reason from order_service.outbox order by id')
   t.deepEqual(rows, [
@@ -96,11 +98,11 @@ test('the lag of the outbox has the number of unsent events and the age of the o
   t.deepEqual(await readLag(pool), { unsent: 0, oldestSeconds: 0, undeliverable: 0 })
   const [old] = await write(1, '{}', '90 s')
   const [, sent, aside] = await write(3)
-  await markSent(pool, [sent!])
+  await markSent(pool, asSent([sent!]))
   await markUndeliverable(pool, aside!, 'MESSAGE_TOO_LARGE')
   const lag = await readLag(pool)
   t.like(lag, { unsent: 2, undeliverable: 1 })
   t.true(lag.oldestSeconds >= 90 && lag.oldestSeconds < 120)
-  await markSent(pool, [old!])
+  await markSent(pool, asSent([old!]))
   t.true((await readLag(pool)).oldestSeconds < 60)
 })

@@ -31,11 +31,12 @@ function watched(kafka: Kafka, afterAck: () => Promise<void> = async () => {}): 
       return {
         close: producer.close,
         async send(...sent: Parameters<typeof producer.send>) {
-          await producer.send(...sent).catch((error) => {
+          const positions = await producer.send(...sent).catch((error) => {
             counts.rejections += 1
             throw error
           })
           await afterAck()
+          return positions
         },
       }
     },
@@ -322,7 +323,7 @@ test('a relay that dies between the acknowledgement and its mark is followed by 
   t.is(landed.length, 40)
   const copies = Map.groupBy(landed, ({ event }) => event.event_id)
   t.is(copies.size, 20)
-  for (const [first, second] of copies.values()) t.deepEqual(first, second)
+  for (const [first, second] of copies.values()) t.deepEqual(first!.event, second!.event)
   for (const sequences of sequencesByOrder(landed).values()) t.true(sequences.length === 2 && isRising(sequences))
 })
 
@@ -411,4 +412,18 @@ test('a session of the lock that PostgreSQL refuses is asked for again', async (
   t.teardown(() => shop.query(`drop database ${name}_later with (force)`))
   await until(relay.leads)
   t.pass()
+})
+
+test.serial('each event has the partition and the offset at which it stands on the topic', async (t) => {
+  const shop = await open(t)
+  await makeTopic(process.env.KAFKA_BOOTSTRAP!, shop.topic, { partitions: 3 })
+  shop.relay().start()
+  await shop.write(orders(20))
+  await shop.write(orders(20))
+  await shop.allSent()
+  const rows = await shop.query('select event_id, partition, kafka_offset::int as offset from order_service.outbox order by id')
+  const landed = (await shop.landed()).map(({ event, partition, offset }) => ({ event_id: event.event_id, partition, offset }))
+  const byId = (a: { event_id: unknown }, b: { event_id: unknown }) => (String(a.event_id) < String(b.event_id) ? -1 : 1)
+  t.is(new Set(landed.map(({ partition }) => partition)).size, 3)
+  t.deepEqual(rows.toSorted(byId as never), landed.toSorted(byId) as never)
 })

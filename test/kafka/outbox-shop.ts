@@ -10,7 +10,7 @@ import type { Relay } from '../../src/kafka/relay.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { createDatabase, query } from '../support/database.ts'
-import { type Landed, newTopic, readTopic } from '../support/topic.ts'
+import { type Landed, type Position, newTopic, readTopic } from '../support/topic.ts'
 import { until } from '../support/until.ts'
 
 const logger = createLogger(process.env.TEST_LOG_LEVEL ?? 'silent')
@@ -33,7 +33,7 @@ export interface OutboxShop {
   /** Until Kafka has acknowledged everything that can be sent. */
   allSent(): Promise<void>
   /** What stands on the topic now. */
-  landed(): Promise<Landed[]>
+  landed(): Promise<(Landed & Position)[]>
   query: (text: string, values?: unknown[]) => Promise<Record<string, unknown>[]>
 }
 

@@ -1,11 +1,17 @@
 /** Topics of Kafka: made, and read to their end. */
 import { randomUUID } from 'node:crypto'
-import { Kafka, logLevel } from 'kafkajs'
+import { type EachMessagePayload, Kafka, logLevel } from 'kafkajs'
 import { until } from './until.ts'
 
 export interface Landed {
   key: string
   event: Record<string, unknown> & { event_id: string; sequence: number }
+}
+
+/** Where it stands. */
+export interface Position {
+  partition: number
+  offset: number
 }
 
 /** A client of kafkajs. On a busy machine, a connection may take longer than the second that it would have by itself. */
@@ -52,13 +58,13 @@ export async function removeBefore(bootstrap: string, topic: string, offset: num
 }
 
 /** Everything that is on the topic now, each key's messages in their order. */
-export async function readTopic(bootstrap: string, topic: string): Promise<Landed[]> {
+export async function readTopic(bootstrap: string, topic: string): Promise<(Landed & Position)[]> {
   const kafka = kafkaAt(bootstrap)
   const admin = kafka.admin()
   await admin.connect()
   const ends = await admin.fetchTopicOffsets(topic).finally(() => admin.disconnect())
   let missing = ends.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0)
-  const landed: Landed[] = []
+  const landed: (Landed & Position)[] = []
   if (missing === 0) return landed
 
   const consumer = kafka.consumer({ groupId: randomUUID(), maxWaitTimeInMs: 100 })
@@ -66,8 +72,8 @@ export async function readTopic(bootstrap: string, topic: string): Promise<Lande
   await consumer.subscribe({ topic, fromBeginning: true })
   await new Promise<void>((resolve, reject) => {
     consumer.on('consumer.crash', ({ payload }) => payload.restart || reject(payload.error))
-    const eachMessage = async ({ message }: { message: { key: Buffer | null; value: Buffer | null } }) => {
-      landed.push({ key: String(message.key), event: JSON.parse(String(message.value)) })
+    const eachMessage = async ({ partition, message }: EachMessagePayload) => {
+      landed.push({ key: String(message.key), event: JSON.parse(String(message.value)), partition, offset: Number(message.offset) })
       missing -= 1
       if (missing === 0) resolve()
     }

@@ -422,8 +422,12 @@ test.serial('each event has the partition and the offset at which it stands on t
   await shop.write(orders(20))
   await shop.allSent()
   const rows = await shop.query('select event_id, partition, kafka_offset::int as offset from order_service.outbox order by id')
-  const landed = (await shop.landed()).map(({ event, partition, offset }) => ({ event_id: event.event_id, partition, offset }))
-  const byId = (a: { event_id: unknown }, b: { event_id: unknown }) => (String(a.event_id) < String(b.event_id) ? -1 : 1)
+  const landed = await shop.landed()
   t.is(new Set(landed.map(({ partition }) => partition)).size, 3)
-  t.deepEqual(rows.toSorted(byId as never), landed.toSorted(byId) as never)
+  t.is(rows.length, 40)
+  for (const row of rows) {
+    // A send whose acknowledgement came late may have been repeated.
+    const copies = landed.filter(({ event }) => event.event_id === row.event_id)
+    t.true(copies.some(({ partition, offset }) => partition === row.partition && offset === row.offset))
+  }
 })

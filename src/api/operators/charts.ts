@@ -10,11 +10,20 @@ const size = { width: 340, height: 130, left: 48, right: 6, top: 8, bottom: 20 }
 
 const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 
+/** From the smallest, each up to so many ms. */
+const durations = [
+  { unit: 'ms', size: 1, below: 1000 },
+  { unit: 's', size: 1000, below: 120_000 },
+  { unit: 'min', size: 60_000, below: 7_200_000 },
+  { unit: 'h', size: 3_600_000, below: Infinity },
+]
+const unitOf = (ms: number) => durations.find(({ below }) => ms < below) ?? durations[0]!
+
 /** `120 ms`, `1.5 s`, `3 min` */
 export function duration(ms: number): string {
-  if (ms < 1000) return `${Math.round(ms)} ms`
-  const [unit, n] = ms < 120_000 ? ['s', ms / 1000] : ms < 7_200_000 ? ['min', ms / 60_000] : ['h', ms / 3_600_000]
-  return `${n < 10 ? Number(n.toFixed(1)) : Math.round(n)} ${unit}`
+  const { unit, size: inMs } = unitOf(ms)
+  const n = ms / inMs
+  return `${n < 10 && inMs > 1 ? Number(n.toFixed(1)) : Math.round(n)} ${unit}`
 }
 
 interface Chart {
@@ -69,8 +78,18 @@ function inWords(points: readonly Point[], format: Chart['format']): string {
   return `latest ${format(latest.value)}, highest ${format(highest.value)} at ${new Date(highest.at).toISOString().slice(11, 16)} UTC`
 }
 
-function axes(x: (at: number) => number, y: ReturnType<typeof scaleLinear<number>>, last: number, format: Chart['format']): Html {
-  const levels = y.ticks(3).filter(Number.isInteger)
+type Scale = ReturnType<typeof scaleLinear<number>>
+
+/** Round numbers of the unit that fits the highest value: an axis of minutes has a line at each 2 min, not at each 100 s. */
+function yScale(highest: number, format: Chart['format']): { y: Scale; levels: number[] } {
+  const inUnit = format === duration ? unitOf(highest).size : 1
+  const units = scaleLinear([0, Math.max(1, highest / inUnit)], [0, 1]).nice(3)
+  const levels = units.ticks(3).map((level) => level * inUnit)
+  const top = units.domain()[1]! * inUnit
+  return { y: scaleLinear([0, top], [size.height - size.bottom, size.top]), levels: levels.filter(Number.isInteger) }
+}
+
+function axes(x: Scale, { y, levels }: ReturnType<typeof yScale>, last: number, format: Chart['format']): Html {
   const right = size.width - size.right
   return html`<g aria-hidden="true">${levels.map(
     (level) => html`<line class="axis" x1="${size.left}" x2="${right}" y1="${y(level)}" y2="${y(level)}"></line>
@@ -86,10 +105,10 @@ function figure({ title, format, series, missing }: Chart, id: string, minutes: 
   const values = lines.flatMap(({ points }) => points.map(({ value }) => value ?? 0))
   const [first, last] = [lines[0]!.points[0]!.at, lines[0]!.points.at(-1)!.at]
   const x = scaleLinear([first, last], [size.left, size.width - size.right])
-  const y = scaleLinear([0, Math.max(1, ...values)], [size.height - size.bottom, size.top]).nice(3)
+  const vertical = yScale(Math.max(...values), format)
   const path = line<Point>(
     ({ at }) => x(at),
-    ({ value }) => y(value ?? 0),
+    ({ value }) => vertical.y(value ?? 0),
   )
     .defined(({ value }) => value !== null)
     .digits(1)
@@ -99,7 +118,7 @@ function figure({ title, format, series, missing }: Chart, id: string, minutes: 
     <svg viewBox="0 0 ${size.width} ${size.height}" role="img" aria-labelledby="${id}-title ${id}-desc">
       <title id="${id}-title">${title}, the last three hours</title>
       <desc id="${id}-desc">${said.map(({ name, words }) => `${name}: ${words}`).join('; ')}</desc>
-      ${axes(x, y, last, format)}
+      ${axes(x, vertical, last, format)}
       ${lines.map(({ points }, at) => html`<path class="line series-${at}" d="${path(points) ?? ''}"></path>`)}
     </svg>
     ${said.map(({ name, words }, at) => html`<p><span class="key series-${at}">${name}</span>: ${words}</p>`)}

@@ -1,4 +1,6 @@
 import test from 'ava'
+import { lazyPool } from '../../../src/db/lazy-pool.ts'
+import { createLogger } from '../../../src/telemetry/logger.ts'
 import { itemWith, minuteWith, overviewsWith, problemWith, since } from '../../support/problems.ts'
 import { token } from '../harness.ts'
 import { openOperators } from './harness.ts'
@@ -74,7 +76,9 @@ test('markup in what a page shows of problems, services and items is shown as te
 
 test('while PostgreSQL or Redis does not answer, the first page comes and says so', async (t) => {
   const away = Object.assign(new Error('terminating connection'), { code: '57P01', severity: 'FATAL' })
-  const broken: (() => Promise<never>)[] = [() => Promise.reject(away), () => new Promise(() => {})]
+  const refusing = lazyPool('postgres://order@127.0.0.1:1/order', { size: 2, statementTimeoutMs: 2000, logger: createLogger('silent') })
+  const refused = () => refusing.connected().then(() => t.fail() as never)
+  const broken: (() => Promise<never>)[] = [() => Promise.reject(away), () => new Promise(() => {}), refused]
   for (const overview of broken) {
     const operators = await openOperators(t, { overview: { overview, problems: overview } })
     const { status, text } = await operators.visit('/order/admin', as('support'))

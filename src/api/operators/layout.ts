@@ -1,10 +1,11 @@
 /** What all operators' pages share: paths, layout and error pages. */
 import { STATUS_CODES } from 'node:http'
 import type { Context, Middleware } from 'koa'
-import { causes, faultOf } from '../../causes.ts'
+import { causes } from '../../causes.ts'
 import type { Logger } from '../../telemetry/logger.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
 import { type Html, html, type Insert } from './html.ts'
+import { storeFault } from './store-fault.ts'
 
 /** The path of all operators' pages. The gateway does not strip it. */
 export const HOME = '/order/admin'
@@ -82,8 +83,8 @@ const document = (title: string, signedIn: Insert, content: Insert, isLive: bool
 /** PostgreSQL or Redis does not answer: a 503 that says which. Other errors stay as they are. */
 function asRefusal(error: unknown): unknown {
   if (error instanceof Refusal) return error
-  const { cause } = faultOf(error)
-  if (cause !== 'database-unavailable' && cause !== 'redis-unavailable') return error
+  const cause = storeFault(error)
+  if (cause === undefined) return error
   return new Refusal(503, causes[cause].sentence, { headers: RETRY_SOON, cause: error })
 }
 

@@ -1,14 +1,14 @@
 /** The first page: what is wrong, what to do about it, and how the service has done in the last three hours. */
 import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
-import { causes, faultOf } from '../../causes.ts'
 import type { Minute, Overview, Overviews, ServiceView } from '../../operators/overview.ts'
-import type { Problem } from '../../operators/problems.ts'
+import { type Problem, toProblem } from '../../operators/problems.ts'
 import { reasonOf } from '../../telemetry/error-fields.ts'
 import { within } from '../../within.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { type OperatorRole, respond, roleOf } from './layout.ts'
 import { actionLinks, countsInWords, problemFacts, problemPath, severityTitles } from './problem-parts.ts'
+import { storeFault } from './store-fault.ts'
 import { liveAge, time } from './time.ts'
 
 /** A little longer than the pages' statements may take, so that PostgreSQL's own answer is shown where there is one. */
@@ -38,10 +38,9 @@ function patientReader(): (overviews: Overviews) => Promise<Shown> {
 /** @throws the error itself if it is no store's */
 function storeAway(error: unknown, since: Date): Problem {
   const isLate = error instanceof Error && error.message.startsWith('no answer within')
-  const { cause } = isLate ? { cause: 'database-unavailable' as const } : faultOf(error)
-  if (cause !== 'database-unavailable' && cause !== 'redis-unavailable') throw error
-  const { severity, sentence, next, actions } = causes[cause]
-  return { cause, service: null, severity, sentence, counts: [], since, oldest: null, evidence: reasonOf(error), next, actions }
+  const cause = isLate ? 'database-unavailable' : storeFault(error)
+  if (cause === undefined) throw error
+  return toProblem({ cause, since, evidence: reasonOf(error) })
 }
 
 /** The worst is named, because it is the one to begin with. */
@@ -59,7 +58,7 @@ const problemCard = (problem: Problem, role: OperatorRole): Html => html`<articl
   </article>`
 
 const afterEffect = (problem: Problem): Html =>
-  html`<li><a href="${problemPath(problem.cause, problem.service)}">${problem.sentence}</a> is over.${problem.counts.length > 0 && html` ${countsInWords(problem.counts)} wait for their next retry.`} ${problem.next}</li>`
+  html`<li><a href="${problemPath(problem.cause, problem.service)}">${problem.sentence}</a> is over.${problem.counts.length > 0 && html` ${countsInWords(problem.counts)} wait for their next retry.`}</li>`
 
 const serviceTitles = { catalog: 'Catalog', shipping: 'Shipping', kafka: 'Kafka' }
 
@@ -116,7 +115,7 @@ async function showOverview(ctx: Context, { problems, overview }: Shown): Promis
 }
 
 /** @param guarded the middleware of a session */
-export function addOverviewPage(router: RouterInstance, guarded: readonly Middleware[], deps: () => { overview: Overviews }): void {
+export function addOverviewPage(router: RouterInstance, guarded: readonly Middleware[], deps: () => { overviews: Overviews }): void {
   const read = patientReader()
-  router.get('/', ...guarded, async (ctx) => showOverview(ctx, await read(deps().overview)))
+  router.get('/', ...guarded, async (ctx) => showOverview(ctx, await read(deps().overviews)))
 }

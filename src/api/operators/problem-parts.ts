@@ -24,12 +24,11 @@ export const manyOf = (kind: ItemKind): string => kinds[kind].many
 
 const grouped = new Intl.NumberFormat('en')
 
-/** `1 payment and more than 10,000 open checkouts` */
-export const countsInWords = (counts: readonly Count[]): string => counts.map(countInWords).join(' and ')
+const countInWords = ({ n, isMore, of }: Count): string =>
+  `${isMore ? 'more than ' : ''}${grouped.format(n)} ${n === 1 && !isMore ? kinds[of].one : kinds[of].many}`
 
-function countInWords({ n, isMore, of }: Count): string {
-  return `${isMore ? 'more than ' : ''}${grouped.format(n)} ${n === 1 && !isMore ? kinds[of].one : kinds[of].many}`
-}
+/** `1 payment`, `more than 10,000 payments, 3 open checkouts` */
+export const countsInWords = (counts: readonly Count[]): string => counts.map(countInWords).join(', ')
 
 /** An item by its name, with a link to its page where it has one. */
 export function itemLink(kind: ItemKind, id: number, orderId: number | null): Insert {
@@ -40,8 +39,8 @@ export function itemLink(kind: ItemKind, id: number, orderId: number | null): In
   return html`<a href="${HOME}/orders/${orderId}">${kinds[kind].one} of order ${orderId}</a>`
 }
 
-const query = (fields: Record<string, string | null>): string =>
-  new URLSearchParams(Object.entries(fields).filter((field): field is [string, string] => field[1] !== null)).toString()
+const query = (fields: Record<string, string | null | undefined>): string =>
+  new URLSearchParams(Object.entries(fields).filter((field): field is [string, string] => typeof field[1] === 'string')).toString()
 
 export const problemPath = (cause: Cause, service: ServiceName | null): string => {
   const search = query({ service })
@@ -53,20 +52,22 @@ export const runbookPath = (cause: Cause): string => `${HOME}/runbook#${cause}`
 /** An edit is of one letter, and begins on its page. */
 export const isBulk = (verb: Verb): boolean => verb !== 'edit-letter'
 
-const isOfItems = (kind: ItemKind): boolean => kind !== 'queue' && kind !== 'service'
+type Acted = Pick<Problem, 'cause' | 'service' | 'actions' | 'queue'>
+
+/** What an action acts on: a queue, the service itself, or all items of a cause. */
+function selection({ cause, service, queue }: Acted, item: ItemKind): Record<string, string | null | undefined> {
+  if (item === 'queue') return { queue }
+  return item === 'service' ? {} : { cause, service }
+}
 
 /** Links to what can be done about all items of a cause; nothing for operators that may not act. */
-export function actionLinks(
-  { cause, service, queue, actions }: Pick<Problem, 'cause' | 'service' | 'queue' | 'actions'>,
-  role: OperatorRole,
-): Insert {
-  const offered = role === 'admin' ? actions.filter(isBulk) : []
+export function actionLinks(acted: Acted, role: OperatorRole): Insert {
+  const offered = role === 'admin' ? acted.actions.filter(isBulk) : []
   if (offered.length === 0) return null
   const link = (verb: Verb): Html => {
     const { item, title } = verbs[verb]
-    const all = isOfItems(item) && `: all ${kinds[item].many}`
-    const selection: Record<string, string | null> = isOfItems(item) ? { cause, service } : { queue: queue ?? null }
-    return html`<li><a class="button" href="${HOME}/actions/new?${query({ verb, ...selection })}">${title}${all}</a></li>`
+    const all = item !== 'queue' && item !== 'service' && `: all ${kinds[item].many}`
+    return html`<li><a class="button" href="${HOME}/actions/new?${query({ verb, ...selection(acted, item) })}">${title}${all}</a></li>`
   }
   return html`<ul class="actions" aria-label="Actions">${offered.map(link)}</ul>`
 }

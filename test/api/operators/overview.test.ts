@@ -2,8 +2,10 @@ import test from 'ava'
 import { lazyPool } from '../../../src/db/lazy-pool.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { itemWith, minuteWith, overviewsWith, problemWith, since } from '../../support/problems.ts'
+import { openShop } from '../../support/shop.ts'
+import { until } from '../../support/until.ts'
 import { token } from '../harness.ts'
-import { openOperators } from './harness.ts'
+import { ask, openOperators } from './harness.ts'
 
 const as = (role: string) => ({ authorization: `Bearer ${token({ sub: `${role}@example.com`, role })}` })
 const markup = `<img src=x onerror="alert('1')">`
@@ -34,6 +36,15 @@ test('a problem on the first page has its sentence, count, age, evidence, next s
     /actions\/new\?verb=retry-payments&amp;cause=downstream-unreachable&amp;service=catalog">Retry now: all payments<\/a>/,
   ])
     t.regex(text, said)
+})
+
+test('a paused queue and a drain are ended by actions that name no items', async (t) => {
+  const paused = problemWith({ cause: 'queue-paused', service: null, queue: 'checkout', counts: [], actions: ['resume-queue'] })
+  const drained = problemWith({ cause: 'drained', service: null, counts: [], actions: ['accept-work'] })
+  const operators = await openOperators(t, { overview: overviewsWith({ problems: [paused, drained] }) })
+  const { text } = await operators.visit('/order/admin', as('admin'))
+  t.regex(text, /actions\/new\?verb=resume-queue&amp;queue=checkout">Resume the queue<\/a>/)
+  t.regex(text, /actions\/new\?verb=accept-work">Accept new orders<\/a>/)
 })
 
 test('support sees the problems and no action', async (t) => {
@@ -68,7 +79,7 @@ test('markup in what a page shows of problems, services and items is shown as te
     items: async () => ({ items: [itemWith({ evidence: markup })], next: markup }),
   })
   const first = await operators.visit('/order/admin', as('admin'))
-  t.is(first.text.split(escaped).length - 1, 8) // title, heading, sentence, evidence, next; sentence and next of the after-effect; error
+  t.is(first.text.split(escaped).length - 1, 7) // title, heading, sentence, evidence, next; the after-effect's sentence; the service's error
   const page = await operators.visit('/order/admin/problems/downstream-unreachable?service=catalog', as('admin'))
   t.is(page.text.split(escaped).length - 1, 5) // title, heading, evidence, next, the item's evidence
   for (const { text } of [first, page]) t.false(text.includes('<img'))
@@ -155,4 +166,23 @@ test('the navigation names who is signed in, with which role and on which page',
   t.regex(text, /<script src="\/order\/admin\/pages\.js" defer><\/script>/)
   const script = await operators.visit('/order/admin/pages.js')
   t.regex(script.headers.get('content-type')!, /javascript/)
+})
+
+test('the first page of a running service has its services, and no problem', async (t) => {
+  const shop = await openShop()
+  const headers = { authorization: `Bearer ${shop.auth.token({ sub: 'ada@example.com', role: 'support' })}` }
+  const read = async () => JSON.parse((await ask(`${shop.url}/order/admin`, { headers })).text)
+  try {
+    const shoes = shop.catalog.product({ stock: 10 })
+    t.is((await (await shop.customer().wants({ product_id: shoes, qty: 1 })).checkout()).status, 200)
+    const seen = await until(read, ({ services }) => services[0]?.state === 'works')
+    t.deepEqual(
+      [seen.isComplete, seen.problems, seen.services.map(({ service }: { service: string }) => service)],
+      [true, [], ['catalog', 'shipping', 'kafka']],
+    )
+    const page = await ask(`${shop.url}/order/admin`, { headers: { ...headers, accept: 'text/html' } })
+    t.regex(page.text, /<h1 data-announce>All well<\/h1>[^]*<svg/)
+  } finally {
+    await shop.close()
+  }
 })

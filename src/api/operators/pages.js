@@ -70,10 +70,13 @@ function improve(root) {
   labelCells(root)
 }
 
-const isEdited = ({ type, checked, value, defaultValue, options }) => {
-  if (type === 'checkbox' || type === 'radio') return type === 'checkbox' && checked
-  if (options) return [...options].some(({ selected, defaultSelected }) => selected !== defaultSelected && options.length > 1)
-  return value !== defaultValue
+/** A browser chooses the first option where the page names none. */
+const chosenByPage = (options) => options.find(({ defaultSelected }) => defaultSelected) ?? options[0]
+
+function isEdited({ type, checked, defaultChecked, value, defaultValue, options, selectedOptions }) {
+  if (type === 'checkbox') return checked
+  if (type === 'radio') return checked !== defaultChecked
+  return options ? selectedOptions[0] !== chosenByPage([...options]) : value !== defaultValue
 }
 
 /** Whether new content would take something away: what is typed, ticked or marked for copying. */

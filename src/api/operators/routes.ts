@@ -60,6 +60,10 @@ export function operatorRoutes(
   addInventoryPages(router, guarded, requireDeps)
   addRunbook(router, guarded)
   addQueues(router, guarded, requireDeps, logger)
+  // The last: routes run in the order in which they were added.
+  router.get('/{*path}', ...guarded, () => {
+    throw new Refusal(404, 'There is no page at this address')
+  })
   return router
 }
 
@@ -68,7 +72,10 @@ function addRunbook(router: Router, guarded: readonly Middleware[]): void {
   let runbook: Promise<Html> | undefined
   router.get('/runbook', ...guarded, async (ctx) => {
     runbook ??= import('./runbook.ts').then(({ readRunbook }) => readRunbook())
-    const content = await runbook
+    const content = await runbook.catch((error: unknown) => {
+      runbook = undefined
+      throw new Refusal(404, 'docs/runbook.md was not deployed beside src', { cause: error })
+    })
     respond(ctx, { title: 'Runbook', data: { html: String(content) }, content: () => content })
   })
 }
@@ -77,12 +84,12 @@ function addRunbook(router: Router, guarded: readonly Middleware[]): void {
 function addQueues(router: Router, guarded: readonly Middleware[], requireDeps: () => OperatorDeps, logger: Logger): void {
   const boards = new Map<OperatorRole, Middleware>()
   const changes: Middleware = (ctx, next) => (/^(GET|HEAD|OPTIONS)$/.test(ctx.method) ? next() : adminsOnly(ctx, next))
-  router.all('/queues{/*path}', ...guarded, changes, async (ctx, next) => {
+  router.all('/queues{/*path}', ...guarded, changes, async (ctx) => {
     const { queues } = requireDeps()
     const { queueBoard } = await import('./queues.ts')
     const role = roleOf(ctx)
     const board = boards.get(role) ?? queueBoard(queues, logger, { isReadOnly: role !== 'admin' })
     boards.set(role, board)
-    return board(ctx, next)
+    return board(ctx, async () => {}) // what the board does not have, no other route has
   })
 }

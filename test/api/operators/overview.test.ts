@@ -156,6 +156,15 @@ test('the page of a cause that nothing has says so, and an unknown cause or serv
   }
 })
 
+test('an unknown address below the pages is a 404 with the navigation for operators, and a sign-in for others', async (t) => {
+  const operators = await openOperators(t)
+  const page = await operators.visit('/order/admin/nothing/here', as('support'))
+  t.is(page.status, 404)
+  t.regex(page.text, /<nav[^]*There is no page at this address/)
+  t.is((await operators.ask('/order/admin/nothing', { headers: as('support') })).text, '{"detail":"There is no page at this address"}')
+  t.is((await operators.visit('/order/admin/nothing')).status, 303)
+})
+
 test('the navigation names who is signed in, with which role and on which page', async (t) => {
   const operators = await openOperators(t)
   const hostile = token({ sub: markup, role: 'support' })

@@ -11,6 +11,10 @@ import { storeFault } from './store-fault.ts'
 export const HOME = '/order/admin'
 export const QUEUES = `${HOME}/queues`
 
+/** The colours and the frame come first: the others use their names. */
+export const styles = ['style.css', 'forms.css', 'content.css']
+export const SCRIPT = 'pages.js'
+
 /** The pages in the navigation. A page below one of them is shown as part of it. */
 const pages = [
   { path: HOME, title: 'Overview' },
@@ -61,8 +65,8 @@ const document = (title: string, signedIn: Insert, content: Insert, isLive: bool
     <meta name="color-scheme" content="light dark">
     <meta name="robots" content="noindex">
     <title>${title} - Order service</title>
-    <link rel="stylesheet" href="${HOME}/style.css">
-    ${signedIn && html`<script src="${HOME}/pages.js" defer></script>`}
+    ${styles.map((name) => html`<link rel="stylesheet" href="${HOME}/${name}">`)}
+    ${signedIn && html`<script src="${HOME}/${SCRIPT}" defer></script>`}
   </head>
   <body>
     <a class="skip" href="#main">Skip to the content</a>

@@ -56,7 +56,7 @@ function labelCells(root) {
 /** A box above a list of checkboxes, which ticks them all. */
 function addChooseAll(root) {
   for (const all of root.querySelectorAll('input[data-choose-all]')) {
-    all.hidden = false
+    all.closest('label').hidden = false
     all.addEventListener('change', () => {
       for (const box of all.form.querySelectorAll('input[name=item]')) box.checked = all.checked
     })

@@ -74,10 +74,10 @@ function itemRow(item: Item, canChoose: boolean): Html {
 }
 
 function itemTable(items: readonly Item[], canChoose: boolean): Html {
-  const chooseAll = html`<th scope="col"><input type="checkbox" data-choose-all hidden aria-label="Choose all on this page"><span class="unseen">Chosen</span></th>`
+  const chooseAll = html`<label class="choose-all" hidden><input type="checkbox" data-choose-all> Choose all on this page</label>`
   return html`<table>
-    <caption>The longest wait first</caption>
-    <thead><tr>${canChoose && chooseAll}<th scope="col">Item</th><th scope="col">Waits for</th><th scope="col" class="numbers">Attempts</th><th scope="col">Evidence</th><th scope="col">Next try</th></tr></thead>
+    <caption>The longest wait first${canChoose && chooseAll}</caption>
+    <thead><tr>${canChoose && html`<th scope="col">Chosen</th>`}<th scope="col">Item</th><th scope="col">Waits for</th><th scope="col" class="numbers">Attempts</th><th scope="col">Evidence</th><th scope="col">Next try</th></tr></thead>
     <tbody>${items.map((item) => itemRow(item, canChoose))}</tbody>
   </table>`
 }

@@ -10,7 +10,7 @@ import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
 import type { Html } from './html.ts'
 import { addInventoryPages, type InventoryPageDeps } from './inventory.ts'
-import { HOME, type OperatorRole, refusalPages, respond, roleOf } from './layout.ts'
+import { HOME, type OperatorRole, refusalPages, respond, roleOf, SCRIPT, styles } from './layout.ts'
 import { addOrderPages, type OrderPageDeps } from './orders.ts'
 import { addOverviewPage } from './overview.ts'
 import { addProblemPages, type ProblemDeps } from './problems.ts'
@@ -26,7 +26,7 @@ export interface OperatorDeps extends SignInDeps, ProblemDeps, OrderPageDeps, In
 }
 
 /** Open to everybody: they hold no data. */
-const files = ['style.css', 'pages.js'].map((name) => ({ name, text: readFileSync(new URL(name, import.meta.url), 'utf8') }))
+const files = [...styles, SCRIPT].map((name) => ({ name, text: readFileSync(new URL(name, import.meta.url), 'utf8') }))
 
 /** @param deps undefined during start-up, when operators get a 503 */
 export function operatorRoutes(

@@ -51,7 +51,7 @@ test('no spelling of an address opens a page without a session', async (t) => {
   }
 })
 
-test('only sign-in, sign-out, the style sheet and the script are open without a session', async (t) => {
+test('only sign-in, sign-out, the style sheets and the script are open without a session', async (t) => {
   const operators = await openOperators(t)
   const jwtKey = createSecretKey(SECRET, 'utf8')
   const readToken = tokenReader({ jwtKey, JWT_ALGORITHM: 'HS256' })
@@ -66,6 +66,8 @@ test('only sign-in, sign-out, the style sheet and the script are open without a 
   )
   const open = [
     'GET /order/admin/style.css',
+    'GET /order/admin/forms.css',
+    'GET /order/admin/content.css',
     'GET /order/admin/pages.js',
     'GET /order/admin/sign-in',
     'POST /order/admin/sign-in',

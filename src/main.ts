@@ -6,11 +6,10 @@
  */
 import { ConfigError, readConfig } from './config.ts'
 import { migrate } from './db/migrate.ts'
-import type { Role } from './service/connect.ts'
+import { allRoles, type Role } from './service/connect.ts'
 import { startService } from './service/start.ts'
 import { createLogger } from './telemetry/logger.ts'
 
-const roles: readonly Role[] = ['web', 'worker', 'bridge', 'relay']
 /** `EX_USAGE`, `EX_SOFTWARE`, `EX_TEMPFAIL` and `EX_CONFIG` of sysexits.h. */
 const EXIT = { usage: 64, fault: 70, stalled: 75, config: 78 }
 /** After this the process exits, whatever still runs. */
@@ -31,12 +30,12 @@ function configure() {
 }
 
 const named = process.argv.slice(2)
-const unknown = named.filter((name) => name !== 'release' && !roles.includes(name as Role))
+const unknown = named.filter((name) => name !== 'release' && !allRoles.includes(name as Role))
 if (unknown.length > 0 || (named.includes('release') && named.length > 1)) {
   fail(
     [
       unknown.length > 0
-        ? `Unknown process ${unknown.join(', ')}; name one or more of ${roles.join(', ')}, or release alone`
+        ? `Unknown process ${unknown.join(', ')}; name one or more of ${allRoles.join(', ')}, or release alone`
         : `release cannot be combined with other processes; run release alone`,
     ],
     EXIT.usage,
@@ -54,7 +53,7 @@ function endAtFault(error: unknown): never {
 if (named[0] === 'release') {
   await migrate(config.POSTGRES_DSN, logger).catch(endAtFault)
 } else {
-  const service = await startService(config, new Set(named.length > 0 ? (named as Role[]) : roles), logger).catch(endAtFault)
+  const service = await startService(config, new Set(named.length > 0 ? (named as Role[]) : allRoles), logger).catch(endAtFault)
   let ending = false
   const end = async (code: number) => {
     ending = true

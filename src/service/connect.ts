@@ -25,7 +25,8 @@ import type { ReportSources } from './report.ts'
 import type { Watched } from './watchdog.ts'
 
 /** The processes, by their names in the Procfile and on the command line. */
-export type Role = 'web' | 'worker' | 'bridge' | 'relay'
+export const allRoles = ['web', 'worker', 'bridge', 'relay'] as const
+export type Role = (typeof allRoles)[number]
 
 /** Clocks drift apart by a few ms in that time. */
 const SYNC_CLOCK_EVERY_MS = 30_000

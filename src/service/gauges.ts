@@ -14,7 +14,7 @@ import { readNumbersLeft } from '../db/sequences.ts'
 import type { DeadLetterFault } from '../model.ts'
 import { evictionPolicies } from '../redis/eviction.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
-import type { Base } from './connect.ts'
+import { allRoles, type Base } from './connect.ts'
 
 /** Dead letters by cause, 0 where none waits: an alert ends only when the gauge is 0 again. */
 function lettersByCause(byFault: Partial<Record<DeadLetterFault, number>>): Map<Cause, number> {
@@ -62,8 +62,9 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       metrics.reconcilingLongestSeconds.set(sums.longestReconcilingSeconds)
     },
     async () => {
-      metrics.processes.reset()
-      for (const { roles } of await readProcesses(await own())) for (const role of roles) metrics.processes.inc({ role })
+      const seen = (await readProcesses(await own())).flatMap(({ roles }) => roles)
+      // Also 0: an alert about a role that nobody has needs its series.
+      for (const role of allRoles) metrics.processes.set({ role }, seen.filter((one) => one === role).length)
     },
     async () => metrics.drained.set((await readDrain(await own())) ? 1 : 0),
     async () => {

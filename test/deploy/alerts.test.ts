@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import test from 'ava'
 import { parse } from 'yaml'
 import { causes, isCause, services } from '../../src/causes.ts'
+import { allRoles } from '../../src/service/connect.ts'
 import { anchorsOf } from '../support/anchors.ts'
 import { parseExpression, scrapedSeries, unknownIn } from './promql.ts'
 
@@ -26,7 +27,7 @@ const values: Record<string, readonly string[]> = {
   cause: Object.keys(causes),
   service: services,
   downstream: [...services, 'auth', 'cart'],
-  role: ['web', 'worker', 'bridge', 'relay'],
+  role: allRoles,
   queue: ['checkout', 'payment', 'stock'],
   component: ['postgres', 'redis', 'kafka'],
   route: ['/order/v1/orders/checkout'], // as test/api/ops.test.ts sees it in a scrape

@@ -55,3 +55,13 @@ test('a scrape tells which components of its readiness a process can use', async
   await until(ready, (components) => components.includes('{component="intake"} 0'))
   t.true((await ready()).includes('{component="postgres"} 1'))
 })
+
+test('a scrape tells how many processes of each role run, and 0 for a role that no process has', async (t) => {
+  const shop = await openShop({ roles: ['web'] })
+  t.teardown(shop.close)
+  await shop.start(['web', 'worker'])
+  const processes = async () => String((await shop.get('/order/metrics')).body).match(/(?<=^order_processes)\{.*$/gm)!
+
+  const counted = await until(processes, (roles) => roles.includes('{role="web"} 2'))
+  t.deepEqual(counted, ['{role="web"} 2', '{role="worker"} 1', '{role="bridge"} 0', '{role="relay"} 0'])
+})

@@ -42,7 +42,6 @@ create index checkouts_open on order_service.checkouts (order_id) where state = 
 -- For the operators' pages. An ordinary checkout has no cause, and its row is in none of these but the last, if its customer sent a key.
 create index checkouts_by_cause on order_service.checkouts (state, cause, order_id) where cause is not null;
 create index checkouts_open_by_cause on order_service.checkouts (cause, coalesce(service, '~'), order_id) where state = 'OPEN' and cause is not null;
-create index checkouts_by_service on order_service.checkouts (state, cause, service, order_id) where service is not null;
 create index checkouts_without_order on order_service.checkouts (order_id) where state in ('REJECTED', 'CANCELLED');
 create index checkouts_by_key on order_service.checkouts (idempotency_key) where idempotency_key not like 'cart %';
 -- On created_at, since it never changes: an index on updated_at would get a new entry for every update.

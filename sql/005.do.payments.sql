@@ -40,8 +40,8 @@ create index payment_events_by_call on order_service.payment_events (call_id) wh
 -- For the operators' pages. A payment that meets no fault is in the last alone.
 create index payment_events_by_cause on order_service.payment_events (cause, id) where state = 'WAITING' and cause is not null;
 create index payment_events_by_cause_and_service on order_service.payment_events (cause, coalesce(service, '~'), id) where state = 'WAITING' and cause is not null;
-create index payment_events_by_cause_and_order on order_service.payment_events (cause, order_id, id) where state = 'WAITING' and cause is not null;
-create index payment_events_by_service on order_service.payment_events (cause, service, order_id, id) where state = 'WAITING' and service is not null;
+create index payment_events_by_cause_and_order on order_service.payment_events (cause, coalesce(service, '~'), order_id)
+  where state = 'WAITING' and cause is not null;
 create index payment_events_by_payment on order_service.payment_events (payment_id) where payment_id is not null;
 -- Partial: an index on the state of every event would be read for each payment until the table is analyzed.
 create index payment_events_dead on order_service.payment_events (id) where state = 'DEAD';

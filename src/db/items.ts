@@ -17,62 +17,55 @@ const itemRow = z.object({
 })
 export type ItemRow = z.infer<typeof itemRow>
 
-/** Where a list continues: behind this order and this item of it. */
-export interface Position {
-  orderId: number
-  id: number
-}
-
 interface Recorded {
   cause: Cause
   service: ServiceName | null
 }
 
+/** As in the indexes: `'~'` stands for no service. */
 const recorded = ({ cause, service }: Recorded) =>
-  service === null ? sql.fragment`cause = ${cause}` : sql.fragment`cause = ${cause} and service = ${service}`
+  service === null ? sql.fragment`cause = ${cause}` : sql.fragment`cause = ${cause} and coalesce(service, '~') = ${service}`
 
-/** In the order of their orders' ids. */
-export const listPayments = (pool: Pool, what: Recorded, after: Position, limit: number) =>
+/** @param after lists have higher ids */
+export const listPayments = (pool: Pool, what: Recorded, after: number, limit: number) =>
   pool.any(sql.type(itemRow)`
     select id, order_id, waiting_since as since, attempt as attempts, coalesce(last_error, '') as evidence
-    from order_service.payment_events
-    where state = 'WAITING' and ${recorded(what)} and (order_id, id) > (${after.orderId}, ${after.id})
-    order by order_id, id limit ${limit}`)
+    from order_service.payment_events where state = 'WAITING' and ${recorded(what)} and id > ${after} order by id limit ${limit}`)
 
-export const listCheckouts = (pool: Pool, what: Recorded, after: Position, limit: number) =>
+export const listCheckouts = (pool: Pool, what: Recorded, after: number, limit: number) =>
   pool.any(sql.type(itemRow)`
     select order_id as id, order_id, created_at as since, attempt as attempts, coalesce(last_error, '') as evidence
-    from order_service.checkouts where state = 'OPEN' and ${recorded(what)} and order_id > ${after.id} order by order_id limit ${limit}`)
+    from order_service.checkouts where state = 'OPEN' and ${recorded(what)} and order_id > ${after} order by order_id limit ${limit}`)
 
 const union = (parts: readonly FragmentSqlToken[]) => sql.join(parts, sql.fragment` union all `)
 
 /** Each fault is read for itself, in the order of its index. */
-export const listLetters = (pool: Pool, faults: readonly DeadLetterFault[], after: Position, limit: number) =>
+export const listLetters = (pool: Pool, faults: readonly DeadLetterFault[], after: number, limit: number) =>
   pool.any(sql.type(itemRow)`
     select l.id, e.order_id, l.last_at as since, l.times as attempts, l.reason as evidence
     from (select * from (${union(
       faults.map(
         (fault) => sql.fragment`(select id, event_id, last_at, times, reason from order_service.dead_letters
-          where state = 'WAITING' and fault = ${fault} and id > ${after.id} order by id limit ${limit})`,
+          where state = 'WAITING' and fault = ${fault} and id > ${after} order by id limit ${limit})`,
       ),
     )}) found order by id limit ${limit}) l
     left join lateral (select order_id from order_service.payment_events where id = l.event_id limit 1) e on true order by l.id`)
 
-export const listEvents = (pool: Pool, after: Position, limit: number) =>
+export const listEvents = (pool: Pool, after: number, limit: number) =>
   pool.any(sql.type(itemRow)`
     select id, order_id, undeliverable_at as since, null::int as attempts, undeliverable_reason as evidence
-    from order_service.outbox where undeliverable_at is not null and id > ${after.id} order by id limit ${limit}`)
+    from order_service.outbox where undeliverable_at is not null and id > ${after} order by id limit ${limit}`)
 
 /** The causes that are conditions of products, not recorded failures. */
 export type ProductCause = Extract<Cause, 'product-unreconciled' | 'product-oversold' | 'product-ambiguous'>
 
-/** A product is reconciled within a second or two after each cancelled checkout: that is no problem. */
-const SETTLES_S = 5
-/** The condition of `products_to_reconcile`, so that its index is used. */
-const touched = sql.fragment`(hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null)`
+/** As `readWaitingProducts` counts them: most corrections take a call to Catalog, and are no problem. */
+const CORRECTING_MS = 5000
+const late = sql.fragment`(hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null)
+      and coalesce(reconciling_since, updated_at) < now() - ${CORRECTING_MS}::float8 * interval '1 ms'`
 const productConditions = {
-  'product-unreconciled': sql.fragment`${touched} and coalesce(reconciling_since, updated_at) < now() - ${SETTLES_S}::int * interval '1 s'`,
-  'product-oversold': sql.fragment`${touched} and (hold_correction < 0 or foreign_holds < 0) and expected_stock is not null`,
+  'product-unreconciled': sql.fragment`${late} and (hold_correction > 0 or stock_correction <> 0)`,
+  'product-oversold': sql.fragment`${late} and (foreign_holds < 0 or hold_correction < 0)`,
 }
 
 function productsOf(cause: ProductCause): FragmentSqlToken {
@@ -85,15 +78,15 @@ function productsOf(cause: ProductCause): FragmentSqlToken {
     from order_service.products where ${productConditions[cause]}`
 }
 
-export const listProductsOf = (pool: Pool, cause: ProductCause, after: Position, limit: number) =>
+export const listProductsOf = (pool: Pool, cause: ProductCause, after: number, limit: number) =>
   pool.any(sql.type(itemRow)`
     select id, null::int as order_id, since, null::int as attempts, evidence from (${productsOf(cause)}) p
-    where id > ${after.id} order by id limit ${limit}`)
+    where id > ${after} order by id limit ${limit}`)
 
 /** A part of the items of a cause, as a select of one row each. The order makes PostgreSQL use the index of causes. */
 export const counted = {
   payments: (what: Recorded) =>
-    sql.fragment`select 1 from order_service.payment_events where state = 'WAITING' and ${recorded(what)} order by order_id`,
+    sql.fragment`select 1 from order_service.payment_events where state = 'WAITING' and ${recorded(what)} order by id`,
   checkouts: (what: Recorded) =>
     sql.fragment`select 1 from order_service.checkouts where state = 'OPEN' and ${recorded(what)} order by order_id`,
   letters: (faults: readonly DeadLetterFault[]) =>

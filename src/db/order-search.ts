@@ -4,7 +4,7 @@
  */
 import { type FragmentSqlToken, sql } from 'slonik'
 import { z } from 'zod'
-import type { Cause, ServiceName } from '../causes.ts'
+import { type Cause, type ServiceName, services } from '../causes.ts'
 import { MAX_INTEGER } from '../model.ts'
 import type { Pool } from './pool.ts'
 
@@ -105,20 +105,28 @@ const checkoutsIn = {
 type CheckoutState = keyof typeof checkoutsIn
 const isCheckoutState = (state: string): state is CheckoutState => Object.hasOwn(checkoutsIn, state)
 
+/** As in the indexes: `'~'` stands for no service. A source for each service, so that each is in the order of ids. */
 function byCause(
   { cause, service, state }: { cause: Cause; service: ServiceName | undefined; state: string | undefined },
   below: number,
 ): Source[] {
-  const condition = service === undefined ? sql.fragment`cause = ${cause}` : sql.fragment`cause = ${cause} and service = ${service}`
-  const states = (Object.keys(checkoutsIn) as CheckoutState[]).filter((one) => state === undefined || state === one)
-  return [
-    ...states.map((one) =>
-      descending(sql.fragment`
-        select order_id as id from order_service.checkouts where ${checkoutsIn[one]} and ${condition} and order_id < ${below}`),
-    ),
-    descending(sql.fragment`
-      select order_id as id from order_service.payment_events where state = 'WAITING' and ${condition} and order_id < ${below}`),
-  ]
+  const names = service === undefined ? ['~', ...services] : [service]
+  const ofService = (name: string) => sql.fragment`cause = ${cause} and coalesce(service, '~') = ${name} and order_id < ${below}`
+  const open = names.map((name) =>
+    descending(sql.fragment`select order_id as id from order_service.checkouts where state = 'OPEN' and ${ofService(name)}`),
+  )
+  const ended = (['REJECTED', 'CANCELLED'] as const).flatMap((one) =>
+    state === undefined || state === one
+      ? [
+          descending(sql.fragment`
+            select order_id as id from order_service.checkouts where ${checkoutsIn[one]} and cause = ${cause} and order_id < ${below}`),
+        ]
+      : [],
+  )
+  const payments = names.map((name) =>
+    descending(sql.fragment`select order_id as id from order_service.payment_events where state = 'WAITING' and ${ofService(name)}`),
+  )
+  return [...(state === undefined || state === 'OPEN' ? open : []), ...ended, ...payments]
 }
 
 function byState(state: string | undefined, below: number, most: number): (Source & { isOfOrders: boolean })[] {

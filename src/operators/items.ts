@@ -9,7 +9,6 @@ import {
   listLetters,
   listPayments,
   listProductsOf,
-  type Position,
   type ProductCause,
 } from '../db/items.ts'
 import type { Pool } from '../db/pool.ts'
@@ -31,7 +30,7 @@ export interface ItemQuery {
 /** A part of a list: items of one kind. */
 interface Part {
   kind: ItemKind
-  list(pool: Pool, after: Position, limit: number): Promise<readonly ItemRow[]>
+  list(pool: Pool, after: number, limit: number): Promise<readonly ItemRow[]>
   count: ReturnType<(typeof counted)[keyof typeof counted]>
 }
 
@@ -53,42 +52,41 @@ function partsOf({ cause, service }: ItemQuery): Part[] {
   ]
 }
 
-const first: Position = { orderId: 0, id: -1 }
-const positionOf = ({ kind, orderId, id }: Item) => `${kind}:${orderId ?? 0}:${id}`
+/** Before all ids. */
+const FIRST = -1
 
 /** @throws BadQuery */
-function readPosition(after: string | undefined, parts: readonly Part[]): { from: number; position: Position } {
-  if (after === undefined) return { from: 0, position: first }
-  const [kind, orderId, id] = after.split(':')
+function readPosition(text: string | undefined, parts: readonly Part[]): { from: number; after: number } {
+  if (text === undefined) return { from: 0, after: FIRST }
+  const [kind, id] = text.split(':')
   const from = parts.findIndex((part) => part.kind === kind)
-  const position = { orderId: Number(orderId), id: Number(id) }
-  if (from < 0 || !Number.isSafeInteger(position.orderId) || !Number.isSafeInteger(position.id) || after.length > 60)
-    throw new BadQuery(`After: ${JSON.stringify(after.slice(0, 60))} is not the end of a page of this list`)
-  return { from, position }
+  if (from < 0 || !/^\d{1,15}$/.test(id ?? ''))
+    throw new BadQuery(`After: ${JSON.stringify(text.slice(0, 40))} is not the end of a page of this list`)
+  return { from, after: Number(id) }
 }
 
 /** The time limit of Redis for a page of items: without it, their next tries are unknown. */
 const NEXT_RUN_MS = 500
 
 /**
- * The oldest orders first; payments before open checkouts.
+ * The one that has waited the longest comes first; payments before open checkouts.
  * @param options `after`: the `next` of the page before; `nextRun`: as for the life of an order
  * @throws BadQuery where `after` is of no page of this list
  */
 export async function listItems(
   pool: Pool,
-  { after, limit, nextRun, ...query }: ItemQuery & { after?: string | undefined; limit: number; nextRun?: NextRun | undefined },
+  { after: text, limit, nextRun, ...query }: ItemQuery & { after?: string | undefined; limit: number; nextRun?: NextRun | undefined },
 ): Promise<{ items: Item[]; next: string | null }> {
   const parts = partsOf(query)
-  const { from, position } = readPosition(after, parts)
+  const { from, after } = readPosition(text, parts)
   const items: Item[] = []
   for (const [i, { kind, list }] of parts.entries()) {
     if (i < from || items.length > limit) continue
-    const rows = await list(pool, i === from ? position : first, limit + 1 - items.length)
+    const rows = await list(pool, i === from ? after : FIRST, limit + 1 - items.length)
     items.push(...rows.map((row) => itemOf(kind, row)))
   }
   const page = items.slice(0, limit)
-  return { items: await withNextTries(page, nextRun), next: items.length > limit ? positionOf(page.at(-1)!) : null }
+  return { items: await withNextTries(page, nextRun), next: items.length > limit ? `${page.at(-1)!.kind}:${page.at(-1)!.id}` : null }
 }
 
 const itemOf = (kind: ItemKind, { id, order_id: orderId, since, attempts, evidence }: ItemRow): Item => ({

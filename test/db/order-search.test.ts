@@ -55,7 +55,7 @@ async function fill(): Promise<void> {
     union all select null, 'payments', 0, 4, 'd', '[]', now(), 'unreadable', 'no JSON'`)
   await run(sql.fragment`
     insert into order_service.products (product_id, expected_stock, reconciling_since, hold_correction)
-    values (1, 10, now() - interval '1 minute', 0), (2, 10, now(), 0), (3, 1, null, -2)`)
+    values (1, 10, now() - interval '1 minute', 1), (2, 10, now(), 1), (3, 1, now() - interval '1 minute', -2)`)
   await run(sql.fragment`
     insert into order_service.ambiguities (product_id, too_many, too_few, explanation, accepted_at)
     values (4, 1, 0, 'one', null), (5, 1, 0, 'two', now())`)
@@ -154,8 +154,7 @@ test('a query that cannot be made is refused with its value', (t) => {
   t.like(readOrderQuery({ q: ' ', state: '', olderThan: '60' }), { q: undefined, state: undefined, olderThanMs: 60_000, limit: 50 })
 })
 
-const items = async (cause: Parameters<typeof listItems>[1]['cause'], service: 'catalog' | 'shipping' | null = null) =>
-  (await listItems(pool, { cause, service, limit: 50 })).items
+const items = async (cause: Parameters<typeof listItems>[1]['cause']) => (await listItems(pool, { cause, service: null, limit: 50 })).items
 
 test('the items of a cause are its payments first, then its open checkouts, in pages', async (t) => {
   const query = { cause: 'downstream-timeout', service: 'shipping' } as const

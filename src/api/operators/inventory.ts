@@ -1,5 +1,5 @@
 /** Products: those that need attention, and one product in full, beside what Catalog says now. */
-import type { Router } from '@koa/router'
+import type { RouterInstance } from '@koa/router'
 import type { Middleware } from 'koa'
 import type { Catalog, CatalogInventory } from '../../clients/catalog.ts'
 import type { Pool } from '../../db/pool.ts'
@@ -9,7 +9,7 @@ import { Refusal } from '../refusal.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { HOME, type OperatorRole, respond, roleOf } from './layout.ts'
 import { orderTable } from './orders.ts'
-import { idInPath, parameters, reading } from './reading.ts'
+import { idInPath, parameters } from './parameters.ts'
 import { age, time } from './time.ts'
 
 export interface InventoryPageDeps {
@@ -21,21 +21,21 @@ export interface InventoryPageDeps {
 /** More products that need attention are not listed. */
 const LIST = 200
 
-export function addInventoryPages(router: Router, guarded: readonly Middleware[], requireDeps: () => InventoryPageDeps): void {
+export function addInventoryPages(router: RouterInstance, guarded: readonly Middleware[], requireDeps: () => InventoryPageDeps): void {
   router.get('/inventory', ...guarded, async (ctx) => {
     const { product } = parameters(ctx.query)
     if (product) {
       ctx.status = 303
       return ctx.redirect(`${HOME}/inventory/${idInPath('product', product.trim())}`)
     }
-    const found = await reading(requireDeps().read, (pool) => readNotable(pool, LIST))
+    const found = await readNotable(await requireDeps().read(), LIST)
     respond(ctx, { title: 'Inventory', data: found, content: () => html`${search}${list(found)}` })
   })
 
   router.get('/inventory/:product', ...guarded, async (ctx) => {
     const id = idInPath('product', String(ctx.params.product))
     const { read, catalog } = requireDeps()
-    const found = await reading(read, (pool) => readProductPage(pool, catalog, id))
+    const found = await readProductPage(await read(), catalog, id)
     if (!found) throw new Refusal(404, `Product ${id} is unknown: no checkout has contained it yet`)
     const role = roleOf(ctx)
     const shown = role === 'admin' ? found : { ...found, holders: { ...found.holders, orders: found.holders.orders.map(maskRow) } }

@@ -3,6 +3,7 @@ import { STATUS_CODES } from 'node:http'
 import type { Context, Middleware } from 'koa'
 import { causes } from '../../causes.ts'
 import type { Logger } from '../../telemetry/logger.ts'
+import { BadQuery } from '../../operators/order-query.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { storeFault } from './store-fault.ts'
@@ -84,9 +85,10 @@ const document = (title: string, signedIn: Insert, content: Insert, isLive: bool
 </html>
 `
 
-/** PostgreSQL or Redis does not answer: a 503 that says which. Other errors stay as they are. */
+/** A query that cannot be made is a 400. PostgreSQL or Redis does not answer: a 503 that says which. Other errors stay as they are. */
 function asRefusal(error: unknown): unknown {
   if (error instanceof Refusal) return error
+  if (error instanceof BadQuery) return new Refusal(400, error.message)
   const cause = storeFault(error)
   if (cause === undefined) return error
   return new Refusal(503, causes[cause].sentence, { headers: RETRY_SOON, cause: error })

@@ -11,14 +11,14 @@ import { Refusal } from '../refusal.ts'
 import { type Html, html } from './html.ts'
 import { HOME, type OperatorRole, respond, roleOf } from './layout.ts'
 import type { OrderPageDeps } from './orders.ts'
-import { idInPath, reading } from './reading.ts'
+import { idInPath } from './parameters.ts'
 import { age, time } from './time.ts'
 
 export function showOrder(requireDeps: () => OrderPageDeps): Middleware {
   return async (ctx) => {
     const id = idInPath('order', String(ctx.params.id))
     const { read, nextRun, eventTopic } = requireDeps()
-    const life = await reading(read, (pool) => readOrderLife(pool, id, { nextRun, eventTopic }))
+    const life = await readOrderLife(await read(), id, { nextRun, eventTopic })
     if (!life) throw new Refusal(404, `There is no order ${id}, and no checkout of this number`)
     ctx.state.orderId = id
     const role = roleOf(ctx)

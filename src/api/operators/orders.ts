@@ -1,5 +1,5 @@
 /** The search for orders, and their list. */
-import type { Router } from '@koa/router'
+import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
 import { type Cause, causes, services, serviceTitles } from '../../causes.ts'
 import type { Pool } from '../../db/pool.ts'
@@ -12,7 +12,7 @@ import { type OrderPage, type OrderRow, orderStates, searchOrders } from '../../
 import { type Html, html } from './html.ts'
 import { HOME, respond, roleOf, wantsHtml } from './layout.ts'
 import { showOrder } from './order.ts'
-import { parameters, reading } from './reading.ts'
+import { parameters } from './parameters.ts'
 import { age, time } from './time.ts'
 
 export interface OrderPageDeps {
@@ -23,7 +23,7 @@ export interface OrderPageDeps {
   eventTopic: string
 }
 
-export function addOrderPages(router: Router, guarded: readonly Middleware[], requireDeps: () => OrderPageDeps): void {
+export function addOrderPages(router: RouterInstance, guarded: readonly Middleware[], requireDeps: () => OrderPageDeps): void {
   router.get('/orders', ...guarded, showOrders(requireDeps))
   router.get('/orders/:id', ...guarded, showOrder(requireDeps))
 }
@@ -31,7 +31,7 @@ export function addOrderPages(router: Router, guarded: readonly Middleware[], re
 function showOrders(requireDeps: () => OrderPageDeps): Middleware {
   return async (ctx) => {
     const given = parameters(ctx.query)
-    const found = await reading(requireDeps().read, (pool) => searchOrders(pool, readOrderQuery(given)))
+    const found = await searchOrders(await requireDeps().read(), readOrderQuery(given))
     const names = Object.keys(given).filter((name) => given[name] !== '')
     // Whoever searches for one order wants to see it.
     if (wantsHtml(ctx) && names.length === 1 && names[0] === 'q' && found.rows.length === 1 && found.next === null)

@@ -21,7 +21,7 @@ interface Shown {
 }
 
 /** A reader that does not fail when PostgreSQL or Redis does: then that is the problem. */
-function patientReader(): (overviews: Overviews) => Promise<Shown> {
+function patientReader(): (overview: Overviews) => Promise<Shown> {
   let awaySince: Date | undefined
   return async (overviews) => {
     try {
@@ -115,7 +115,7 @@ async function showOverview(ctx: Context, { problems, overview }: Shown): Promis
 }
 
 /** @param guarded the middleware of a session */
-export function addOverviewPage(router: RouterInstance, guarded: readonly Middleware[], deps: () => { overviews: Overviews }): void {
+export function addOverviewPage(router: RouterInstance, guarded: readonly Middleware[], deps: () => { overview: Overviews }): void {
   const read = patientReader()
-  router.get('/', ...guarded, async (ctx) => showOverview(ctx, await read(deps().overviews)))
+  router.get('/', ...guarded, async (ctx) => showOverview(ctx, await read(deps().overview)))
 }

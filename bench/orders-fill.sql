@@ -23,7 +23,9 @@ select i, 'customer-' || i % 200000 || '@example.com', case when state in ('OPEN
   case when state in ('REJECTED', 'CANCELLED') then '{"status": 503, "detail": "Catalog does not answer"}'::jsonb end,
   case when cause is null then '[]' else jsonb_build_array(jsonb_build_object('attempt', 1, 'step', 'reserve-stock', 'ms', 5000,
     'error', 'no answer within 5000 ms', 'at', now(), 'cause', cause, 'service', service)) end,
-  now() - (1000000 - i) * interval '2 s', now() - (1000000 - i) * interval '2 s'
+  now() - (1000000 - i) * interval '2 s',
+  -- The rescuer takes up no checkout that was touched lately: these stay stuck.
+  case when state = 'OPEN' then now() + interval '1 day' else now() - (1000000 - i) * interval '2 s' end
 from (
   select i, case when i <= 900000 then 'CREATED' when i > 940000 then 'OPEN' when i % 2 = 0 then 'REJECTED' else 'CANCELLED' end as state,
     case when i <= 940000 then case when i > 900000 and i % 2 = 1 then 'downstream-timeout' end
@@ -32,12 +34,13 @@ from (
   from generate_series(50001, 1000000) i) made;
 
 insert into order_service.payment_events (identity, type, order_id, amount_cents, currency, provider, payment_id, state, result, cause, service,
-  last_error, history, topic, partition, kafka_offset, value, headers, sent_at, received_at, waiting_since)
+  last_error, history, topic, partition, kafka_offset, value, headers, sent_at, received_at, waiting_since, touched_at)
 select 'paid-' || i, 'payment.succeeded', i, 1299 + i % 100, 'USD', 'card', 'payment-' || i,
   case when i % 20 = 0 and i > 100000 then 'WAITING' else 'APPLIED' end, case when i % 20 = 0 and i > 100000 then null else 'paid' end,
   case when i % 20 = 0 and i > 100000 then 'downstream-timeout' end, case when i % 20 = 0 and i > 100000 then 'catalog' end,
   case when i % 20 = 0 and i > 100000 then 'no answer within 5000 ms' end, '[]', 'payment.events', i % 6, i, '{}', '[]',
-  now() - (1000000 - i) * interval '2 s', now() - (1000000 - i) * interval '2 s', now() - (1000000 - i) * interval '2 s'
+  now() - (1000000 - i) * interval '2 s', now() - (1000000 - i) * interval '2 s', now() - (1000000 - i) * interval '2 s',
+  case when i % 20 = 0 and i > 100000 then now() + interval '1 day' else now() end
 from generate_series(1, 900000) i;
 
 with dead as (
@@ -53,8 +56,7 @@ select id, 'payment.events', partition, kafka_offset, 'hash', '{"amount_cents": 
 
 insert into order_service.outbox (event_id, order_id, type, payload, created_at, sent_at, partition, kafka_offset)
 select gen_random_uuid(), i, 'order.created', '{}', now(), now(), i % 6, i from generate_series(800001, 900000) i;
-insert into order_service.products (product_id, expected_stock, held, reconciling_since, hold_correction)
-select i, 1000000000, 10, case when i % 500 = 0 then now() end, case when i % 1000 = 0 then -3 else 0 end from generate_series(1, 5000) i;
+insert into order_service.products (product_id, expected_stock) select i, 1000000000 from generate_series(1, 5000) i;
 insert into order_service.ambiguities (product_id, too_many, too_few, explanation)
 select i * 100, 0, 2, 'others took 2, or our commit of 2 acted late' from generate_series(1, 20) i;
 vacuum analyze;

@@ -143,7 +143,8 @@ async function timed(ask: Ask, known: readonly string[]): Promise<Times> {
 async function request(ask: Ask, known: readonly string[], until: Promise<unknown>): Promise<void> {
   const over = new AbortController()
   const end = until.finally(() => over.abort())
-  for (let i = 0; !over.signal.aborted; i += 1) await Promise.all([ask(known[i % known.length]!), Promise.race([sleep(1000 / perSecond), end])])
+  for (let i = 0; !over.signal.aborted; i += 1)
+    await Promise.all([ask(known[i % known.length]!), Promise.race([sleep(1000 / perSecond), end])])
 }
 
 const p95 = (times: readonly number[]) => percentile(times, 95)

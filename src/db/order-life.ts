@@ -208,13 +208,17 @@ async function readActs(pool: Pool, items: Partial<Record<ItemKind, readonly num
   return rows.filter(({ verb, item }) => items[kindOf(verb)!]?.includes(item))
 }
 
-/** `is_settling`: the reconciler still has to read the product, after a hold was given up or a call had no answer. */
+/** What a checkout gives up is written down as it ends, and its reconciliation begins at the next timer at the latest. */
+const SETTLES = '5 minutes'
+
+/** `is_settling`: the reconciler still has to read the product, since this checkout ended; later endings of others do not count. */
 const readProducts = (pool: Pool, id: number) =>
   pool.any(sql.type(productRow)`
     select p.product_id, p.call_verb, p.call_qty, p.call_expires_at, coalesce(p.call_id = l.call_id, false) as is_ours,
-      (p.reconciling_since is not null or p.hold_correction > 0
-        or exists (select from order_service.product_changes c where c.product_id = p.product_id)) as is_settling
+      (coalesce(p.reconciling_since <= l.updated_at + ${SETTLES}::interval, false) or exists (
+        select from order_service.product_changes c where c.product_id = p.product_id
+          and c.created_at between l.updated_at and l.updated_at + ${SETTLES}::interval)) as is_settling
     from (
-      select distinct x.product_id, c.call_id from order_service.checkouts c
+      select distinct x.product_id, c.call_id, c.updated_at from order_service.checkouts c
       cross join lateral jsonb_to_recordset(c.lines) as x (product_id int) where c.order_id = ${id}) l
     cross join lateral (select * from order_service.products where product_id = l.product_id limit 1) p order by 1`)

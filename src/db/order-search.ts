@@ -4,7 +4,7 @@
  */
 import { type FragmentSqlToken, sql } from 'slonik'
 import { z } from 'zod'
-import { type Cause, type ServiceName, services } from '../causes.ts'
+import { type Cause, causes, type ServiceName, services } from '../causes.ts'
 import { MAX_INTEGER } from '../model.ts'
 import type { Pool } from './pool.ts'
 
@@ -37,11 +37,16 @@ const foundRow = z.object({
 const pageRow = z.union([foundRow.extend({ floor: z.int() }), z.object({ floor: z.int(), id: z.null() })])
 export type FoundOrder = z.infer<typeof foundRow>
 
-/** A select of order ids. `most`: it has the highest ones, up to so many; undefined: it has all. */
+/**
+ * A select of order ids, and of whether each fits as far as its own row tells. `most`: it has the highest ids, up to so many; undefined: it
+ * has all.
+ */
 interface Source {
-  ids: FragmentSqlToken
+  rows: FragmentSqlToken
   most?: number
 }
+
+type Conditions = Omit<OrderConditions, 'q' | 'olderThanMs'>
 
 /**
  * @param before orders with lower ids only
@@ -68,13 +73,14 @@ async function sourcesOf(
   conditions: OrderConditions,
   { below, limit }: { below: number; limit: number },
 ): Promise<readonly Source[]> {
-  const { q, state, cause, service, productId } = conditions
+  const { q, cause, service, productId } = conditions
   if (q !== undefined) return named(q, below)
-  if (cause !== undefined) return byCause({ cause, service, state }, below)
+  if (cause !== undefined) return byCause(cause, conditions, below)
+  if (service !== undefined) return causesOfServices.flatMap((one) => byCause(one, conditions, below))
   if (productId !== undefined && !(await isHot(pool, productId)))
-    return [ordersOf(productId, below), ...byState(state, below, SCAN).filter(({ isOfOrders }) => !isOfOrders)]
+    return [ordersWith(productId, below), ...byState(conditions, below, SCAN).filter(({ isOfOrders }) => !isOfOrders)]
   const isFiltered = Object.values(conditions).some((one) => one !== undefined)
-  return byState(state, below, isFiltered ? SCAN : limit + 1)
+  return byState(conditions, below, isFiltered ? SCAN : limit + 1)
 }
 
 /** Exact matches, all read: the id of an order or payment, a customer, or a key. */
@@ -82,19 +88,20 @@ function named(q: string, below: number): Source[] {
   const id = /^\d+$/.test(q) && Number(q) <= MAX_INTEGER ? Number(q) : 0
   const emails = sql.array([...new Set([q, q.toLowerCase()])], 'text')
   return [
-    { ids: sql.fragment`select ${id}::int as id where ${id}::int between 1 and ${below - 1}` },
-    bounded(sql.fragment`select id from public.orders where user_email = any(${emails}) and id < ${below}`),
-    bounded(sql.fragment`select order_id as id from order_service.checkouts where user_email = any(${emails}) and order_id < ${below}`),
-    bounded(sql.fragment`select order_id as id from order_service.checkouts
+    whole(sql.fragment`select ${id}::int as id where ${id}::int between 1 and ${below - 1}`),
+    whole(sql.fragment`select id from public.orders where user_email = any(${emails}) and id < ${below}`),
+    whole(sql.fragment`select order_id as id from order_service.checkouts where user_email = any(${emails}) and order_id < ${below}`),
+    whole(sql.fragment`select order_id as id from order_service.checkouts
       where idempotency_key = ${q} and idempotency_key not like 'cart %' and order_id < ${below}`),
-    bounded(sql.fragment`select order_id as id from order_service.payment_events where payment_id = ${q} and order_id < ${below}`),
+    whole(sql.fragment`select order_id as id from order_service.payment_events where payment_id = ${q} and order_id < ${below}`),
   ]
 }
 
-/** Not in the order of ids: a customer or product with more than {@link SCAN} orders is searched by other means, or cut. */
-const bounded = (ids: FragmentSqlToken): Source => ({ ids: sql.fragment`${ids} limit ${SCAN}` })
+/** Not in the order of ids: a product with more than {@link SCAN} orders is searched by other means, a customer with more is cut. */
+const whole = (ids: FragmentSqlToken): Source => ({ rows: sql.fragment`select id, true as fits from (${ids} limit ${SCAN}) found` })
 
-const descending = (ids: FragmentSqlToken, most = SCAN): Source => ({ most, ids: sql.fragment`${ids} order by 1 desc limit ${most}` })
+const both = (parts: readonly (FragmentSqlToken | false)[]) =>
+  sql.join([sql.fragment`true`, ...parts.filter((part) => part !== false)], sql.fragment` and `)
 
 /** States are literal text, since they are conditions of partial indexes. */
 const checkoutsIn = {
@@ -102,47 +109,80 @@ const checkoutsIn = {
   REJECTED: sql.fragment`state = 'REJECTED'`,
   CANCELLED: sql.fragment`state = 'CANCELLED'`,
 }
-type CheckoutState = keyof typeof checkoutsIn
-const isCheckoutState = (state: string): state is CheckoutState => Object.hasOwn(checkoutsIn, state)
+
+function checkouts(where: FragmentSqlToken, { state, service, productId }: Conditions, below: number, most = SCAN): Source {
+  const fits = both([
+    state !== undefined && sql.fragment`state = ${state}`,
+    service !== undefined && sql.fragment`coalesce(service, '~') = ${service}`,
+    productId !== undefined && sql.fragment`lines @> ${JSON.stringify([{ product_id: productId }])}::jsonb`,
+  ])
+  return {
+    most,
+    rows: sql.fragment`select order_id as id, ${fits} as fits from (
+      select order_id, state, service, lines from order_service.checkouts
+      where ${where} and order_id < ${below} order by order_id desc limit ${most}) c`,
+  }
+}
+
+/** `offset 0`: the lines of each order are read by its id. */
+const hasProduct = (orderId: FragmentSqlToken, productId: number) => sql.fragment`coalesce((
+      select true from (select product_id from public.order_items where order_id = ${orderId} offset 0) i
+      where product_id = ${productId} limit 1), false)`
+
+function orders({ state, productId }: Conditions, below: number, most: number): Source {
+  const fits = both([
+    state !== undefined && sql.fragment`status = ${state}`,
+    productId !== undefined && hasProduct(sql.fragment`o.id`, productId),
+  ])
+  return {
+    most,
+    rows: sql.fragment`select id, ${fits} as fits from (
+      select id, status from public.orders where id < ${below} order by id desc limit ${most}) o`,
+  }
+}
+
+function payments(where: FragmentSqlToken, { state, productId }: Conditions, below: number): Source {
+  const fits = both([
+    state !== undefined && sql.fragment`coalesce((select status from public.orders where id = e.id) = ${state}, true)`,
+    productId !== undefined && hasProduct(sql.fragment`e.id`, productId),
+  ])
+  return {
+    most: SCAN,
+    rows: sql.fragment`select id, ${fits} as fits from (
+      select order_id as id from order_service.payment_events
+      where state = 'WAITING' and ${where} and order_id < ${below} order by order_id desc limit ${SCAN}) e`,
+  }
+}
+
+/** The causes that are recorded with a service. */
+const causesOfServices = (Object.keys(causes) as Cause[]).filter((cause) => cause.startsWith('downstream-'))
 
 /** As in the indexes: `'~'` stands for no service. A source for each service, so that each is in the order of ids. */
-function byCause(
-  { cause, service, state }: { cause: Cause; service: ServiceName | undefined; state: string | undefined },
-  below: number,
-): Source[] {
+function byCause(cause: Cause, conditions: Conditions, below: number): Source[] {
+  const { service, state } = conditions
   const names = service === undefined ? ['~', ...services] : [service]
-  const ofService = (name: string) => sql.fragment`cause = ${cause} and coalesce(service, '~') = ${name} and order_id < ${below}`
-  const open = names.map((name) =>
-    descending(sql.fragment`select order_id as id from order_service.checkouts where state = 'OPEN' and ${ofService(name)}`),
-  )
-  const ended = (['REJECTED', 'CANCELLED'] as const).flatMap((one) =>
-    state === undefined || state === one
-      ? [
-          descending(sql.fragment`
-            select order_id as id from order_service.checkouts where ${checkoutsIn[one]} and cause = ${cause} and order_id < ${below}`),
-        ]
-      : [],
-  )
-  const payments = names.map((name) =>
-    descending(sql.fragment`select order_id as id from order_service.payment_events where state = 'WAITING' and ${ofService(name)}`),
-  )
-  return [...(state === undefined || state === 'OPEN' ? open : []), ...ended, ...payments]
+  const is = (one: string) => state === undefined || state === one
+  const ofService = (name: string) => sql.fragment`cause = ${cause} and coalesce(service, '~') = ${name}`
+  const open = names.map((name) => checkouts(sql.fragment`${checkoutsIn.OPEN} and ${ofService(name)}`, conditions, below))
+  const ended = (['REJECTED', 'CANCELLED'] as const)
+    .filter(is)
+    .map((one) => checkouts(sql.fragment`${checkoutsIn[one]} and cause = ${cause}`, conditions, below))
+  return [...(is('OPEN') ? open : []), ...ended, ...names.map((name) => payments(ofService(name), conditions, below))]
 }
 
-function byState(state: string | undefined, below: number, most: number): (Source & { isOfOrders: boolean })[] {
-  const orders = { ...descending(sql.fragment`select id from public.orders where id < ${below}`, most), isOfOrders: true }
-  const checkouts = (condition: FragmentSqlToken) => ({
-    ...descending(sql.fragment`select order_id as id from order_service.checkouts where ${condition} and order_id < ${below}`, most),
-    isOfOrders: false,
-  })
-  const ended = checkouts(sql.fragment`state in ('REJECTED', 'CANCELLED')`)
-  if (state === undefined) return [orders, checkouts(checkoutsIn.OPEN), ended]
-  if (state === 'CANCELLED') return [orders, ended] // others cancel orders by SQL
-  return [isCheckoutState(state) ? (state === 'OPEN' ? checkouts(checkoutsIn.OPEN) : ended) : orders]
+function byState(conditions: Conditions, below: number, most: number): (Source & { isOfOrders: boolean })[] {
+  const { state } = conditions
+  const ofOrders = { ...orders(conditions, below, most), isOfOrders: true }
+  const open = { ...checkouts(checkoutsIn.OPEN, conditions, below, most), isOfOrders: false }
+  const ended = { ...checkouts(sql.fragment`state in ('REJECTED', 'CANCELLED')`, conditions, below, most), isOfOrders: false }
+  if (state === undefined) return [ofOrders, open, ended]
+  if (state === 'OPEN') return [open]
+  if (state === 'REJECTED') return [ended]
+  return state === 'CANCELLED' ? [ofOrders, ended] : [ofOrders] // others cancel orders by SQL
 }
 
-const ordersOf = (productId: number, below: number): Source =>
-  bounded(sql.fragment`select order_id as id from public.order_items where product_id = ${productId} and order_id < ${below}`)
+const ordersWith = (productId: number, below: number): Source =>
+  whole(sql.fragment`select order_id as id from public.order_items where product_id = ${productId} and order_id < ${below}`)
 
 /** Whether too many orders contain a product to read them all. Then the latest orders are searched for it. */
 async function isHot(pool: Pool, productId: number): Promise<boolean> {
@@ -163,7 +203,7 @@ function statement(sources: readonly Source[], conditions: OrderConditions, limi
   )
   return sql.fragment`
     with ${list(
-      sources.map(({ ids }, i) => sql.fragment`${names[i]!} as materialized (${ids})`),
+      sources.map(({ rows }, i) => sql.fragment`${names[i]!} as materialized (${rows})`),
       sql.fragment`, `,
     )}, floor as materialized (select ${floors.length > 0 ? sql.fragment`coalesce(greatest(${list(floors, sql.fragment`, `)}), 0)` : sql.fragment`0`} as id)
     select f.id as floor, page.* from floor f left join lateral (
@@ -172,7 +212,7 @@ function statement(sources: readonly Source[], conditions: OrderConditions, limi
         coalesce(o.created_at at time zone 'utc', c.created_at) as created_at,
         coalesce(p.cause, c.cause) as cause, case when p.cause is null then c.service else p.service end as service
       from (select distinct id from (${list(
-        names.map((name) => sql.fragment`select id from ${name}`),
+        names.map((name) => sql.fragment`select id from ${name} where fits`),
         sql.fragment` union all `,
       )}) candidates where id >= f.id order by id desc) s
       left join lateral (select status, user_email, total_cents, currency, created_at from public.orders where id = s.id limit 1) o on true
@@ -200,9 +240,8 @@ function filter({ state, cause, service, productId, olderThanMs }: OrderConditio
   if (olderThanMs !== undefined)
     parts.push(sql.fragment`coalesce(o.created_at at time zone 'utc', c.created_at) <= now() - ${olderThanMs}::float8 * interval '1 ms'`)
   if (productId !== undefined)
-    parts.push(sql.fragment`(case when o.status is null then c.lines @> ${JSON.stringify([{ product_id: productId }])}::jsonb else coalesce((
-      select true from (select product_id from public.order_items where order_id = s.id offset 0) i
-      where product_id = ${productId} limit 1), false) end)`)
+    parts.push(sql.fragment`(case when o.status is null then c.lines @> ${JSON.stringify([{ product_id: productId }])}::jsonb
+      else ${hasProduct(sql.fragment`s.id`, productId)} end)`)
   return sql.join(parts, sql.fragment` and `)
 }
 

@@ -16,10 +16,12 @@ import type { DeadLetterFault } from '../model.ts'
 import { checkoutJobId } from '../queues/checkout.ts'
 import { paymentJobId } from '../queues/payment.ts'
 import { within } from '../within.ts'
-import type { NextRun } from './order-life.ts'
 import { BadQuery } from './order-query.ts'
 import type { Item } from './orders.ts'
 import type { Count } from './problems.ts'
+
+/** When delayed jobs of a queue run next. May throw, or take long: then the next tries are unknown. */
+export type NextRuns = (queue: 'checkout' | 'payment', jobIds: readonly string[]) => Promise<(Date | undefined)[]>
 
 /** `service: null` includes all services. */
 export interface ItemQuery {
@@ -70,12 +72,12 @@ const NEXT_RUN_MS = 500
 
 /**
  * The one that has waited the longest comes first; payments before open checkouts.
- * @param options `after`: the `next` of the page before; `nextRun`: as for the life of an order
+ * @param options `after`: the `next` of the page before; `nextRuns`: without it, the next tries are unknown
  * @throws BadQuery where `after` is of no page of this list
  */
 export async function listItems(
   pool: Pool,
-  { after: text, limit, nextRun, ...query }: ItemQuery & { after?: string | undefined; limit: number; nextRun?: NextRun | undefined },
+  { after: text, limit, nextRuns, ...query }: ItemQuery & { after?: string | undefined; limit: number; nextRuns?: NextRuns | undefined },
 ): Promise<{ items: Item[]; next: string | null }> {
   const parts = partsOf(query)
   const { from, after } = readPosition(text, parts)
@@ -86,7 +88,7 @@ export async function listItems(
     items.push(...rows.map((row) => itemOf(kind, row)))
   }
   const page = items.slice(0, limit)
-  return { items: await withNextTries(page, nextRun), next: items.length > limit ? `${page.at(-1)!.kind}:${page.at(-1)!.id}` : null }
+  return { items: await withNextTries(page, nextRuns), next: items.length > limit ? `${page.at(-1)!.kind}:${page.at(-1)!.id}` : null }
 }
 
 const itemOf = (kind: ItemKind, { id, order_id: orderId, since, attempts, evidence }: ItemRow): Item => ({
@@ -99,14 +101,20 @@ const itemOf = (kind: ItemKind, { id, order_id: orderId, since, attempts, eviden
   nextTryAt: null,
 })
 
-async function withNextTries(items: Item[], nextRun: NextRun | undefined): Promise<Item[]> {
-  if (!nextRun) return items
-  const nextOf = async (item: Item): Promise<Item> => {
-    if (item.kind !== 'payment' && item.kind !== 'checkout') return item
-    const next = await nextRun(item.kind, item.kind === 'payment' ? paymentJobId(item.id) : checkoutJobId(item.id))
-    return { ...item, nextTryAt: next instanceof Date ? next : null }
+async function withNextTries(items: Item[], nextRuns: NextRuns | undefined): Promise<Item[]> {
+  if (!nextRuns) return items
+  const jobs = items.flatMap(({ kind, id }, at) => (kind === 'payment' || kind === 'checkout' ? [{ kind, id, at }] : []))
+  const known = [...items]
+  const read = async (queue: 'checkout' | 'payment', jobId: (id: number) => string) => {
+    const mine = jobs.filter(({ kind }) => kind === queue)
+    const runs = await nextRuns(
+      queue,
+      mine.map(({ id }) => jobId(id)),
+    )
+    for (const [i, { at }] of mine.entries()) known[at] = { ...items[at]!, nextTryAt: runs[i] ?? null }
   }
-  return within(NEXT_RUN_MS, Promise.all(items.map(nextOf))).catch(() => items)
+  await within(NEXT_RUN_MS, Promise.all([read('checkout', checkoutJobId), read('payment', paymentJobId)])).catch(() => {})
+  return known
 }
 
 /** Cheap: counts no more than `limit`. */

@@ -72,3 +72,11 @@ export async function nextRun(queue: Queue, jobId: string): Promise<Date | 'now'
   const state = await queue.getJobState(jobId)
   return state === 'waiting' || state === 'active' || state === 'prioritized' ? 'now' : undefined
 }
+
+/** When delayed jobs run next, in one call: undefined for a job that is not delayed. */
+export async function nextRuns(queue: Queue, jobIds: readonly string[]): Promise<(Date | undefined)[]> {
+  if (jobIds.length === 0) return []
+  const client = await queue.getBackend().client
+  const scores = await (client as unknown as RedisConnection).zmscore(queue.toKey('delayed'), ...jobIds)
+  return scores.map((score) => (score === null ? undefined : new Date(Math.floor(Number(score) / DELAYED_SHIFT))))
+}

@@ -11,10 +11,10 @@ import { createIntents } from '../db/intents.ts'
 import { lazyPool } from '../db/lazy-pool.ts'
 import { readOrder } from '../db/orders.ts'
 import { watchNumbers } from '../db/sequences.ts'
-import { listItems } from '../operators/items.ts'
+import { listItems, type NextRuns } from '../operators/items.ts'
 import type { NextRun } from '../operators/order-life.ts'
 import { createOverviews } from '../operators/overview.ts'
-import { nextRun } from '../queues/queue-state.ts'
+import { nextRun, nextRuns } from '../queues/queue-state.ts'
 import type { Replies } from '../queues/replies.ts'
 import { leaseFor } from '../stock/lease.ts'
 import type { Base } from './connect.ts'
@@ -109,7 +109,9 @@ export function operatorDeps(base: Base): OperatorDeps {
     () => auth.close(),
     () => catalog.close(),
   )
-  const whenRuns: NextRun = (queue, jobId) => nextRun((queue === 'checkout' ? checkoutQueue : paymentQueue).queue, jobId)
+  const queueOf = (name: 'checkout' | 'payment') => (name === 'checkout' ? checkoutQueue : paymentQueue).queue
+  const whenRuns: NextRun = (queue, jobId) => nextRun(queueOf(queue), jobId)
+  const whenAllRun: NextRuns = (queue, jobIds) => nextRuns(queueOf(queue), jobIds)
   return {
     auth: createAuth(auth),
     authTimeoutMs: config.CALL_TIMEOUT_MS,
@@ -124,7 +126,7 @@ export function operatorDeps(base: Base): OperatorDeps {
     nextRun: whenRuns,
     eventTopic: config.TOPIC_ORDER_EVENTS,
     tries: createSignInTries(redis, config.REDIS_PREFIX, config.jwtKey),
-    items: async (query) => listItems(await pages.connected(), { ...query, nextRun: whenRuns }),
+    items: async (query) => listItems(await pages.connected(), { ...query, nextRuns: whenAllRun }),
     queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
   }
 }

@@ -131,7 +131,7 @@ test.serial('what others change of orders between the triggers and the count of 
   t.is(await release(), 0)
   // As it is before the count, with the triggers there.
   await query(dsn, 'delete from order_service.products')
-  await query(dsn, 'delete from order_service.schema_version where version = 6')
+  await query(dsn, 'delete from order_service.schema_version where version = 7')
   await query(dsn, `update orders set status = 'PAID' where id = 1`)
   await query(dsn, `insert into order_items (order_id, product_id, qty, unit_price_cents, title_snapshot) values (3, 7003, 5, 1, '')`)
   t.is((await query(dsn, 'select from order_service.product_changes')).length, 2)

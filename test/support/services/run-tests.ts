@@ -5,6 +5,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
+import { findChromium } from './chromium.ts'
 import { startServices } from './index.ts'
 import { type Started, start } from './processes.ts'
 import { checkout } from './state.ts'
@@ -34,6 +35,7 @@ interface Ran {
 
 async function runTests(): Promise<Ran> {
   refuseOnly()
+  if (args.length === 0 || args.some((arg) => arg.includes('browser'))) await findChromium()
   const services = await startServices({ name: 'test', fresh: true })
   const whole: Ran = { output: '', code: 0 }
   const runs = args.length > 0 ? [args] : inTwoRuns()
@@ -54,9 +56,9 @@ async function runTests(): Promise<Ran> {
   }
 }
 
-/** Where dozens of processes start and die, two cores have no time left for tests of what happens in how many milliseconds. */
+/** Beside dozens of processes or a browser, two cores have no time left for tests of what happens in how many milliseconds. */
 function inTwoRuns(): string[][] {
-  const isCrowded = (file: string) => /^test\/(boundaries|torture)\//.test(file)
+  const isCrowded = (file: string) => /^test\/(boundaries|torture|browser)\//.test(file)
   const files = globSync('test/**/*.test.ts', { cwd: checkout }).sort()
   return [files.filter((file) => !isCrowded(file)), ['--concurrency', '2', ...files.filter(isCrowded)]]
 }

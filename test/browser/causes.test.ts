@@ -288,18 +288,17 @@ async function wake({ shop }: FaultyShop, productId: number): Promise<void> {
 comesAndGoes('stock', 'a hold that Catalog does not take back', (faulty) => ({
   cause: 'product-unreconciled',
   async prepare() {
-    const { shop, buys } = faulty
+    const { shop, buys, operator } = faulty
     const product = shop.catalog.product({ stock: 100 })
     await buys(product)
     return async () => {
-      shop.shipping.fault({ call: 'create', fault: 'hang' })
-      const broken = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'error', everyNth: 2 })
-      const orders = [buys(product)]
-      await Promise.all(orders)
+      shop.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 0, times: 1 }) // the hold itself works
+      const broken = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'error', detail: 'database is locked' })
+      const refused = await shop.customer('jane doe').wants({ product_id: product, qty: 1 }) // by Shipping, for the address
+      await refused.checkout()
       return async () => {
         broken.remove()
-        shop.shipping.clearFaults()
-        await faulty.operator.act('reconcile-products', { item: String(product) })
+        await operator.act('reconcile-products', { item: String(product) })
       }
     }
   },

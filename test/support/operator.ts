@@ -11,7 +11,7 @@ export interface ShownProblem {
   sentence: string
   next: string
   evidence: string
-  count: { n: number; isMore: boolean; of: string } | null
+  counts: { n: number; isMore: boolean; of: string }[]
 }
 
 export interface Reply {

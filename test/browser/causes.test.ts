@@ -27,7 +27,7 @@ test.before(async () => {
     open('shipping', everything, { CHECKOUT_BUDGET_MS: '6000' }),
     open('apart', ['web'], { CHECKOUT_BUDGET_MS: '6000', WORKER_CONCURRENCY: '2' }),
     open('payments', everything, { PAYMENT_GRACE_MS: '60000' }),
-    open('stock', everything, { CALL_TIMEOUT_MS: '1000', CHECKOUT_BUDGET_MS: '20000' }),
+    open('stock', everything, { CALL_TIMEOUT_MS: '2500', CHECKOUT_BUDGET_MS: '20000' }),
   ])
   for (const role of ['worker', 'relay', 'bridge'] as const) running.set(role, await shops.apart.shop.start([role]))
 })
@@ -39,11 +39,11 @@ function comesAndGoes(name: Name, title: string, fault: (shop: FaultyShop) => Fa
     shops[name].inTurn(() => seenToComeAndGo(t, shops[name], fault(shops[name]))))
 }
 
-/** Customers who buy until it is called again. */
-function crowd({ buys }: FaultyShop, productId: number, everyMs = 500): () => void {
+/** Customers who buy until the test ends. */
+function crowd(t: ExecutionContext, { buys }: FaultyShop, productId: number): void {
   void buys(productId)
-  const timer = setInterval(() => void buys(productId), everyMs)
-  return () => clearInterval(timer)
+  const timer = setInterval(() => void buys(productId), 500)
+  t.teardown(async () => clearInterval(timer))
 }
 
 // --- Catalog and Shipping
@@ -58,7 +58,7 @@ function downstream(service: ServiceName, cause: Fault['cause'], fault: 'down' |
   return (faulty: FaultyShop): Fault => ({
     cause,
     service,
-    async prepare() {
+    async prepare(t) {
       const { shop } = faulty
       const product = shop.catalog.product({ stock: 100_000 })
       const [order] = await placeOrders(shop, 1, product)
@@ -67,9 +67,8 @@ function downstream(service: ServiceName, cause: Fault['cause'], fault: 'down' |
         else if (service === 'catalog') shop.catalog.fault(fault)
         else shop.shipping.fault(fault as Parameters<typeof shop.shipping.fault>[0])
         await shop.pay(order!)
-        const leave = crowd(faulty, product)
+        crowd(t, faulty, product)
         return async () => {
-          leave()
           if (fault === 'down') await shop[service].up()
           shop[service].clearFaults()
         }
@@ -258,7 +257,7 @@ comesAndGoes('stock', 'a product that many customers want at once', ({ shop, buy
   async prepare() {
     const product = shop.catalog.product({ stock: 10_000 })
     return async () => {
-      const slow = shop.catalog.fault({ productId: product, fault: 'slow', ms: 900 })
+      const slow = shop.catalog.fault({ call: 'reserve', productId: product, fault: 'slow', ms: 1200 })
       for (let i = 0; i < 400; i++) void buys(product)
       return async () => slow.remove()
     }

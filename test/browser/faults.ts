@@ -32,7 +32,7 @@ export interface Fault {
   cause: Cause
   service?: ServiceName
   /** What must be true before, and is no part of the measure. @returns what makes the fault, which returns what ends it */
-  prepare(): Promise<() => Promise<() => Promise<unknown>>>
+  prepare(t: ExecutionContext): Promise<() => Promise<() => Promise<unknown>>>
 }
 
 /** Within so long of its fault a cause is shown, and within so long of the fault's end it is gone. In ms. */
@@ -46,7 +46,7 @@ export const sentenceOf = (cause: Cause, service?: ServiceName): string =>
   causes[cause].sentence.replace('{service}', service ? serviceTitles[service] : '')
 
 export async function seenToComeAndGo(t: ExecutionContext, { operator }: FaultyShop, { cause, service, prepare }: Fault): Promise<void> {
-  const make = await prepare()
+  const make = await prepare(t)
   await cleared(operator, cause, service)
   const since = performance.now()
   const end = await make()

@@ -62,7 +62,8 @@ function findFaults(facts: Facts): FoundProblems {
       if (service === 'kafka' || failingSince === null || cause === null) continue
       add({ cause, service, since: failingSince, evidence: error ?? '', isActive: true })
     }
-    for (const { cause, service, since } of status.failures) add({ cause, service, since, evidence: '', isActive: true })
+    for (const { cause, service, at: failedAt, since } of status.failures)
+      if (!hasAnsweredSince(status, service, failedAt)) add({ cause, service, since, evidence: '', isActive: true })
   }
   for (const { cause, service, lastTriedAt, oldest, lastError } of facts.items) {
     const isOld = cause !== 'payment-early' || facts.now - oldest.since.getTime() > EARLY_MS
@@ -78,6 +79,10 @@ function findFaults(facts: Facts): FoundProblems {
     afterEffects: found.filter(({ sign }) => !sign.isActive && !isFresh(facts, sign)).map((one) => one.found),
   }
 }
+
+/** Calls that failed a while after their service came back were still under way then. */
+const hasAnsweredSince = ({ services }: Process['status'], service: ServiceName | null, failedAt: number): boolean =>
+  services.some((one) => one.service === service && one.failingSince === null && (one.lastAnswerAt ?? 0) > failedAt)
 
 const isFresh = (facts: Facts, { cause, since }: Signs) => cause === 'payment-early' && facts.now - since <= EARLY_MS
 

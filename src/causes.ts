@@ -251,8 +251,9 @@ export function faultOf(error: unknown): Fault {
     const { fault } = one as Error & FaultyError
     if (fault) return fault
     const code = String((one as { code?: unknown }).code ?? '')
+    const name = one.name === 'Error' ? one.constructor.name : one.name // slonik's errors have no name of their own
     if (one.name === 'RowLocked' || code === '55P03') return { cause: 'row-locked' }
-    if (UNAVAILABLE.test(code) || databaseErrors.test(one.name)) return { cause: 'database-unavailable' }
+    if (UNAVAILABLE.test(code) || databaseErrors.test(name)) return { cause: 'database-unavailable' }
     if (redisErrors.test(one.name) || redisErrors.test(one.message)) return { cause: 'redis-unavailable' }
   }
   const stack = error instanceof Error ? error.stack?.split('\n').slice(0, STACK_LINES).join('\n') : undefined

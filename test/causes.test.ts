@@ -1,4 +1,5 @@
 import test from 'ava'
+import { ConnectionError } from 'slonik'
 import { faultOf } from '../src/causes.ts'
 import { NoAnswer } from '../src/clients/http.ts'
 import { RowLocked } from '../src/db/locked.ts'
@@ -23,6 +24,7 @@ test('a locked row, PostgreSQL and Redis that are away are causes of their own',
   t.is(faultOf(new RowLocked('the row is locked')).cause, 'row-locked')
   t.is(faultOf(Object.assign(new Error('lock timeout'), { code: '55P03' })).cause, 'row-locked')
   t.is(faultOf(Object.assign(new Error('too many connections'), { code: '53300' })).cause, 'database-unavailable')
+  t.is(faultOf(new ConnectionError('connect ECONNREFUSED')).cause, 'database-unavailable')
   t.is(faultOf(new Error('Command timed out')).cause, 'redis-unavailable')
 })
 

@@ -14,7 +14,7 @@ test.before(async () => {
   servers = await startServers('test-browser-servers')
   const { postgres, redis, kafka } = servers
   Object.assign(process.env, { POSTGRES_DSN: postgres.dsn, REDIS_URL: redis.url, KAFKA_BOOTSTRAP: kafka.bootstrap })
-  faulty = await openFaulty({ roles: everything, env: { WATCHDOG_MS: '5000' } })
+  faulty = await openFaulty({ roles: everything, env: { WATCHDOG_MS: '4000' } })
 })
 test.after.always(async () => {
   await faulty?.shop.close()

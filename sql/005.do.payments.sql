@@ -77,7 +77,7 @@ create index dead_letters_to_prune on order_service.dead_letters (last_at) where
 create index dead_letters_waiting on order_service.dead_letters (id) where state = 'WAITING';
 create index dead_letters_by_fault on order_service.dead_letters (fault, id) where state = 'WAITING';
 -- Read at each scrape.
-create index dead_letters_without_event on order_service.dead_letters (id) where event_id is null and state <> 'REPLAYED';
+create index dead_letters_not_applied on order_service.dead_letters (id, event_id) where state <> 'REPLAYED';
 create index dead_letters_unpublished on order_service.dead_letters (id) where published_at is null and undeliverable_reason is null;
 
 -- consumed = applied + duplicate + dead + waiting + ignored.

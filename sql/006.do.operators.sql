@@ -4,21 +4,26 @@ create table order_service.operator_actions (
   verb text not null,                                  -- src/causes.ts
   operator text not null,                              -- email of the account, or 'user@host' at the command line
   reason text not null check (reason <> ''),
-  selection jsonb not null,                            -- what was chosen: {cause, service}, {items: [id]}, {queue}; an edit: {items, value in base64}
+  selection jsonb not null,                            -- what was chosen: {cause, service}, {items: [id]}, {queue, job, jobs}; an edit: {items, value in base64}
   state text not null check (state in ('RUNNING', 'PAUSED', 'ABORTED', 'DONE')),
   per_second integer check (per_second > 0),           -- null: done at once, in the transaction of the request
   items integer not null,
   done integer not null default 0,                     -- items whose result is known
   changed integer not null default 0,                  -- items that the action changed
+  failed integer not null default 0,                   -- items on which it could not be carried out
   created_at timestamptz not null default clock_timestamp(),
   ended_at timestamptz,
   constraint what_has_ended_says_when check ((ended_at is not null) = (state in ('ABORTED', 'DONE')))
 );
--- Whoever starts a running bulk action again is told about it.
-create unique index operator_actions_running on order_service.operator_actions (verb, selection)
+-- Whoever starts a running bulk action again is told about it. A selection may name more items than an index entry has room for.
+create unique index operator_actions_running on order_service.operator_actions (verb, md5(selection::text))
   where state in ('RUNNING', 'PAUSED');
+-- Items of actions that ended long ago are pruned.
+create index operator_actions_edits on order_service.operator_actions (ended_at) where verb = 'edit-letter' and jsonb_exists(selection, 'value');
+create index operator_actions_ended on order_service.operator_actions (ended_at) where ended_at is not null;
 
--- The frozen set of an action. `item` is an order id, or the id of a payment event, outbox row, dead letter or product.
+-- The frozen set of an action. `item` is an order id, or the id of a payment event, outbox row, dead letter, product or action; 0 stands
+-- for a queue or the service.
 create table order_service.operator_action_items (
   action_id bigint not null references order_service.operator_actions on delete cascade,
   item bigint not null,
@@ -28,6 +33,7 @@ create table order_service.operator_action_items (
   primary key (action_id, item)
 );
 create index operator_action_items_to_do on order_service.operator_action_items (action_id, item) where result is null;
+create index operator_action_items_failed on order_service.operator_action_items (action_id, item) where result = 'failed';
 create index operator_action_items_by_item on order_service.operator_action_items (item);
 
 -- What each process reports of itself every two seconds. A row without a report for six seconds is of a process that died.

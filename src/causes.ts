@@ -25,6 +25,15 @@ export const verbs = {
   'discard-letters': { item: 'letter', title: 'Discard', does: 'marks each message as not to be applied; its bytes stay on record' },
   'resume-queue': { item: 'queue', title: 'Resume the queue', does: 'lets workers take jobs of the queue again' },
   'accept-work': { item: 'service', title: 'Accept new orders', does: 'ends the drain: new orders and payments are accepted again' },
+  // These belong to no cause: they are recorded as well.
+  'pause-queue': { item: 'queue', title: 'Pause the queue', does: 'keeps workers from taking jobs of the queue until it is resumed' },
+  'retry-jobs': { item: 'queue', title: 'Retry jobs', does: 'puts ended jobs back into the queue' },
+  'promote-jobs': { item: 'queue', title: 'Promote jobs', does: 'runs delayed jobs of the queue now' },
+  drain: { item: 'service', title: 'Drain', does: 'refuses new orders, and leaves new payments on their topic' },
+  'repair-counters': { item: 'service', title: 'Repair counters', does: 'sets the counter of each product to what its orders hold' },
+  'pause-action': { item: 'action', title: 'Pause', does: 'stops the action before its next items, until it is resumed' },
+  'resume-action': { item: 'action', title: 'Resume', does: 'goes on with the items of the action that are left' },
+  'abort-action': { item: 'action', title: 'Abort', does: 'ends the action; items that are left stay as they are' },
 } as const satisfies Record<string, { item: string; title: string; does: string }>
 export type Verb = keyof typeof verbs
 /** What a verb acts on. A payment is a row of the inbox, an event one of the outbox, a letter a dead letter. */

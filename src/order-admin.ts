@@ -7,12 +7,15 @@
  * 78 wrong environment.
  */
 import { parseArgs } from 'node:util'
+import { act } from './admin/act.ts'
+import { actions } from './admin/actions.ts'
 import { type Command, type Group, openTools, postgresFault, TimedOut, Unavailable, UsageError } from './admin/command.ts'
 import { deadLetters } from './admin/dead-letters.ts'
 import { drainCommand } from './admin/drain.ts'
 import { inventory } from './admin/inventory.ts'
 import { orderCommand, ordersCommand } from './admin/orders.ts'
 import { safe } from './admin/shown.ts'
+import { ActionRefused } from './operators/action.ts'
 import { ConfigError, readAdminConfig, readCatalogConfig } from './config.ts'
 
 const commands: Record<string, Group | Command> = {
@@ -20,11 +23,13 @@ const commands: Record<string, Group | Command> = {
   order: orderCommand,
   'dead-letters': deadLetters,
   inventory,
+  act,
+  actions,
   drain: drainCommand,
 }
 const isCommand = (one: Group | Command): one is Command => typeof one.prepare === 'function'
 /** `EX_USAGE`, `EX_UNAVAILABLE`, `EX_TEMPFAIL` and `EX_CONFIG` of sysexits.h. */
-const EXIT = { usage: 64, unavailable: 69, timedOut: 75, config: 78 }
+const EXIT = { refused: 1, usage: 64, unavailable: 69, timedOut: 75, config: 78 }
 
 const usage = () =>
   Object.entries(commands)
@@ -83,6 +88,10 @@ function report(error: unknown): number {
   if (error instanceof ConfigError) {
     printError(error.message)
     return EXIT.config
+  }
+  if (error instanceof ActionRefused) {
+    printError(`${safe(error.message)}; nothing was changed`)
+    return EXIT.refused
   }
   if (error instanceof TimedOut) {
     printError(error.message)

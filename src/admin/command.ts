@@ -3,8 +3,9 @@ import type { ParseArgsConfig } from 'node:util'
 import type { Catalog } from '../clients/catalog.ts'
 import type { AdminConfig, CatalogConfig } from '../config.ts'
 import { connectPool, type Pool, sqlState } from '../db/pool.ts'
+import type { Actions } from '../operators/action.ts'
 import type { NextRun } from '../operators/order-life.ts'
-import type { PaymentQueue } from '../queues/payment.ts'
+import type { Queues } from '../operators/queue-verbs.ts'
 import { createLogger } from '../telemetry/logger.ts'
 
 /** The command line is wrong, and nothing was done. */
@@ -53,7 +54,9 @@ export interface Tools {
   /** Connects at the first call. @throws Unavailable */
   pool(): Promise<Pool>
   /** Connects at the first call. @throws Unavailable */
-  payments(): Promise<PaymentQueue>
+  queues(): Promise<Queues>
+  /** Connects when it is used. */
+  actions(): Promise<Actions>
   /** When a job runs next; it connects at the first call, and rejects while Redis is away. */
   nextRun: NextRun
   /** Where the events of orders go. */
@@ -72,6 +75,13 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
     let opening: Promise<T> | undefined
     return () => (opening ??= open())
   }
+  const pool = once(async () => {
+    const connected = await connectPool(config.POSTGRES_DSN, { size: 2, statementTimeoutMs: 60_000, logger }).catch((error: unknown) => {
+      throw postgresUnavailable(error)
+    })
+    closers.push(() => connected.end())
+    return connected
+  })
   // Loaded at first use: commands that do not need it start in half the time.
   const openRedis = once(async () => {
     const { connectFailFast, ready } = await import('../redis/connection.ts')
@@ -82,20 +92,18 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
     })
     return redis
   })
+  const queues = once(async () => {
+    const { openQueues } = await import('./queues.ts')
+    const opened = openQueues(await openRedis(), config.REDIS_PREFIX)
+    closers.push(() => opened.close())
+    return opened
+  })
   return {
-    pool: once(async () => {
-      const pool = await connectPool(config.POSTGRES_DSN, { size: 2, statementTimeoutMs: 60_000, logger }).catch((error: unknown) => {
-        throw postgresUnavailable(error)
-      })
-      closers.push(() => pool.end())
-      return pool
-    }),
-    payments: once(async () => {
-      const { createPaymentQueue } = await import('../queues/payment.ts')
-      const redis = await openRedis()
-      const queue = createPaymentQueue(redis, config.REDIS_PREFIX, { databaseTime: Date.now })
-      closers.push(() => queue.close())
-      return queue
+    pool,
+    queues,
+    actions: once(async () => {
+      const { createActions } = await import('../operators/actions.ts')
+      return createActions({ read: pool, write: pool, queues, logger })
     }),
     eventTopic: config.TOPIC_ORDER_EVENTS,
     async nextRun(name, jobId) {

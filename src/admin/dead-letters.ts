@@ -1,9 +1,12 @@
-/** The commands for dead letters: list, show, replay and discard. */
-import { countLetters, discardLetter, listLetters, readLetter } from '../db/dead-letters.ts'
+/** The commands for dead letters: list, show, replay, edit and discard. */
+import { readFile } from 'node:fs/promises'
+import { countLetters, listLetters, readLetter } from '../db/dead-letters.ts'
 import { type Group, msOf, UsageError } from './command.ts'
-import { forJson, listHeading, listRow, shown, stateInWords } from './letter.ts'
+import { letterInWords } from '../operators/letters.ts'
+import { forJson, listHeading, listRow, shown } from './letter.ts'
+import { AT_COMMAND_LINE, recordedBy, recordOptions } from './operator.ts'
 import { replay } from './replay.ts'
-import { safeJson, table } from './shown.ts'
+import { safe, safeJson, table } from './shown.ts'
 
 const LIST_LIMIT = 1000
 const WAIT_S = 15
@@ -39,7 +42,7 @@ export const deadLetters: Group = {
       const id = oneId(positionals)
       return async ({ pool, print }) => {
         const letter = await readLetter(await pool(), id)
-        if (!letter) process.stderr.write(`${id}: ${stateInWords(letter)}\n`)
+        if (!letter) process.stderr.write(`${id}: ${safe(letterInWords(letter))}\n`)
         else print(values.json ? safeJson(forJson(letter)) : shown(letter))
         return letter !== undefined
       }
@@ -47,33 +50,48 @@ export const deadLetters: Group = {
   },
 
   replay: {
-    usage: `replay ID... [--wait SECONDS]`,
+    usage: `replay ID... [--wait SECONDS] [--reason TEXT] [--operator NAME]`,
     about: `Processes dead letters again, waits up to ${WAIT_S} s (--wait) and prints the result of each. It can be repeated.`,
-    options: { wait: { type: 'string' } },
+    options: { ...recordOptions, wait: { type: 'string' } },
     prepare({ values, positionals }) {
       const ids = idsOf(positionals)
       const waitMs = msOf('--wait', values.wait) ?? 1000 * WAIT_S
-      return (tools) => replay(tools, ids, waitMs)
+      const by = recordedBy(values, AT_COMMAND_LINE)
+      return (tools) => replay(tools, ids, { waitMs, by })
+    },
+  },
+
+  edit: {
+    usage: 'edit ID --file FILE --reason TEXT [--wait SECONDS] [--operator NAME]',
+    about: 'Processes the content of a file in place of the message. What was sent and what is applied both stay on record.',
+    options: { ...recordOptions, file: { type: 'string' }, wait: { type: 'string' } },
+    prepare({ values, positionals }) {
+      const id = oneId(positionals)
+      if (values.file === undefined) throw new UsageError('The edited message is missing; write --file FILE')
+      const waitMs = msOf('--wait', values.wait) ?? 1000 * WAIT_S
+      const by = recordedBy(values)
+      return async (tools) => {
+        const value = await readFile(String(values.file)).catch(() => undefined)
+        if (value === undefined) throw new UsageError(`--file: ${JSON.stringify(values.file)} cannot be read`)
+        return replay(tools, [id], { waitMs, by, value })
+      }
     },
   },
 
   discard: {
-    usage: 'discard ID --reason TEXT',
+    usage: 'discard ID --reason TEXT [--operator NAME]',
     about: 'Marks a dead letter as not to be applied, for example after a refund. Its bytes and the reason are kept.',
-    options: { reason: { type: 'string' } },
+    options: recordOptions,
     prepare({ values, positionals }) {
       const id = oneId(positionals)
-      const reason = String(values.reason ?? '').trim()
-      if (reason === '') throw new UsageError('The reason is missing; write --reason TEXT')
-      if (reason.includes('\0') || !reason.isWellFormed()) throw new UsageError('The reason contains a NUL or an unpaired surrogate')
-      return async ({ pool, print }) => {
-        if (await discardLetter(await pool(), id, reason)) {
-          print(`${id}: discarded`)
-          return true
-        }
-        const letter = await readLetter(await pool(), id)
-        process.stderr.write(`${id}: ${stateInWords(letter)}; nothing was changed\n`)
-        return false
+      const by = recordedBy(values)
+      return async (tools) => {
+        const actions = await tools.actions()
+        const action = await actions.act({ verb: 'discard-letters', selection: { items: [id] }, ...by })
+        if (action.changed > 0) tools.print(`${id}: discarded`)
+        const [outcome] = await actions.items(action.id, { limit: 1 })
+        if (action.changed === 0) process.stderr.write(`${id}: ${safe(outcome!.detail!)}; nothing was changed\n`)
+        return action.changed > 0
       }
     },
   },

@@ -1,7 +1,9 @@
 /** `drain`: stops all processes from accepting new work and waits until open work is finished, before going back to the predecessor. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { drain, type NotWaitedFor, type OpenWork, readOpenWork, undoDrain } from '../db/drain.ts'
+import { drain, type NotWaitedFor, type OpenWork, readEntering, readOpenWork } from '../db/drain.ts'
+import type { ActionRequest } from '../operators/action.ts'
 import { type Command, msOf, TimedOut, type Tools, UsageError } from './command.ts'
+import { AT_COMMAND_LINE, recordedBy, recordOptions } from './operator.ts'
 import { safeJson } from './shown.ts'
 
 const POLL_MS = 500
@@ -29,23 +31,27 @@ const otherHints: Record<keyof NotWaitedFor, [what: string, hint: string]> = {
 }
 
 export const drainCommand: Command = {
-  usage: '[--timeout SECONDS] [--json], or drain --undo [--json]',
+  usage: '[--timeout SECONDS] [--json], or drain --undo [--json]; both: [--reason TEXT] [--operator NAME]',
   about: `Refuses new orders (503), leaves new payments on their topic, and waits until all open work is finished.
       --timeout: stops waiting then, with exit code 75. The service stays drained, and the command can be repeated.
       --undo: accepts new orders and payments again.`,
-  options: { timeout: { type: 'string' }, undo: { type: 'boolean' }, json: { type: 'boolean' } },
+  options: { ...recordOptions, timeout: { type: 'string' }, undo: { type: 'boolean' }, json: { type: 'boolean' } },
   prepare({ values, positionals }) {
     if (positionals.length > 0) throw new UsageError(`drain takes no argument ${JSON.stringify(positionals[0])}`)
     const timeoutMs = msOf('--timeout', values.timeout)
     const json = values.json === true
-    if (!values.undo) return (tools) => drainAndWait(tools, { timeoutMs, json })
+    const by = recordedBy(values, AT_COMMAND_LINE)
+    if (!values.undo) return (tools) => drainAndWait(tools, { timeoutMs, json, by })
     if (timeoutMs !== undefined) throw new UsageError('--undo does not wait; leave out --timeout')
-    return (tools) => undo(tools, json)
+    return (tools) => undo(tools, json, by)
   },
 }
 
-async function undo({ pool, print }: Tools, json: boolean): Promise<true> {
-  const wasDrained = await undoDrain(await pool())
+type By = Pick<ActionRequest, 'operator' | 'reason'>
+
+async function undo({ actions, print }: Tools, json: boolean, by: By): Promise<true> {
+  const { changed } = await (await actions()).act({ verb: 'accept-work', selection: {}, ...by })
+  const wasDrained = changed > 0
   if (json) print(safeJson({ drained: false, wasDrained }))
   else print(wasDrained ? 'New orders and payments are accepted again.' : 'The service was not drained; nothing was changed.')
   return true
@@ -54,11 +60,16 @@ async function undo({ pool, print }: Tools, json: boolean): Promise<true> {
 /** Prints progress to stderr and the result to stdout. @returns false if the drain was undone meanwhile. @throws TimedOut */
 async function drainAndWait(
   tools: Tools,
-  { timeoutMs = Infinity, json }: { timeoutMs: number | undefined; json: boolean },
+  { timeoutMs = Infinity, json, by }: { timeoutMs: number | undefined; json: boolean; by: By },
 ): Promise<boolean> {
   const pool = await tools.pool()
   const endsAt = performance.now() + timeoutMs
-  const earlier = await drain(pool)
+  await (await tools.actions()).inTransaction({ verb: 'drain', selection: {}, ...by }, async (tx) =>
+    (await drain(tx))
+      ? { result: 'changed', detail: 'new orders and payments are not accepted' }
+      : { result: 'unchanged', detail: 'the service was drained already' },
+  )
+  const earlier = await readEntering(pool)
   warn('New orders and payments are not accepted from now on; order-admin drain --undo accepts them again.')
   let printed = ''
   for (;;) {

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Catalog } from '../clients/catalog.ts'
 import { compareCounters, type Miscount, readHolders, readHolds } from '../db/inventory-view.ts'
 import type { Pool } from '../db/pool.ts'
+import type { ActionRequest } from '../operators/action.ts'
 import type { Tools } from './command.ts'
 import { readCatalog } from '../operators/read-catalog.ts'
 import { safeJson, table } from './shown.ts'
@@ -35,16 +36,29 @@ interface Holds {
 /** @returns whether the counters are right or repaired, and Catalog answered for all products and holds what our orders hold */
 export async function check(
   tools: Tools,
-  { repair, catalog, json }: { repair: boolean; catalog: boolean; json: boolean },
+  { repair, catalog, json }: { repair: false | By; catalog: boolean; json: boolean },
 ): Promise<boolean> {
   const pool = await tools.pool()
-  const counters = await compareCounters(pool, { repair })
+  const counters = repair ? await repairCounters(tools, repair) : await compareCounters(pool, { repair: false })
+  const isRepaired = repair !== false
   const holds = catalog ? await checkHolds(pool, await tools.catalog()) : undefined
-  if (json) tools.print(safeJson({ counters, repaired: repair, ...(holds && { holds }) }))
-  else tools.print([shownCounters(counters, repair), ...(holds ? [shownHolds(holds)] : [])].join('\n\n'))
+  if (json) tools.print(safeJson({ counters, repaired: isRepaired, ...(holds && { holds }) }))
+  else tools.print([shownCounters(counters, isRepaired), ...(holds ? [shownHolds(holds)] : [])].join('\n\n'))
   if (holds && holds.unread.length > 0)
     process.stderr.write(`Catalog did not answer for ${holds.unread.length} of ${holds.products} products; check CATALOG_BASE\n`)
-  return (repair || counters.length === 0) && (!holds || holds.missing.length + holds.unread.length === 0)
+  return (isRepaired || counters.length === 0) && (!holds || holds.missing.length + holds.unread.length === 0)
+}
+
+type By = Pick<ActionRequest, 'operator' | 'reason'>
+
+async function repairCounters(tools: Tools, by: By): Promise<Miscount[]> {
+  let counters: Miscount[] = []
+  await (await tools.actions()).inTransaction({ verb: 'repair-counters', selection: {}, ...by }, async (tx) => {
+    counters = await compareCounters(tx, { repair: true })
+    if (counters.length === 0) return { result: 'unchanged', detail: 'each counter is right' }
+    return { result: 'changed', detail: `the counters of ${counters.length} products were repaired` }
+  })
+  return counters
 }
 
 /** Reads missing holds twice, since an order or a payment may have come between the reads of orders and Catalog. */

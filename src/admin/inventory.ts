@@ -13,6 +13,7 @@ import { type Command, type Given, type Tools, UsageError } from './command.ts'
 import { check } from './inventory-check.ts'
 import { oversoldUnits, type Product } from '../operators/inventory.ts'
 import { type CatalogReading, readCatalog } from '../operators/read-catalog.ts'
+import { AT_COMMAND_LINE, recordedBy, recordOptions } from './operator.ts'
 import { forJson, row, rowHeading, shown } from './product.ts'
 import { safeJson, table } from './shown.ts'
 
@@ -23,13 +24,15 @@ const DETAILS_LIMIT = 50
 const warn = (text: string) => void process.stderr.write(`${text}\n`)
 
 export const inventory: Command = {
-  usage: '[PRODUCT_ID...] [--open] [--catalog] [--json], or inventory --check [--repair] [--catalog] [--json]',
+  usage:
+    '[PRODUCT_ID...] [--open] [--catalog] [--json], or inventory --check [--repair] [--catalog] [--json] [--reason TEXT] [--operator NAME]',
   about: `Lists what our orders hold of each product and what Catalog should have, or shows the named products in full.
       --open: shows products with corrections, unanswered calls or ambiguous units in full.
       --catalog: also reads Catalog and shows the difference.
       --check: compares the counters with the sums over orders and open checkouts; --repair repairs them.
       --check --catalog: also lists products of which Catalog holds fewer units than our orders. Run it before a take-over.`,
   options: {
+    ...recordOptions,
     open: { type: 'boolean' },
     check: { type: 'boolean' },
     repair: { type: 'boolean' },
@@ -42,7 +45,7 @@ export const inventory: Command = {
     if (!values.check && repair) throw new UsageError('--repair needs --check')
     if (!values.check) return (tools) => list(tools, { named, open, catalog, json })
     if (named.length > 0 || open) throw new UsageError('--check compares all products; it takes neither a PRODUCT_ID nor --open')
-    return (tools) => check(tools, { repair, catalog, json })
+    return (tools) => check(tools, { repair: repair && recordedBy(values, AT_COMMAND_LINE), catalog, json })
   },
 }
 

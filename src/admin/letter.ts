@@ -5,14 +5,6 @@ import { bytesForJson, cut, safe, shownBytes, shownTime, table } from './shown.t
 
 const LIST_WIDTH = 60
 
-/** The state of a letter in words, for a command that cannot be carried out on it. */
-export function stateInWords(letter: DeadLetter | undefined): string {
-  if (!letter) return 'no dead letter has this id'
-  const { state, note, lastAt } = letter
-  if (state === 'DISCARDED') return `it was discarded at ${shownTime(lastAt)}: ${safe(note!)}`
-  return state === 'REPLAYED' ? `it was replayed at ${shownTime(lastAt)}` : 'it waits for an operator'
-}
-
 export const listHeading = ['ID', 'LAST', 'TIMES', 'STATE', 'FAULT', 'ORDER', 'PARTITION', 'OFFSET', 'REASON', 'VALUE']
 export const listRow = (letter: DeadLetter) => [
   String(letter.id),

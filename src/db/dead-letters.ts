@@ -1,9 +1,10 @@
-/** Dead letters: messages that a person has to check, their publishing on the dead-letter topic, and what people do with them. */
+/** Dead letters: messages that a person has to check, and their publishing on the dead-letter topic. */
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { DeadLetterFault } from '../model.ts'
-import { type Message, type ReadAgain, type ReadMessage, receiveAgain } from './inbox.ts'
-import { nothing, type Pool } from './pool.ts'
+import type { Message } from './inbox.ts'
+import { nothing, type Pool, type Transaction } from './pool.ts'
+import { int8s } from './stock-calls.ts'
 
 export interface DeadLetter extends Message {
   id: number
@@ -86,60 +87,68 @@ export async function listLetters(pool: Pool, { all, limit }: { all: boolean; li
   return rows.map(letterOf)
 }
 
+const summaryRow = letterRow.pick({
+  id: true,
+  event_id: true,
+  order_id: true,
+  fault: true,
+  reason: true,
+  state: true,
+  times: true,
+  last_at: true,
+})
+/** A letter without its bytes. */
+export type LetterSummary = z.infer<typeof summaryRow>
+
+export interface LetterQuery {
+  /** undefined: any that waits */
+  faults?: readonly DeadLetterFault[] | undefined
+  /** WAITING where nothing is said. */
+  state?: DeadLetter['state'] | undefined
+  /** An id: letters after it. */
+  after?: number | undefined
+  limit: number
+}
+
+const inState = {
+  WAITING: sql.fragment`l.state = 'WAITING'`,
+  REPLAYED: sql.fragment`l.state = 'REPLAYED'`,
+  DISCARDED: sql.fragment`l.state = 'DISCARDED'`,
+}
+
+/** A page of letters, in the order of their ids. */
+export async function pageOfLetters(
+  pool: Pool,
+  { faults, state = 'WAITING', after = 0, limit }: LetterQuery,
+): Promise<readonly LetterSummary[]> {
+  const wanted = faults === undefined ? sql.fragment`true` : sql.fragment`l.fault = any(${sql.array([...faults], 'text')})`
+  return pool.any(sql.type(summaryRow)`
+    select l.id, l.event_id, e.order_id, l.fault, l.reason, l.state, l.times, l.last_at from ${letters}
+    where ${inState[state]} and ${wanted} and l.id > ${after} order by l.id limit ${limit}`)
+}
+
+/** Locks the letters that wait, of these, and reads them. Rows that another session has locked are left out. */
+export async function lockLetters(tx: Transaction, ids: readonly number[]): Promise<DeadLetter[]> {
+  const rows = await tx.any(sql.type(letterRow)`
+    select ${columns} from ${letters} where l.id = any(${int8s(ids)}) and l.state = 'WAITING' order by l.id for update of l skip locked`)
+  return rows.map(letterOf)
+}
+
+/** States of letters, without their bytes. */
+export async function readLetterStates(db: Pool | Transaction, ids: readonly number[]): Promise<Map<number, LetterState>> {
+  const rows = await db.any(sql.type(stateRow)`
+    select id, state, note, last_at, event_id from order_service.dead_letters where id = any(${int8s(ids)})`)
+  return new Map(
+    rows.map((row) => [row.id, { state: row.state, note: row.note ?? undefined, lastAt: row.last_at, eventId: row.event_id ?? undefined }]),
+  )
+}
+
+const stateRow = letterRow.pick({ id: true, state: true, note: true, last_at: true, event_id: true })
+export type LetterState = Pick<DeadLetter, 'state' | 'note' | 'lastAt' | 'eventId'>
+
 export async function readLetter(pool: Pool, id: number): Promise<DeadLetter | undefined> {
   const row = await pool.maybeOne(sql.type(letterRow)`select ${columns} from ${letters} where l.id = ${id}`)
   return row ? letterOf(row) : undefined
-}
-
-/**
- * Puts an event back to WAITING, with a new grace period. An attempt that still drives it is no longer the latest.
- * @returns false where the letter is not waiting
- */
-export async function replayEvent(pool: Pool, { id, eventId }: { id: number; eventId: number }): Promise<boolean> {
-  const { rowCount } = await pool.query(sql.type(nothing)`
-    with letter as (
-      update order_service.dead_letters set state = 'REPLAYED', last_at = clock_timestamp() where id = ${id} and state = 'WAITING' returning event_id
-    )
-    update order_service.payment_events e
-    set state = 'WAITING', attempt = attempt + 1, last_error = null, waiting_since = clock_timestamp(),
-      touched_at = clock_timestamp()
-    from letter where e.id = letter.event_id and e.id = ${eventId} and e.state = 'DEAD'`)
-  return rowCount > 0
-}
-
-/**
- * Reads a message that never became an event once more, and receives it as if it came now.
- * @returns undefined where the letter is not waiting
- */
-export async function replayMessage(
-  pool: Pool,
-  { id, topic, partition }: DeadLetter,
-  message: ReadMessage,
-): Promise<ReadAgain | undefined> {
-  return pool.transaction(async (tx) => {
-    const isWaiting = await tx.exists(sql.type(nothing)`
-      select from order_service.dead_letters where id = ${id} and state = 'WAITING' and event_id is null for update`)
-    if (!isWaiting) return undefined
-    const read = await receiveAgain(tx, { topic, partition }, message)
-    if (read.became === 'dead') {
-      await tx.query(sql.type(nothing)`
-        update order_service.dead_letters
-        set times = times + 1, last_at = clock_timestamp(), fault = ${read.fault}, reason = ${read.reason} where id = ${id}`)
-    } else {
-      // If the event becomes a dead letter, it gets this row again. A duplicate's event may have a letter of its own.
-      const eventId = read.became === 'received' || read.became === 'recorded' ? read.eventId : null
-      await tx.query(sql.type(nothing)`
-        update order_service.dead_letters set state = 'REPLAYED', event_id = ${eventId}, last_at = clock_timestamp() where id = ${id}`)
-    }
-    return read
-  })
-}
-
-/** Discards a letter: it will not be applied. Its bytes stay. @returns false where it is not waiting */
-export async function discardLetter(pool: Pool, id: number, note: string): Promise<boolean> {
-  const { rowCount } = await pool.query(sql.type(nothing)`
-    update order_service.dead_letters set state = 'DISCARDED', note = ${note}, last_at = clock_timestamp() where id = ${id} and state = 'WAITING'`)
-  return rowCount > 0
 }
 
 /** Letters that are not on the dead-letter topic yet, the oldest first. */

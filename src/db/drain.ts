@@ -4,7 +4,7 @@
  */
 import { sql } from 'slonik'
 import { z } from 'zod'
-import { nothing, type Pool } from './pool.ts'
+import { nothing, type Pool, type Transaction } from './pool.ts'
 import { mayAct } from './reconciliation.ts'
 
 /** Whether the service is drained. Part of the statements that write an intent, and that count a batch of payments as received. */
@@ -29,21 +29,26 @@ const entering = (of = sql.fragment`true`) => sql.fragment`
     and mode = 'RowExclusiveLock' and granted and ${of}`
 const enteringRow = z.object({ transaction: z.string() })
 
+/** Drains the service: once this is committed it accepts no new work. @returns false where it was drained already */
+export async function drain(pool: Pool | Transaction): Promise<boolean> {
+  const { rowCount } = await pool.query(sql.type(nothing)`insert into order_service.drain default values on conflict do nothing`)
+  return rowCount > 0
+}
+
 /**
- * Drains the service: from now on it accepts no new work. May be called again.
+ * To be called when the drain is committed.
  *
  * PostgreSQL locks the tables of a statement before it takes the snapshot that the statement sees. So a statement that did not see the row
  * has its lock by now, and all others do see it. No session is blocked, as a lock on the table would.
  * @returns the transactions that began before, and may still let something in
  */
-export async function drain(pool: Pool): Promise<string[]> {
-  await pool.query(sql.type(nothing)`insert into order_service.drain default values on conflict do nothing`)
+export async function readEntering(pool: Pool): Promise<string[]> {
   const rows = await pool.any(sql.type(enteringRow)`${entering()}`)
   return rows.map(({ transaction }) => transaction)
 }
 
 /** Accepts new work again. @returns whether the service was drained */
-export async function undoDrain(pool: Pool): Promise<boolean> {
+export async function undoDrain(pool: Pool | Transaction): Promise<boolean> {
   const { rowCount } = await pool.query(sql.type(nothing)`delete from order_service.drain`)
   return rowCount > 0
 }

@@ -5,7 +5,7 @@ import type { Outcome, Rejection } from '../model.ts'
 import { type FailedAttempt, historyEntry } from './checkout-attempts.ts'
 import { idsOf, inOrder, outcomeOf, outcomeRow } from './checkout-rows.ts'
 import { LOCKED } from './locked.ts'
-import type { Pool } from './pool.ts'
+import type { Pool, Transaction } from './pool.ts'
 
 /** How a checkout ended. */
 export interface Ended {
@@ -69,7 +69,7 @@ const giveBackHolds = sql.fragment`
  * the checkout may be in is written there too, since whoever cancels another attempt does not know what became of its call.
  * @returns for each item LOCKED where another session has locked its row; undefined where it is not this attempt's to end
  */
-export async function endAll(pool: Pool, batch: EndRequest[]): Promise<(Ended | typeof LOCKED | undefined)[]> {
+export async function endAll(pool: Pool | Transaction, batch: EndRequest[]): Promise<(Ended | typeof LOCKED | undefined)[]> {
   const input = JSON.stringify(
     batch.map(({ orderId: order_id, attempt, state, status, detail, failed }) => ({
       order_id,

@@ -144,11 +144,11 @@ async function storeMessages(tx: Transaction, source: Source, batch: readonly Re
   return { sorted, waiting, idOf: (message: ReadMessage) => (message.read === 'event' ? rows.get(message.identity)?.id : undefined) }
 }
 
-const hasContent = (row: EventRow, event: PaymentEvent) =>
+export const hasContent = (row: EventRow, event: PaymentEvent) =>
   row.order_id === event.orderId && row.amount_cents === event.amountCents && row.currency === event.currency
 
 /** Inserts in the order of identities, so that two bridges cannot deadlock. @returns the ids of the new events */
-async function insertEvents(
+export async function insertEvents(
   tx: Transaction,
   { topic, partition }: Source,
   events: readonly Extract<ReadMessage, { read: 'event' }>[],
@@ -185,7 +185,7 @@ async function insertEvents(
   return rows.map(({ id }) => id)
 }
 
-async function readByIdentity(tx: Transaction, identities: readonly string[]): Promise<Map<string, EventRow>> {
+export async function readByIdentity(tx: Transaction, identities: readonly string[]): Promise<Map<string, EventRow>> {
   if (identities.length === 0) return new Map()
   const rows = await tx.any(sql.prepared('read-payment-events', eventRow)`
     select id, identity, state, type, order_id, amount_cents, currency, attempt from order_service.payment_events
@@ -244,13 +244,14 @@ const totalsRow = z.object({
 
 export async function readBridgeTotals(pool: Pool): Promise<BridgeTotals> {
   return await pool.one(sql.prepared('bridge-totals', totalsRow)`
-    select consumed, received - waiting - dead_events as applied, duplicate, ignored, waiting,
-      dead_events + (select count(*) from order_service.dead_letters where event_id is null and state <> 'REPLAYED') as dead,
+    select consumed, received - waiting - dead_events as applied, duplicate, ignored, waiting, dead,
       (select coalesce(sum(up_to_offset - from_offset), 0)::bigint from order_service.bridge_losses) as lost
     from (
       select coalesce(sum(consumed), 0)::bigint as consumed, coalesce(sum(received), 0)::bigint as received,
         coalesce(sum(duplicate), 0)::bigint as duplicate, coalesce(sum(ignored), 0)::bigint as ignored,
         (select count(*) from order_service.payment_events where state = 'WAITING') as waiting,
-        (select count(*) from order_service.payment_events where state = 'DEAD') as dead_events
+        -- By their letters: an event whose message was edited stays DEAD, and its letter belongs to the event that came of the edit.
+        (select count(event_id) from order_service.dead_letters where state <> 'REPLAYED') as dead_events,
+        (select count(*) from order_service.dead_letters where state <> 'REPLAYED') as dead
       from order_service.bridge_totals) counted`)
 }

@@ -2,7 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import type { StockVerb } from '../model.ts'
-import { nothing, type Pool } from './pool.ts'
+import { nothing, type Pool, type Transaction } from './pool.ts'
 import { mayAct, type ProductCounters, verb } from './reconciliation.ts'
 import { int4s } from './stock-calls.ts'
 
@@ -200,7 +200,7 @@ export interface Miscount {
  * Compares the counters with the sums, and repairs them on demand. A repair moves the difference between `held` and `hold_correction`. A
  * change of an order updates counter and sum in one statement, so the difference does not depend on when the repair runs.
  */
-export async function compareCounters(pool: Pool, { repair }: { repair: boolean }): Promise<Miscount[]> {
+export async function compareCounters(pool: Pool | Transaction, { repair }: { repair: boolean }): Promise<Miscount[]> {
   return pool.transaction(async (tx) => {
     // Two repairs at the same time would both add the difference.
     if (repair) await tx.query(sql.type(nothing)`select pg_advisory_xact_lock(hashtextextended('order_service.repair-counters', 0))`)

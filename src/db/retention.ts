@@ -81,6 +81,41 @@ export const pruneAmbiguities: Prune = async (pool, ageMs, limit) => {
   return rowCount
 }
 
+/** Deletes items of operators' actions that ended so long ago; the actions themselves stay. */
+export const pruneActionItems: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-action-items', nothing)`
+    delete from order_service.operator_action_items where (action_id, item) in (
+      select i.action_id, i.item from order_service.operator_actions a join order_service.operator_action_items i on i.action_id = a.id
+      where a.ended_at < ${before(ageMs)} limit ${limit})`)
+  return rowCount
+}
+
+/** Removes the edited messages from the records of edits. Who edited which letter, when and why stays. */
+export const pruneEditedMessages: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-edited-messages', nothing)`
+    update order_service.operator_actions set selection = selection - 'value'
+    where id = any(array(
+      select id from order_service.operator_actions
+      where verb = 'edit-letter' and jsonb_exists(selection, 'value') and ended_at < ${before(ageMs)} order by ended_at limit ${limit}))`)
+  return rowCount
+}
+
+/** Deletes the rows of the operators' charts. */
+export const pruneMinutes: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-minutes', nothing)`
+    delete from order_service.minutes where minute = any(array(
+      select minute from order_service.minutes where minute < ${before(ageMs)} order by minute limit ${limit}))`)
+  return rowCount
+}
+
+/** Deletes what processes that have ended reported of themselves. There are few of them. */
+export const pruneProcesses: Prune = async (pool, ageMs, limit) => {
+  const { rowCount } = await pool.query(sql.prepared('prune-processes', nothing)`
+    delete from order_service.processes where process = any(array(
+      select process from order_service.processes where seen_at < ${before(ageMs)} order by process limit ${limit}))`)
+  return rowCount
+}
+
 /** Deletes unanswered calls whose result is known, or that are too old to act. */
 export const pruneUnansweredCalls: Prune = async (pool, ageMs, limit) => {
   const { rowCount } = await pool.query(sql.prepared('prune-unanswered-calls', nothing)`

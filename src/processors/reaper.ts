@@ -5,11 +5,15 @@
 import type { Pool } from '../db/pool.ts'
 import {
   type Prune,
+  pruneActionItems,
   pruneAmbiguities,
   pruneCheckouts,
   pruneDeadLetters,
+  pruneEditedMessages,
   pruneInbox,
+  pruneMinutes,
   pruneOutbox,
+  pruneProcesses,
   pruneReconciliations,
   pruneUnansweredCalls,
 } from '../db/retention.ts'
@@ -22,9 +26,9 @@ export interface Retention {
   outboxMs: number
   /** Address and cart of a checkout: after its beginning. */
   checkoutMs: number
-  /** Bytes of payment events after they came, of dead letters after they were dealt with. */
+  /** Bytes of payment events after they came, of dead letters and of edited messages after they were dealt with. */
   inboxMs: number
-  /** What was reconciled, and what stayed ambiguous. */
+  /** What was reconciled, what stayed ambiguous, and the items of operators' actions. */
   reconciliationsMs: number
 }
 
@@ -39,6 +43,10 @@ export interface ReaperDeps {
   pause?: () => Promise<unknown>
 }
 
+/** Of the operators' charts. */
+const MINUTES_MS = 30 * 86_400_000
+/** A process that reported nothing for so long has ended. */
+const PROCESSES_MS = 3_600_000
 const BATCH_ROWS = 500
 const PAUSE_MS = 50
 const aWhile = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
@@ -55,6 +63,10 @@ export function createReaper({ pool, retention, logger, metrics, batchRows = BAT
     ['reconciliations', pruneReconciliations, retention.reconciliationsMs],
     ['ambiguities', pruneAmbiguities, retention.reconciliationsMs],
     ['unanswered_calls', pruneUnansweredCalls, retention.reconciliationsMs],
+    ['operator_actions', pruneEditedMessages, retention.inboxMs],
+    ['operator_action_items', pruneActionItems, retention.reconciliationsMs],
+    ['minutes', pruneMinutes, MINUTES_MS],
+    ['processes', pruneProcesses, PROCESSES_MS],
   ]
 
   async function pruneAll(prune: Prune, ageMs: number, table: string, signal: AbortSignal | undefined): Promise<number> {

@@ -10,7 +10,7 @@ import { exponentialBackoffMs } from '../backoff.ts'
 import { batcher } from '../batcher.ts'
 import type { Clock } from '../clock.ts'
 import type { ProductQty } from '../model.ts'
-import { freeJobId, oldestWaitingMs, openQueue } from './queue-state.ts'
+import { freeJobId, type JobState, jobStates, oldestWaitingMs, openQueue, runNow } from './queue-state.ts'
 import type { RedisConnection } from '../redis/connection.ts'
 
 export const CHECKOUT_QUEUE = 'checkout'
@@ -56,13 +56,20 @@ const options: JobsOptions = {
 /** The longest pause after `tries` failed tries, in ms. */
 export const backoffMs = (tries: number) => exponentialBackoffMs(tries, 100)
 
+/** A checkout that may have no job. */
+export type LostCheckout = Pick<CheckoutTask, 'orderId' | 'deadline'> & { products: readonly ProductQty[] }
+
 export interface CheckoutQueue {
   /** @throws at once if Redis is away; after a second if it hangs, and then the job may have been added */
   add(checkout: NewCheckoutTask): Promise<void>
   /** Adds a job for one checkout that a shared job could not end. Does nothing if it has one already. */
   addAgain(checkout: CheckoutTask, delayMs: number): Promise<void>
   /** Adds a job for a checkout that has lost its job. @returns false if it has one, which may be delayed */
-  rescue(checkout: Pick<CheckoutTask, 'orderId' | 'deadline'> & { products: readonly ProductQty[] }): Promise<boolean>
+  rescue(checkout: LostCheckout): Promise<boolean>
+  /** Has checkouts tried now instead of at their next retry: promotes their jobs, and adds a job for each that has none. */
+  retryNow(checkouts: readonly LostCheckout[]): Promise<void>
+  /** The states of the checkouts' own jobs, in their order. */
+  jobStates(orderIds: readonly number[]): Promise<JobState[]>
   /** How long the oldest job has waited for a worker, in ms; 0 where none waits. */
   oldestWaitingMs(): Promise<number>
   queue: Queue
@@ -77,6 +84,9 @@ export function createCheckoutQueue(redis: RedisConnection, prefix: string, cloc
   const queue = openQueue(CHECKOUT_QUEUE, redis, prefix)
   const addJob = (checkouts: CheckoutTask[], more: JobsOptions = {}) =>
     queue.add('checkout', { checkouts } satisfies CheckoutPayload, { ...options, ...more, jobId: jobIdOf(checkouts) })
+  // `tries: 1`, so that the next attempt number comes from PostgreSQL.
+  const addLost = ({ orderId, products, deadline }: LostCheckout) =>
+    addJob([{ orderId, products: [...products], lease: null, deadline, replyTo: null, tries: 1 }])
   const add = batcher(
     async (batch: CheckoutTask[]) => {
       await addJob(batch, { timestamp: Math.round(clock.databaseTime()) })
@@ -90,12 +100,15 @@ export function createCheckoutQueue(redis: RedisConnection, prefix: string, cloc
     async addAgain(checkout, delayMs) {
       await addJob([checkout], { delay: delayMs })
     },
-    async rescue({ orderId, products, deadline }) {
-      if (!(await freeJobId(queue, checkoutJobId(orderId)))) return false
-      // `tries: 1`, so that the next attempt number comes from PostgreSQL.
-      await addJob([{ orderId, products: [...products], lease: null, deadline, replyTo: null, tries: 1 }])
+    async rescue(checkout) {
+      if (!(await freeJobId(queue, checkoutJobId(checkout.orderId)))) return false
+      await addLost(checkout)
       return true
     },
+    async retryNow(checkouts) {
+      await Promise.all(checkouts.map((checkout) => runNow(queue, checkoutJobId(checkout.orderId), () => addLost(checkout))))
+    },
+    jobStates: (orderIds) => jobStates(queue, orderIds.map(checkoutJobId)),
     oldestWaitingMs: () => oldestWaitingMs(queue, clock.databaseTime()),
     queue,
     close: () => queue.close(),

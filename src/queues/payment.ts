@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { exponentialBackoffMs } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import type { RedisConnection } from '../redis/connection.ts'
-import { freeJobId, oldestWaitingMs, openQueue } from './queue-state.ts'
+import { freeJobId, type JobState, jobStates, oldestWaitingMs, openQueue, runNow } from './queue-state.ts'
 
 export const PAYMENT_QUEUE = 'payment'
 
@@ -63,6 +63,10 @@ export interface PaymentQueue {
   add(events: readonly PaymentTask[]): Promise<void>
   /** Adds a job for an event that has lost its job. @returns false if it has one of its own, which may be delayed */
   rescue(event: PaymentTask): Promise<boolean>
+  /** Has payments tried now instead of at their next retry: promotes their jobs, and adds a job for each that has none. */
+  retryNow(events: readonly Pick<PaymentTask, 'eventId' | 'orderId'>[]): Promise<void>
+  /** The states of the events' own jobs, in their order. */
+  jobStates(eventIds: readonly number[]): Promise<JobState[]>
   /** How long the oldest job has waited for a worker, in ms; 0 where none waits. */
   oldestWaitingMs(): Promise<number>
   /** Adds shared jobs for events that never had one: an event in two jobs would be processed twice. @throws like `add` */
@@ -129,6 +133,14 @@ export function createPaymentQueue(redis: RedisConnection, prefix: string, clock
       await add([{ ...event, mayBeDriven: true }])
       return true
     },
+    async retryNow(events) {
+      await Promise.all(
+        events.map(({ eventId, orderId }) =>
+          runNow(queue, paymentJobId(eventId), () => add([{ eventId, orderId, attempt: null, mayBeDriven: true }])),
+        ),
+      )
+    },
+    jobStates: (eventIds) => jobStates(queue, eventIds.map(paymentJobId)),
     oldestWaitingMs: () => oldestWaitingMs(queue, clock.databaseTime()),
     addTogether(events) {
       const jobs = []

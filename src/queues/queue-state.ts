@@ -27,6 +27,22 @@ export async function freeJobId(queue: Queue, jobId: string): Promise<boolean> {
 }
 
 /**
+ * Has a job run now: promotes it if it is delayed, and adds it if there is none. One that waits or runs stays as it is. May be called again.
+ */
+export async function runNow(queue: Queue, jobId: string, add: () => Promise<unknown>): Promise<void> {
+  if ((await queue.getJobState(jobId)) === 'delayed') {
+    const job = await queue.getJob(jobId)
+    await job?.promote().catch(() => {}) // it has become due meanwhile
+  } else if (await freeJobId(queue, jobId)) await add()
+}
+
+export type JobState = Awaited<ReturnType<Queue['getJobState']>>
+
+/** The states of jobs, in the order of their ids; `unknown` where there is none. */
+export const jobStates = (queue: Queue, jobIds: readonly string[]): Promise<JobState[]> =>
+  Promise.all(jobIds.map((jobId) => queue.getJobState(jobId)))
+
+/**
  * For readiness: a queue that an operator has paused accepts jobs, but no worker takes them.
  * @throws where it is paused, or Redis does not answer
  */

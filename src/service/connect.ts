@@ -10,6 +10,7 @@ import { connectPool, isFaultOfPostgres, isReadOnly, type Pool } from '../db/poo
 import { DatabaseFault, requireWritable } from '../db/session.ts'
 import { createKafka, type Kafka } from '../kafka/client.ts'
 import { type CheckoutQueue, createCheckoutQueue } from '../queues/checkout.ts'
+import { type ActionQueue, createActionQueue } from '../queues/operator-actions.ts'
 import { warnOfEviction } from '../redis/eviction.ts'
 import { requireRunning } from '../queues/queue-state.ts'
 import { connectFailFast, connectPatient, isRefusedByRedis, ready, type RedisConnection } from '../redis/connection.ts'
@@ -31,6 +32,9 @@ export type Role = (typeof allRoles)[number]
 /** Clocks drift apart by a few ms in that time. */
 const SYNC_CLOCK_EVERY_MS = 30_000
 
+/** Operators' actions have connections of their own. To freeze a large set takes seconds. */
+export const ACTION_STATEMENT_MS = 30_000
+
 /** What every role uses. `closers` run at the end, the last one first. */
 export interface Base {
   config: Config
@@ -45,6 +49,7 @@ export interface Base {
   checkoutQueue: CheckoutQueue
   stockQueue: StockQueue
   paymentQueue: PaymentQueue
+  actionQueue: ActionQueue
   /** Asks the reconciler to read these products now. It finds them by itself, later, if this fails. */
   wakeReconciler(productIds: readonly number[]): void
   kafka: Kafka
@@ -176,21 +181,23 @@ function openQueues(
   { config, checks, closers }: ConnectDeps,
   redis: RedisConnection,
   clock: DatabaseClock,
-): Pick<Base, 'checkoutQueue' | 'stockQueue' | 'paymentQueue'> {
+): Pick<Base, 'checkoutQueue' | 'stockQueue' | 'paymentQueue' | 'actionQueue'> {
   const checkoutQueue = createCheckoutQueue(redis, config.REDIS_PREFIX, clock)
   const stockQueue = createStockQueue(redis, config.REDIS_PREFIX)
   const paymentQueue = createPaymentQueue(redis, config.REDIS_PREFIX, clock)
+  const actionQueue = createActionQueue(redis, config.REDIS_PREFIX)
   closers.push(
     () => checkoutQueue.close(),
     () => stockQueue.close(),
     () => paymentQueue.close(),
+    () => actionQueue.close(),
   )
   checks.push(
-    ...[checkoutQueue, paymentQueue, stockQueue].map(({ queue }) => ({
+    ...[checkoutQueue, paymentQueue, stockQueue, actionQueue].map(({ queue }) => ({
       name: `${queue.name}-queue`,
       required: false, // everything else continues
       check: () => requireRunning(queue),
     })),
   )
-  return { checkoutQueue, stockQueue, paymentQueue }
+  return { checkoutQueue, stockQueue, paymentQueue, actionQueue }
 }

@@ -25,7 +25,8 @@ function lettersByCause(byFault: Partial<Record<DeadLetterFault, number>>): Map<
   return letters
 }
 
-export function watchGauges({ config, logger, metrics, redis, clock, checkoutQueue, stockQueue, paymentQueue, closers }: Base): void {
+export function watchGauges(base: Base): void {
+  const { config, logger, metrics, redis, clock, checkoutQueue, stockQueue, paymentQueue, actionQueue, closers } = base
   const { connected: own, end } = lazyPool(config.POSTGRES_DSN, {
     size: 1,
     statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS,
@@ -75,7 +76,7 @@ export function watchGauges({ config, logger, metrics, redis, clock, checkoutQue
       metrics.redisPolicies.reset()
       for (const [policy, servers] of policies) metrics.redisPolicies.set({ policy }, servers)
     },
-    ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue].map((queue) => async () => {
+    ...[checkoutQueue.queue, paymentQueue.queue, stockQueue.queue, actionQueue.queue].map((queue) => async () => {
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'failed')
       for (const [state, count] of Object.entries(counts)) metrics.jobs.set({ queue: queue.name, state }, count)
       metrics.queuePaused.set({ queue: queue.name }, (await queue.isPaused()) ? 1 : 0)

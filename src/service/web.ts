@@ -14,10 +14,11 @@ import { watchNumbers } from '../db/sequences.ts'
 import { listItems, type NextRuns } from '../operators/items.ts'
 import type { NextRun } from '../operators/order-life.ts'
 import { createOverviews } from '../operators/overview.ts'
+import { createActions } from '../operators/actions.ts'
 import { nextRun, nextRuns } from '../queues/queue-state.ts'
 import type { Replies } from '../queues/replies.ts'
 import { leaseFor } from '../stock/lease.ts'
-import type { Base } from './connect.ts'
+import { ACTION_STATEMENT_MS, type Base } from './connect.ts'
 
 const POLL_QUEUE_EVERY_MS = 250
 
@@ -86,9 +87,11 @@ const CATALOG_READ = { concurrency: 2, timeoutMs: 2000 }
 const PAGES_READ = { size: 2, statementTimeoutMs: 2000 }
 
 export function operatorDeps(base: Base): OperatorDeps {
-  const { config, redis, checkoutQueue, paymentQueue, stockQueue, clock, logger, metrics, closers } = base
+  const { config, redis, checkoutQueue, paymentQueue, stockQueue, actionQueue, clock, logger, metrics, closers } = base
   const pages = lazyPool(config.POSTGRES_DSN, { ...PAGES_READ, logger })
-  closers.push(pages.end)
+  const acts = lazyPool(config.POSTGRES_DSN, { size: 2, statementTimeoutMs: ACTION_STATEMENT_MS, logger })
+  closers.push(pages.end, acts.end)
+  const queues = [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue, actionQueue.queue]
   const auth = createDownstream({
     name: 'auth',
     base: config.AUTH_BASE,
@@ -118,7 +121,7 @@ export function operatorDeps(base: Base): OperatorDeps {
     read: pages.connected,
     overview: createOverviews({
       read: pages.connected,
-      queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
+      queues,
       now: clock.databaseTime,
       startedAt: clock.databaseTime(),
     }),
@@ -127,6 +130,13 @@ export function operatorDeps(base: Base): OperatorDeps {
     eventTopic: config.TOPIC_ORDER_EVENTS,
     tries: createSignInTries(redis, config.REDIS_PREFIX, config.jwtKey),
     items: async (query) => listItems(await pages.connected(), { ...query, nextRuns: whenAllRun }),
-    queues: [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue],
+    actions: createActions({
+      read: pages.connected,
+      write: acts.connected,
+      queues: async () => base,
+      cancelled: (checkouts) => metrics.checkouts.inc({ outcome: 'CANCELLED' }, checkouts),
+      logger,
+    }),
+    queues,
   }
 }

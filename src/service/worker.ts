@@ -1,4 +1,4 @@
-/** The role `worker`: the jobs of the three queues, and the timers of reconciler, rescuer and reaper. */
+/** The role `worker`: the jobs of all queues, and the timers of reconciler, rescuer and reaper. */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,10 +7,13 @@ import { within } from '../within.ts'
 import type { BreakerState } from '../clients/breaker.ts'
 import type { Catalog } from '../clients/catalog.ts'
 import type { Attempt } from '../db/checkout-rows.ts'
+import { lazyPool } from '../db/lazy-pool.ts'
 import { createPayments, type Payments } from '../db/payments.ts'
 import { createPaymentEvents } from '../db/payment-events.ts'
 import { createProducts, type Products } from '../db/products.ts'
 import { createRescue } from '../db/rescue.ts'
+import { type BulkActions, createBulkActions } from '../operators/bulk.ts'
+import { createActionProcessor } from '../processors/operator-action.ts'
 import { createCheckoutProcessor } from '../processors/checkout.ts'
 import { createReconcileProcessor } from '../processors/reconcile-product.ts'
 import { createPaymentProcessor } from '../processors/payment.ts'
@@ -21,7 +24,7 @@ import { createRescuer } from '../processors/rescuer.ts'
 import { leaseFor } from '../stock/lease.ts'
 import { createStock, type Stock } from '../stock/stock.ts'
 import type { Logger } from '../telemetry/logger.ts'
-import type { Base } from './connect.ts'
+import { ACTION_STATEMENT_MS, type Base } from './connect.ts'
 import { type Downstream, openDownstream } from './downstream.ts'
 import { JOBS_END_MS, type Jobs, startJobs } from './jobs.ts'
 
@@ -29,6 +32,8 @@ const RECONCILE_EVERY_MS = 30_000
 /** Often enough for rows that are kept for days; after a run that failed the next one has twice as much to do. */
 const REAP_EVERY_MS = 10 * 60_000
 const DAY_MS = 86_400_000
+/** A bulk action whose job is lost goes on within so long. */
+const ENSURE_ACTIONS_EVERY_MS = 5000
 /** More at a time are hardly faster (docs/decisions/0019), and slow down customers: they share the processor with the payments. */
 const PAYMENTS_AT_ONCE = 16
 /** A customer whose job is lost has 8 s. */
@@ -47,10 +52,20 @@ export async function startWorker(base: Base, replies: Replies | undefined, chec
   const underWay = new Map<Attempt, number>()
   const checkouts = startCheckouts(base, { replies, downstream, stores, underWay })
   patient.push(startPayments(base, stores), startReconciler(base, stores))
-  const jobs = [checkouts, ...patient]
+  const bulk = openBulkActions(base)
+  const jobs = [checkouts, ...patient, startBulkActions(base, bulk)]
   base.watched.push(...jobs.map(({ watched }) => watched))
   const ending = new AbortController()
-  const timers = startTimers(base, stores, underWay, ending.signal)
+  const timers = Promise.all([
+    startTimers(base, stores, underWay, ending.signal),
+    every(
+      ENSURE_ACTIONS_EVERY_MS,
+      async () => base.actionQueue.ensureJobs(await bulk.running()),
+      ending.signal,
+      'bulk actions',
+      base.logger,
+    ),
+  ])
   base.closers.push(async () => {
     ending.abort()
     // A second longer than the limit of each: what is closed next is still used by the jobs that are cut off.
@@ -146,6 +161,23 @@ function startReconciler(base: Base, { stock }: Stores): Jobs {
     processor: createReconcileProcessor(stock, base.logger),
     required: false,
   })
+}
+
+/** Operators' bulk actions have a connection of their own: no customer waits for theirs. */
+function openBulkActions(base: Base): BulkActions {
+  const { config, logger, metrics, closers } = base
+  const pool = lazyPool(config.POSTGRES_DSN, { size: 1, statementTimeoutMs: ACTION_STATEMENT_MS, logger })
+  closers.push(pool.end)
+  return createBulkActions({
+    write: pool.connected,
+    queues: async () => base,
+    cancelled: (checkouts) => metrics.checkouts.inc({ outcome: 'CANCELLED' }, checkouts),
+    logger,
+  })
+}
+
+function startBulkActions(base: Base, bulk: BulkActions): Jobs {
+  return startJobs(base, { queue: base.actionQueue.queue, concurrency: 2, processor: createActionProcessor(bulk), required: false })
 }
 
 /** @returns a promise that resolves when all timers have ended, after `signal` was aborted */

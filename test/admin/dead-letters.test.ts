@@ -180,12 +180,13 @@ test.serial('a replay reports ignored messages, failed payments and repetitions 
     await unread(JSON.stringify({ type: 'payment.opened' })),
   ]
   const { code, out } = await run('replay', ...[first, again, failed, other].map(String))
+  const { eventId } = await letter(first!)
   t.is(code, 0)
   t.deepEqual(
     out.trim().split('\n').sort(),
     [
       `${first}: order ${bought.orderId} was already paid`,
-      `${again}: order ${bought.orderId} was already paid`,
+      `${again}: a repetition of payment ${eventId}: nothing is applied twice`,
       `${failed}: a failed payment: recorded, the order is unchanged`,
       `${other}: ignored: its type does not concern orders`,
     ].sort(),

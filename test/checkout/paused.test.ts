@@ -36,10 +36,13 @@ test('while an operator has paused the checkout queue, customers, readiness, met
   await turn('resume')
   await until(asked, ({ status }) => status === 200)
   await service.logged('checkout queue resumed')
-  const actions = service.log.filter(({ msg }) => msg === 'queue changed by an operator')
+  const actions = service.log.filter(({ msg }) => msg === 'operator action')
   t.deepEqual(
-    actions.map(({ action }) => action),
-    ['checkout/pause', 'checkout/resume'],
+    actions.map(({ verb, state, changed }) => [verb, state, changed]),
+    [
+      ['pause-queue', 'DONE', 1],
+      ['resume-queue', 'DONE', 1],
+    ],
   )
   const command = `printf 'operator %s' ada@example.com | openssl dgst -sha256 -hmac "$JWT_SECRET"` // as in docs/runbook.md
   const digest = execFileSync('sh', ['-c', command], { env: { ...process.env, JWT_SECRET: 'devsecret' } }).toString()

@@ -2,7 +2,7 @@
 import test from 'ava'
 import { Client } from 'pg'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
-import { Drained, drain, readDrain, readOpenWork, undoDrain } from '../../src/db/drain.ts'
+import { Drained, drain, readDrain, readEntering, readOpenWork, undoDrain } from '../../src/db/drain.ts'
 import { receive } from '../../src/db/inbox.ts'
 import type { Intent } from '../../src/model.ts'
 import { createPaymentBridge } from '../../src/kafka/payment-bridge.ts'
@@ -34,6 +34,12 @@ test.after.always(async () => {
   await database?.drop()
 })
 
+/** As the command begins a drain. */
+async function begin(by: Pool): Promise<string[]> {
+  await drain(by)
+  return readEntering(by)
+}
+
 let customers = 0
 function intent(): Intent {
   customers += 1
@@ -64,7 +70,7 @@ test.serial(
     const first = await intents.intend(known)
     t.is(first.claim, 'new')
     const before = await lastOrderId()
-    t.deepEqual(await drain(operator), [])
+    t.deepEqual(await begin(operator), [])
     t.true((await readDrain(operator)) instanceof Date)
 
     const [again, another] = await Promise.all([intents.intend(known), intents.intend(intent())])
@@ -85,7 +91,7 @@ test.serial('an intent whose statement began before the drain and got its table 
   const intended = intents.intend(intent())
   await until(somebodyWaits, (rows) => rows.length === 1)
 
-  t.deepEqual(await drain(operator), [])
+  t.deepEqual(await begin(operator), [])
   await locker.query('commit')
 
   t.deepEqual(await intended, { claim: 'drained' })
@@ -102,7 +108,7 @@ test.serial('the drain is not over while an intent that began before it may stil
   const intended = openIntents(pool).intend(one)
   await until(somebodyWaits, (rows) => rows.length === 1)
 
-  const earlier = await drain(operator)
+  const earlier = await begin(operator)
   t.like((await readOpenWork(operator, earlier))?.open, { transactions: 2, checkouts: 0 })
   await locker.query('rollback')
 
@@ -114,7 +120,7 @@ test.serial('new payments are not received while the service is drained; those r
   const source = { topic: 'payments', partition: 0 }
   const [before, after] = [paymentOf({ orderId: 1, totalCents: 100 }), paymentOf({ orderId: 2, totalCents: 100 })]
   await receive(pool, source, [before])
-  await drain(operator)
+  await begin(operator)
 
   t.deepEqual((await receive(pool, source, [before])).receipts, ['duplicate'])
   await t.throwsAsync(receive(pool, source, [before, after]), { instanceOf: Drained })
@@ -131,7 +137,7 @@ test.serial('the drain is not over while a batch of payments that began before i
   const receiving = receive(pool, source, [paymentOf({ orderId: 2, totalCents: 100 })])
   await until(somebodyWaits, (rows) => rows.length === 1)
 
-  const earlier = await drain(operator)
+  const earlier = await begin(operator)
   t.like((await readOpenWork(operator, earlier))?.open, { transactions: 1, payments: 1 })
   await locker.query('commit')
 
@@ -169,7 +175,7 @@ test.serial('a bridge passes the messages that were received before a drain, and
   })
   await onBatch!(batchOf(messages.slice(0, 2)))
   passed.length = 0 // the group has not heard of it
-  await drain(operator)
+  await begin(operator)
 
   await t.throwsAsync(onBatch!(batchOf(messages)), { instanceOf: Drained })
 

@@ -2,16 +2,15 @@ import { createHash } from 'node:crypto'
 import test from 'ava'
 import {
   countLetters,
-  discardLetter,
   listLetters,
+  lockLetters,
   markPublished,
   readLetter,
   markLetterUndeliverable,
-  replayEvent,
-  replayMessage,
   unpublishedLetters,
 } from '../../src/db/dead-letters.ts'
-import { type ReadMessage, readBridgeTotals, receive } from '../../src/db/inbox.ts'
+import { discardLetters, replayEvents, replayMessage } from '../../src/db/handle-letters.ts'
+import { type ReadAgain, type ReadMessage, readBridgeTotals, receive } from '../../src/db/inbox.ts'
 import { createPaymentEvents, type PaymentEvents, strandedPayments } from '../../src/db/payment-events.ts'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { PaymentEvent } from '../../src/model.ts'
@@ -207,7 +206,7 @@ test.serial('an event that died is a dead letter; replayed it waits again, with 
   t.like(letter, { fault: 'unknown-order', state: 'WAITING', times: 1 })
   await query(database.dsn, `update order_service.payment_events set waiting_since = now() - interval '1 h' where id = $1`, [first.eventId])
 
-  const replays = await Promise.all(Array.from({ length: 4 }, () => replayEvent(pool, { id: letter.id, eventId: first.eventId })))
+  const replays = await Promise.all(Array.from({ length: 4 }, () => replayOne(letter.id)))
 
   t.is(replays.filter(Boolean).length, 1, 'of four people at once')
   const [row] = await query<{ young: boolean }>(
@@ -228,15 +227,24 @@ test.serial('a discarded letter keeps its bytes and the reason, and is not repla
   const first = await newEvent()
   await events.deadLetter(first, 'second-payment', 'paid before')
   const { id } = await letterOf(first.eventId)
-  const discards = await Promise.all(['refunded', 'also refunded'].map((note) => discardLetter(pool, id, note)))
-  t.is(discards.filter(Boolean).length, 1)
-  t.false(await replayEvent(pool, { id, eventId: first.eventId }))
+  const discards = await Promise.all(['refunded', 'also refunded'].map((note) => pool.transaction((tx) => discardLetters(tx, [id], note))))
+  t.deepEqual(discards.flat(), [id])
+  t.false(await replayOne(id))
   const letter = (await readLetter(pool, id))!
   t.is(letter.state, 'DISCARDED')
   t.regex(letter.note!, /refunded/)
   t.true(letter.value!.length > 0)
   t.is((await state(first.eventId)).state, 'DEAD')
 })
+
+const replayOne = async (id: number) => (await pool.transaction((tx) => replayEvents(tx, [id]))).length > 0
+
+/** @returns undefined where the letter does not wait, or somebody else is at it */
+const readAgain = (id: number, message: ReadMessage): Promise<ReadAgain | undefined> =>
+  pool.transaction(async (tx) => {
+    const [letter] = await lockLetters(tx, [id])
+    return letter && replayMessage(tx, letter, message)
+  })
 
 async function unreadLetter(): Promise<{ id: number; message: ReadMessage }> {
   const one = unreadable(Buffer.from(`poison ${offsets}`))
@@ -259,9 +267,7 @@ test.serial('unread messages that can be read now become what they would have be
   for (const [became, like] of cases) {
     const letter = await unreadLetter()
     const before = await readBridgeTotals(pool)
-    const read = await Promise.all(
-      [1, 2, 3].map(async () => replayMessage(pool, (await readLetter(pool, letter.id))!, asEvent(letter, like))),
-    )
+    const read = await Promise.all([1, 2, 3].map(() => readAgain(letter.id, asEvent(letter, like))))
     t.deepEqual(
       read.flatMap((one) => (one ? [one.became] : [])),
       [became],
@@ -278,7 +284,7 @@ test.serial('unread messages that can be read now become what they would have be
 
 test.serial('unread messages that still cannot be taken in stay, and say why', async (t) => {
   const letter = await unreadLetter()
-  const reader = async (message: ReadMessage) => replayMessage(pool, (await readLetter(pool, letter.id))!, message)
+  const reader = (message: ReadMessage) => readAgain(letter.id, message)
   t.like(await reader(asEvent(letter, unreadable(Buffer.from('x'), 'still no JSON'))), { became: 'dead', reason: 'still no JSON' })
   const known = event()
   await receive(pool, source, [known])
@@ -290,7 +296,7 @@ test.serial('unread messages that still cannot be taken in stay, and say why', a
 
 test.serial('a replay that PostgreSQL refuses changes nothing', async (t) => {
   const letter = await unreadLetter()
-  await t.throwsAsync(replayMessage(pool, (await readLetter(pool, letter.id))!, asEvent(letter, event({ provider: 'a\0b' }))))
+  await t.throwsAsync(readAgain(letter.id, asEvent(letter, event({ provider: 'a\0b' }))))
   t.like(await readLetter(pool, letter.id), { state: 'WAITING', times: 1 })
 })
 
@@ -307,7 +313,7 @@ test.serial('each dead letter is published once, one that no broker takes never,
 
   t.false((await isUnpublished(letter.id)) || (await isUnpublished(large.id)))
   t.deepEqual(await countLetters(pool), { ...before, unpublished: before.unpublished - 2 })
-  await replayEvent(pool, { id: letter.id, eventId: first.eventId })
+  await replayOne(letter.id)
   const attempt = (await events.resume(first.eventId))!
   await events.deadLetter({ eventId: first.eventId, attempt }, 'cancelled', 'no order')
   t.true(await isUnpublished(letter.id))

@@ -2,7 +2,8 @@
 
 import test, { type ExecutionContext } from 'ava'
 import { Client } from 'pg'
-import { discardLetter, listLetters, replayEvent } from '../../src/db/dead-letters.ts'
+import { listLetters } from '../../src/db/dead-letters.ts'
+import { discardLetters, replayEvents } from '../../src/db/handle-letters.ts'
 import { createPaymentEvents } from '../../src/db/payment-events.ts'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import { createReaper } from '../../src/processors/reaper.ts'
@@ -26,6 +27,10 @@ const nothingPruned = {
   reconciliations: 0,
   ambiguities: 0,
   unanswered_calls: 0,
+  operator_actions: 0,
+  operator_action_items: 0,
+  minutes: 0,
+  processes: 0,
 }
 
 function hire(pool: Pool, { batchRows = 500 } = {}) {
@@ -172,8 +177,8 @@ test('a dead letter that waits for a person is kept whole; one that was dealt wi
   }
   const waits = await died(1)
   const [discarded, unpublished, driven] = [await died(2), await died(3), await died(4)]
-  for (const { id } of [discarded, unpublished]) await discardLetter(pool, id, 'refunded, number 7')
-  await replayEvent(pool, driven)
+  await pool.transaction((tx) => discardLetters(tx, [discarded.id, unpublished.id], 'refunded, number 7'))
+  await pool.transaction((tx) => replayEvents(tx, [driven.id]))
   await shop.query('update order_service.dead_letters set published_at = now() where id <> $1', [unpublished.id])
   await shop.query(`update order_service.dead_letters set last_at = now() - interval '1 year'`)
   await shop.query(`update order_service.payment_events set received_at = now() - interval '1 year'`)
@@ -215,4 +220,29 @@ test('a worker prunes at its start, after the days that its environment says', a
     left.map(({ order_id }) => order_id),
     [1, 2],
   )
+})
+
+test('items of actions and edited messages go after their time, and the actions stay; so do rows of charts and of ended processes', async (t) => {
+  const { pool, ask } = await open(t)
+  await ask(`insert into order_service.operator_actions (verb, operator, reason, selection, state, items, ended_at)
+    select verb, 'ada@example.com', 'x', '{"items": [1], "value": "e30="}', state, 3, ended_at from (values
+      ('edit-letter', 'DONE', now() - interval '91 days'), ('edit-letter', 'DONE', now()), ('retry-payments', 'RUNNING', null)) v (verb, state, ended_at)`)
+  await ask(
+    `insert into order_service.operator_action_items (action_id, item) select a, i from generate_series(1, 3) a, generate_series(1, 3) i`,
+  )
+  await ask(`insert into order_service.minutes (minute) values (now() - interval '31 days'), (now())`)
+  await ask(`insert into order_service.processes (process, roles, started_at, seen_at, status)
+    values ('old', '{}', now(), now() - interval '2 hours', '{}'), ('new', '{}', now(), now(), '{}')`)
+  t.deepEqual(await hire(pool, { batchRows: 2 }).reap(), {
+    ...nothingPruned,
+    operator_actions: 1,
+    operator_action_items: 3,
+    minutes: 1,
+    processes: 1,
+  })
+  t.deepEqual(await ask(`select id::int, selection ? 'value' as is_whole from order_service.operator_actions order by id`), [
+    { id: 1, is_whole: false },
+    { id: 2, is_whole: true },
+    { id: 3, is_whole: true },
+  ])
 })

@@ -19,6 +19,7 @@ const kinds: Record<ItemKind, { one: string; many: string }> = {
   letter: { one: 'dead letter', many: 'dead letters' },
   queue: { one: 'queue', many: 'queues' },
   service: { one: 'service', many: 'services' },
+  action: { one: 'action', many: 'actions' },
 }
 export const manyOf = (kind: ItemKind): string => kinds[kind].many
 

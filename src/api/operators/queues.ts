@@ -1,10 +1,13 @@
 /** Mounts Bull Board, which shows the queues: jobs by state, their progress, log lines and failure reasons. */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { createBullBoard } from '@bull-board/api'
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import { KoaAdapter } from '@bull-board/koa'
 import type { Queue } from 'bullmq'
-import type { Middleware } from 'koa'
-import type { Logger } from '../../telemetry/logger.ts'
+import type { Context, Middleware } from 'koa'
+import type { Verb } from '../../causes.ts'
+import type { Actions } from '../../operators/action.ts'
+import { operatorOf } from './changes.ts'
 import { HOME, QUEUES } from './layout.ts'
 import { boardPolicy } from './protection.ts'
 
@@ -34,11 +37,15 @@ const refused = {
 const time = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' } as const
 
 /**
- * Logs each change with `ctx.state.operator`. The caller must authenticate requests.
+ * Each change is recorded before it is carried out. The caller must authenticate requests.
  * @param queues in the order in which they are shown
  * @param isReadOnly shows no button; the caller must refuse what changes something
  */
-export function queueBoard(queues: readonly Queue[], logger: Logger, { isReadOnly = false } = {}): Middleware {
+export function queueBoard(
+  queues: readonly Queue[],
+  { actions, isReadOnly = false }: { actions: Pick<Actions, 'recordAround'>; isReadOnly?: boolean },
+): Middleware {
+  const names = new Set(queues.map(({ name }) => name))
   const adapter = new KoaAdapter().setBasePath(QUEUES)
   createBullBoard({
     queues: queues.map((queue) => new BullMQAdapter(queue, { readOnlyMode: isReadOnly })),
@@ -54,7 +61,14 @@ export function queueBoard(queues: readonly Queue[], logger: Logger, { isReadOnl
           { text: 'Sign out', url: `${HOME}/sign-out` },
         ],
       },
-      handlerHooks: { before: ({ method, route }) => (method === 'get' || allowed.has(route) ? undefined : refused) },
+      handlerHooks: {
+        before({ method, route, request }) {
+          if (method === 'get') return undefined
+          if (!allowed.has(route)) return refused
+          // A path that `changeOf` does not know would be a change without its record.
+          return inRecord.getStore() || !names.has(String(request.params.queueName)) ? undefined : refused
+        },
+      },
     },
   })
   const board: Middleware = adapter.registerPlugin()
@@ -62,13 +76,43 @@ export function queueBoard(queues: readonly Queue[], logger: Logger, { isReadOnl
     const route = ctx._matchedRoute
     ctx.disableBodyParser = true // no allowed action has a body, and a malformed one would be a 500
     ctx.set('Content-Security-Policy', boardPolicy)
-    await board(ctx, next)
+    const change = changeOf(ctx)
+    if (change && names.has(change.selection.queue)) await recorded(ctx, { ...change, actions }, () => board(ctx, next))
+    else await board(ctx, next)
     if (ctx.status === 501) ctx.status = 405 // what its router answers for unknown methods
-    // A success means that queue and job exist, so the path contains nothing that the caller made up.
-    if (!/^(GET|HEAD|OPTIONS)$/.test(ctx.method) && ctx.status < 300) {
-      const { operator, requestId } = ctx.state
-      logger.info({ operator, action: ctx.path.replace(API, ''), requestId }, 'queue changed by an operator')
-    }
     ctx._matchedRoute = route // its router sets its own route
   }
+}
+
+/** Set while a change that has been recorded is carried out. */
+const inRecord = new AsyncLocalStorage<true>()
+
+interface Change {
+  verb: Verb
+  selection: { queue: string; job?: string; jobs?: string }
+}
+
+/** The allowed actions, by the paths of Bull Board. undefined for all that changes nothing or is refused. */
+function changeOf({ method, path }: Context): Change | undefined {
+  if (method !== 'PUT' && method !== 'POST') return undefined
+  const [queue = '', ...rest] = path.startsWith(API) ? path.slice(API.length).split('/').map(decodeURIComponent) : []
+  const [first = '', second = ''] = rest
+  if (rest.length === 1 && (first === 'pause' || first === 'resume')) return { verb: `${first}-queue`, selection: { queue } }
+  if (rest.length === 1 && first === 'promote') return { verb: 'promote-jobs', selection: { queue, jobs: 'delayed' } }
+  if (rest.length < 2) return undefined
+  if (rest.length === 2 && first === 'retry') return { verb: 'retry-jobs', selection: { queue, jobs: second } }
+  if (second === 'promote') return { verb: 'promote-jobs', selection: { queue, job: first } }
+  return second === 'retry' ? { verb: 'retry-jobs', selection: { queue, job: first } } : undefined
+}
+
+/** No action without its record: where it cannot be written, nothing is changed. */
+async function recorded(
+  ctx: Context,
+  { verb, selection, actions }: Change & { actions: Pick<Actions, 'recordAround'> },
+  run: () => Promise<unknown>,
+): Promise<void> {
+  await actions.recordAround({ verb, selection, reason: 'with Bull Board', ...operatorOf(ctx) }, async () => {
+    await inRecord.run(true, run)
+    return ctx.status < 300 ? { result: 'changed', detail: 'done' } : { result: 'failed', detail: `the board answered ${ctx.status}` }
+  })
 }

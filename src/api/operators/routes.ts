@@ -8,6 +8,8 @@ import type { Pool } from '../../db/pool.ts'
 import type { Logger } from '../../telemetry/logger.ts'
 import type { ReadToken } from '../auth.ts'
 import { Refusal, RETRY_SOON } from '../refusal.ts'
+import { type ActionDeps, addActionPages } from './actions.ts'
+import { addDeadLetterPages } from './dead-letters.ts'
 import type { Html } from './html.ts'
 import { addInventoryPages, type InventoryPageDeps } from './inventory.ts'
 import { HOME, type OperatorRole, refusalPages, respond, roleOf, SCRIPT, styles } from './layout.ts'
@@ -18,7 +20,7 @@ import { decodableOnly, pageHeaders, sameOriginOnly } from './protection.ts'
 import { adminsOnly, operatorsOnly } from './session.ts'
 import { readForm, showSignIn, showSignOut, signIn, type SignInDeps, signOut } from './sign-in.ts'
 
-export interface OperatorDeps extends SignInDeps, ProblemDeps, OrderPageDeps, InventoryPageDeps {
+export interface OperatorDeps extends SignInDeps, ProblemDeps, OrderPageDeps, InventoryPageDeps, ActionDeps {
   /** The pages' own connections: two, and no statement takes longer than 2 s. */
   read(): Promise<Pool>
   /** The queues that are shown. */
@@ -58,8 +60,10 @@ export function operatorRoutes(
   addProblemPages(router, guarded, requireDeps)
   addOrderPages(router, guarded, requireDeps)
   addInventoryPages(router, guarded, requireDeps)
+  addActionPages(router, guarded, requireDeps)
+  addDeadLetterPages(router, guarded, requireDeps)
   addRunbook(router, guarded)
-  addQueues(router, guarded, requireDeps, logger)
+  addQueues(router, guarded, requireDeps)
   // The last: routes run in the order in which they were added.
   router.get('/{*path}', ...guarded, () => {
     throw new Refusal(404, 'There is no page at this address')
@@ -81,14 +85,14 @@ function addRunbook(router: Router, guarded: readonly Middleware[]): void {
 }
 
 /** Bull Board took a tenth of the CPU of each start. */
-function addQueues(router: Router, guarded: readonly Middleware[], requireDeps: () => OperatorDeps, logger: Logger): void {
+function addQueues(router: Router, guarded: readonly Middleware[], requireDeps: () => OperatorDeps): void {
   const boards = new Map<OperatorRole, Middleware>()
   const changes: Middleware = (ctx, next) => (/^(GET|HEAD|OPTIONS)$/.test(ctx.method) ? next() : adminsOnly(ctx, next))
   router.all('/queues{/*path}', ...guarded, changes, async (ctx) => {
-    const { queues } = requireDeps()
+    const { queues, actions } = requireDeps()
     const { queueBoard } = await import('./queues.ts')
     const role = roleOf(ctx)
-    const board = boards.get(role) ?? queueBoard(queues, logger, { isReadOnly: role !== 'admin' })
+    const board = boards.get(role) ?? queueBoard(queues, { actions, isReadOnly: role !== 'admin' })
     boards.set(role, board)
     return board(ctx, async () => {}) // what the board does not have, no other route has
   })

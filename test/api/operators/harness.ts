@@ -10,6 +10,7 @@ import { createDownstream } from '../../../src/clients/http.ts'
 import type { Overviews } from '../../../src/operators/overview.ts'
 import { createCheckoutQueue } from '../../../src/queues/checkout.ts'
 import { connectFailFast, connectPatient, ready } from '../../../src/redis/connection.ts'
+import type { Action, ActionRequest, Actions } from '../../../src/operators/action.ts'
 import { createStockQueue } from '../../../src/queues/stock.ts'
 import { createLogger } from '../../../src/telemetry/logger.ts'
 import { createMetrics } from '../../../src/telemetry/metrics.ts'
@@ -50,8 +51,30 @@ interface OperatorsOptions {
   items?: OperatorDeps['items']
   /** The pages' PostgreSQL, which most tests do not need. */
   read?: OperatorDeps['read']
+  actions?: OperatorDeps['actions']
 }
 const noPostgres = () => Promise.reject(new Error('these pages have no PostgreSQL'))
+
+/** Keeps requests in memory, and carries them out. */
+function recorder(recorded: ActionRequest[]): Actions {
+  return {
+    count: noPostgres,
+    sample: noPostgres,
+    act: noPostgres,
+    inTransaction: noPostgres,
+    change: noPostgres,
+    list: noPostgres,
+    read: noPostgres,
+    readEdited: noPostgres,
+    items: noPostgres,
+    historyOf: noPostgres,
+    async recordAround(request, run) {
+      recorded.push(request)
+      await run()
+      return { id: recorded.length } as Action
+    },
+  }
+}
 
 export async function openOperators(
   t: ExecutionContext,
@@ -61,6 +84,7 @@ export async function openOperators(
     overview = overviewsWith(),
     items = noItems,
     read = noPostgres,
+    actions,
   }: OperatorsOptions = {},
 ) {
   const logger = createLogger('silent')
@@ -77,6 +101,7 @@ export async function openOperators(
   })
   if (redisUrl === process.env.REDIS_URL) await ready(redis)
   const patient = connectPatient(process.env.REDIS_URL!, logger) // however slow the machine is at the moment
+  const recorded: ActionRequest[] = []
   const checkoutQueue = createCheckoutQueue(patient, prefix, hostClock)
   const stockQueue = createStockQueue(patient, prefix)
   const deps = {
@@ -90,6 +115,7 @@ export async function openOperators(
     } as unknown as Catalog,
     nextRun: async () => undefined,
     eventTopic: 'order.events',
+    actions: actions ?? recorder(recorded),
     tries: createSignInTries(redis, prefix, createSecretKey(SECRET, 'utf8')),
     queues: [checkoutQueue.queue, stockQueue.queue],
   }
@@ -108,6 +134,8 @@ export async function openOperators(
     auth: stub,
     checkoutQueue,
     stockQueue,
+    /** What was recorded of changes, in place of PostgreSQL. */
+    recorded,
     /** As a program asks. */
     ask: (path: string, init?: RequestInit) => ask(api.url + path, init),
     /** As a person opens a page. */

@@ -5,7 +5,7 @@ import { createLogger } from '../../../src/telemetry/logger.ts'
 import { openShop } from '../../support/shop.ts'
 import { until } from '../../support/until.ts'
 import { token } from '../harness.ts'
-import { ask, openOperators } from './harness.ts'
+import { adminEmail, ask, openOperators } from './harness.ts'
 
 const api = '/order/admin/queues/api/queues'
 
@@ -136,7 +136,7 @@ test('a job that failed is shown with its reason, and runs again when an operato
   }
 })
 
-test('what an operator changes is logged with a name that is no email, which the operator can look up; what is refused is not', async (t) => {
+test('what an operator changes is recorded, with a name for the log that is no email, which the operator can look up; what is refused is not', async (t) => {
   const operators = await openOperators(t)
   const session = await operators.session()
   const headers = { ...session, 'sec-fetch-site': 'same-origin' }
@@ -145,13 +145,13 @@ test('what an operator changes is logged with a name that is no email, which the
   for (const path of ['stock/empty', 'ada@example.com/pause', 'stock/ada@example.com/retry']) t.true((await put(path)).status >= 400)
   t.is((await put('stock/resume')).status, 200)
 
-  const actions = operators.logged.map((line) => JSON.parse(line)).filter(({ action }) => action !== undefined)
-  t.deepEqual(
-    actions.map(({ action }) => action),
-    ['stock/pause', 'stock/resume'],
-  )
-  t.regex(actions[0].operator, /^[0-9a-f]{12}$/)
-  t.true((await operators.visit('/order/admin/sign-out', session)).text.includes(`Your name in the log is ${actions[0].operator}.`))
+  const [paused, missing, resumed] = operators.recorded
+  t.like(paused, { verb: 'pause-queue', selection: { queue: 'stock' }, operator: adminEmail, reason: 'with Bull Board' })
+  t.like(missing, { verb: 'retry-jobs', selection: { queue: 'stock', job: 'ada@example.com' } }) // recorded before it fails
+  t.like(resumed, { verb: 'resume-queue' })
+  t.is(operators.recorded.length, 3)
+  t.regex(paused!.loggedAs!, /^[0-9a-f]{12}$/)
+  t.true((await operators.visit('/order/admin/sign-out', session)).text.includes(`Your name in the log is ${paused!.loggedAs}.`))
   t.notRegex(operators.logged.join('\n'), /@/)
 })
 

@@ -14,11 +14,13 @@ import { deadLetters } from './admin/dead-letters.ts'
 import { drainCommand } from './admin/drain.ts'
 import { inventory } from './admin/inventory.ts'
 import { orderCommand, ordersCommand } from './admin/orders.ts'
+import { problemsCommand } from './admin/problems.ts'
 import { safe } from './admin/shown.ts'
 import { ActionRefused } from './operators/action.ts'
 import { ConfigError, readAdminConfig, readCatalogConfig } from './config.ts'
 
 const commands: Record<string, Group | Command> = {
+  problems: problemsCommand,
   orders: ordersCommand,
   order: orderCommand,
   'dead-letters': deadLetters,

@@ -44,8 +44,8 @@ export interface Facts {
 
 export interface FactDeps {
   read(): Promise<Pool>
-  /** The queues whose jobs drive orders. */
-  queues: readonly Queue[]
+  /** The queues whose jobs drive orders; undefined: Redis cannot be reached. */
+  queues: readonly Queue[] | undefined
   /** Epoch ms, by PostgreSQL's clock. */
   now(): number
   startedAt: number
@@ -54,16 +54,14 @@ export interface FactDeps {
 const REDIS_MS = 1000
 const letterFaults = Object.keys(causeOfLetter) as DeadLetterFault[]
 
+async function readQueue(queue: Queue, now: number): Promise<QueueFacts> {
+  const [isPaused, ms] = await Promise.all([queue.isPaused(), oldestWaitingMs(queue, now)])
+  return { name: queue.name, isPaused, oldestWaitingMs: ms }
+}
+
 /** @throws where PostgreSQL does not answer */
 export async function readFacts({ read, queues, now, startedAt }: FactDeps): Promise<Facts> {
-  const readQueues = Promise.all(
-    queues.map(async (queue) => ({
-      name: queue.name,
-      isPaused: await queue.isPaused(),
-      oldestWaitingMs: await oldestWaitingMs(queue, now()),
-    })),
-  )
-  const fromRedis = within(REDIS_MS, readQueues).catch(() => undefined)
+  const fromRedis = queues && within(REDIS_MS, Promise.all(queues.map((queue) => readQueue(queue, now())))).catch(() => undefined)
   const pool = await read()
   const [processes, lastSeen, items, letters, products, undeliverable, outbox, drainedSince] = await Promise.all([
     readProcesses(pool),

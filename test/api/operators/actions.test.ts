@@ -58,9 +58,9 @@ const actionsSoFar = async () => (await shop.query<{ n: number }>('select count(
 
 let orders = 900_000
 /** The letter of a payment with a wrong amount. */
-async function letter(changes: object = {}) {
+async function letter(fields: object = {}) {
   orders += 1
-  const { eventId, attempt } = await harness.written(paymentOf({ orderId: orders, totalCents: 5 }, changes))
+  const { eventId, attempt } = await harness.written(paymentOf({ orderId: orders, totalCents: 5 }, fields))
   await createPaymentEvents(harness.pool, hostClock).deadLetter({ eventId, attempt: attempt! }, 'wrong-amount', 'so <b>it</b> was')
   const [row] = await shop.query<{ id: number }>('select id::int from order_service.dead_letters where event_id = $1', [eventId])
   return { id: row!.id, eventId, orderId: orders }

@@ -99,7 +99,8 @@ test('the worst problem comes first: refused customers, then what a person decid
 
 test('a payment that came a moment before its order is neither a problem nor an after-effect', (t) => {
   const items = [payments({ cause: 'payment-early', service: null, oldest: { id: 1, orderId: 5, since: ago(500) } })]
-  t.deepEqual(problemsOf(factsWith({ items })), { problems: [], afterEffects: [] })
+  const failures = [{ cause: 'payment-early' as const, service: null, at: now - 100, since: now - 60_000 }]
+  t.deepEqual(problemsOf(factsWith({ items }, { failures })), { problems: [], afterEffects: [] })
 })
 
 test('customers who wait for a product while Catalog fails wait for Catalog, and not for each other', (t) => {

@@ -44,8 +44,8 @@ export function addInventoryPages(router: RouterInstance, guarded: readonly Midd
 }
 
 const search = html`<form method="get" action="${HOME}/inventory" role="search" class="search">
-      <label for="product">Product id</label>
-      <input id="product" name="product" inputmode="numeric" required>
+      <p><label for="product">Product id</label>
+      <input id="product" name="product" inputmode="numeric" required></p>
       <button>Show</button>
     </form>`
 

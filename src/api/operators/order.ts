@@ -67,11 +67,14 @@ function facts(life: OrderLife, role: OperatorRole): Html {
     ['Customer', life.email ?? 'removed after the retention period'],
     ['Idempotency key', life.idempotencyKey],
     ['Deadline of the checkout', life.deadlineAt && time(life.deadlineAt)],
-    ['Address', role === 'admin' && life.address ? Object.values(life.address).filter(Boolean).join(', ') : null],
+    ['Address', role === 'admin' && life.address ? addressInWords(life.address) : null],
     ['Details removed', life.prunedAt && time(life.prunedAt)],
   ]
   return html`<dl class="facts">${rows.map(([name, value]) => value && html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`
 }
+
+const addressInWords = ({ address_line1, address_line2, postcode, city, country }: Record<string, string>): string =>
+  [address_line1, address_line2, `${postcode} ${city}`, country].filter(Boolean).join(', ')
 
 const lines = ({ lines: all, currency }: OrderLife): Html | false =>
   all.length > 0 &&

@@ -73,17 +73,17 @@ type Choice = readonly [value: string, title: string]
 function select(name: string, label: string, given: string | undefined, choices: readonly Choice[]): Html {
   const isOther = given !== undefined && given !== '' && !choices.some(([value]) => value === given)
   const all = isOther ? [...choices, [given, given] as const] : choices
-  return html`<label for="${name}">${label}</label>
+  return html`<p><label for="${name}">${label}</label>
       <select id="${name}" name="${name}">
         <option value="">any</option>
         ${all.map(([value, title]) => html`<option value="${value}"${value === given && html` selected`}>${title}</option>`)}
-      </select>`
+      </select></p>`
 }
 
 function searchForm(given: Record<string, string>): Html {
   return html`<form method="get" action="${HOME}/orders" role="search" class="search">
-      <label for="q">Order, email, idempotency key or payment</label>
-      <input id="q" name="q" type="search" value="${given.q}" maxlength="255" autocomplete="off">
+      <p class="wide"><label for="q">Order, email, idempotency key or payment</label>
+      <input id="q" name="q" type="search" value="${given.q}" maxlength="255" autocomplete="off"></p>
       ${select(
         'state',
         'State',
@@ -102,8 +102,8 @@ function searchForm(given: Record<string, string>): Html {
         given.service,
         services.map((name) => [name, serviceTitles[name]]),
       )}
-      <label for="product">Product id</label>
-      <input id="product" name="product" inputmode="numeric" value="${given.product}">
+      <p><label for="product">Product id</label>
+      <input id="product" name="product" inputmode="numeric" size="10" value="${given.product}"></p>
       ${select('olderThan', 'Older than', given.olderThan, ages)}
       <button>Search</button>
     </form>`

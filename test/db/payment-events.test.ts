@@ -191,6 +191,23 @@ test.serial('a payment attempt that was taken over writes nothing any more', asy
   t.is(await events.resume(old.eventId), undefined, 'it waits no longer')
 })
 
+test.serial('a payment keeps its latest twenty failures, and the cause of the last one', async (t) => {
+  const driven = await newEvent()
+  for (let i = 1; i <= 25; i++) await events.recordFailure(driven, `failure ${i}`, { cause: 'downstream-error', service: 'catalog' })
+  await events.recordFailure(driven, 'there is no order', { cause: 'payment-early' })
+  const [row] = await query<{ cause: string; service: string | null; history: { error: string; cause: string }[] }>(
+    database.dsn,
+    'select cause, service, history from order_service.payment_events where id = $1',
+    [driven.eventId],
+  )
+  t.like(row, { cause: 'payment-early', service: null })
+  t.deepEqual(
+    row!.history.map(({ error }) => error),
+    [...Array.from({ length: 19 }, (_, i) => `failure ${i + 7}`), 'there is no order'],
+  )
+  t.like(row!.history[0], { attempt: driven.attempt, cause: 'downstream-error', service: 'catalog' })
+})
+
 test.serial('attempts that take over one event at once each get a number of their own, and only the last one counts', async (t) => {
   const { eventId } = await newEvent()
   const attempts = await Promise.all(Array.from({ length: 6 }, () => events.resume(eventId)))

@@ -1,0 +1,53 @@
+import test from 'ava'
+import { everything, openShop, type Shop } from '../support/shop.ts'
+import { until } from '../support/until.ts'
+
+let shop: Shop
+test.before(async () => {
+  shop = await openShop({ roles: everything })
+})
+test.after.always(() => shop?.close())
+
+interface Reported extends Record<string, unknown> {
+  roles: string[]
+  ended: boolean
+  services: { service: string; lastAnswerAt: number | null; failingSince: number | null; calls: number }[]
+}
+const reports = () =>
+  shop.query<Reported>(
+    `select roles, ended_at is not null as ended, status -> 'services' as services from order_service.processes order by started_at`,
+  )
+
+test.serial('a process reports its roles, and the services that it has called', async (t) => {
+  const product = shop.catalog.product({ stock: 10 })
+  t.is((await (await shop.customer().wants({ product_id: product, qty: 1 })).checkout()).status, 200)
+  const [report] = await until(reports, ([one]) => one?.services.find(({ service }) => service === 'shipping')?.lastAnswerAt != null)
+  t.deepEqual(report!.roles.toSorted(), [...everything].toSorted())
+  for (const name of ['catalog', 'shipping', 'kafka'])
+    t.like(
+      report!.services.find(({ service }) => service === name),
+      { failingSince: null },
+    )
+})
+
+test.serial('what processes do is added up in a row a minute', async (t) => {
+  const product = shop.catalog.product({ stock: 10 })
+  const { body } = await (await shop.customer().wants({ product_id: product, qty: 1 })).checkout()
+  await shop.pay(body.order_id)
+  const sums = () =>
+    shop.query<{ created: number; paid: number; answers: number; payments: number }>(`
+      select sum(created)::int as created, sum(paid)::int as paid, sum((select sum(n) from unnest(answers) as n))::int as answers,
+        sum((select sum(n) from unnest(payments) as n))::int as payments from order_service.minutes`)
+  const [row] = await until(sums, ([one]) => one?.paid === 1)
+  t.deepEqual(row, { created: 2, paid: 1, answers: 2, payments: 1 })
+})
+
+test.serial('a process that ends in order says so', async (t) => {
+  const second = await shop.start(['worker'])
+  await until(reports, (all) => all.length === 2)
+  await second.stop()
+  t.deepEqual(
+    (await reports()).map(({ ended }) => ended),
+    [false, true],
+  )
+})

@@ -9,7 +9,7 @@ import { MAX_INTEGER } from '../model.ts'
 import type { Pool } from './pool.ts'
 
 /** The most candidates that a statement reads of a source. Each costs up to three reads by primary key. */
-const SCAN = 5000
+const SCAN = 3000
 
 /** All conditions hold together. */
 export interface OrderConditions {
@@ -75,8 +75,8 @@ async function sourcesOf(
 ): Promise<readonly Source[]> {
   const { q, cause, service, productId } = conditions
   if (q !== undefined) return named(q, below)
-  if (cause !== undefined) return byCause(cause, conditions, below)
-  if (service !== undefined) return causesOfServices.flatMap((one) => byCause(one, conditions, below))
+  if (cause !== undefined) return byCause(cause, conditions, below, isOfCauseAlone(conditions) ? limit + 1 : SCAN)
+  if (service !== undefined) return causesOfServices.flatMap((one) => byCause(one, conditions, below, SCAN))
   if (productId !== undefined && !(await isHot(pool, productId)))
     return [ordersWith(productId, below), ...byState(conditions, below, SCAN).filter(({ isOfOrders }) => !isOfOrders)]
   const isFiltered = Object.values(conditions).some((one) => one !== undefined)
@@ -141,33 +141,37 @@ function orders({ state, productId }: Conditions, below: number, most: number): 
   }
 }
 
-function payments(where: FragmentSqlToken, { state, productId }: Conditions, below: number): Source {
+function payments(where: FragmentSqlToken, { state, productId }: Conditions, below: number, most: number): Source {
   const fits = both([
     state !== undefined && sql.fragment`coalesce((select status from public.orders where id = e.id) = ${state}, true)`,
     productId !== undefined && hasProduct(sql.fragment`e.id`, productId),
   ])
   return {
-    most: SCAN,
+    most,
     rows: sql.fragment`select id, ${fits} as fits from (
       select order_id as id from order_service.payment_events
-      where state = 'WAITING' and ${where} and order_id < ${below} order by order_id desc limit ${SCAN}) e`,
+      where state = 'WAITING' and ${where} and order_id < ${below} order by order_id desc limit ${most}) e`,
   }
 }
 
 /** The causes that are recorded with a service. */
 const causesOfServices = (Object.keys(causes) as Cause[]).filter((cause) => cause.startsWith('downstream-'))
 
+/** Whether all rows of the sources of a cause fit, so that a page of each is enough. */
+const isOfCauseAlone = ({ state, service, productId, olderThanMs }: OrderConditions) =>
+  [state, service, productId, olderThanMs].every((one) => one === undefined)
+
 /** As in the indexes: `'~'` stands for no service. A source for each service, so that each is in the order of ids. */
-function byCause(cause: Cause, conditions: Conditions, below: number): Source[] {
+function byCause(cause: Cause, conditions: Conditions, below: number, most: number): Source[] {
   const { service, state } = conditions
   const names = service === undefined ? ['~', ...services] : [service]
   const is = (one: string) => state === undefined || state === one
   const ofService = (name: string) => sql.fragment`cause = ${cause} and coalesce(service, '~') = ${name}`
-  const open = names.map((name) => checkouts(sql.fragment`${checkoutsIn.OPEN} and ${ofService(name)}`, conditions, below))
+  const open = names.map((name) => checkouts(sql.fragment`${checkoutsIn.OPEN} and ${ofService(name)}`, conditions, below, most))
   const ended = (['REJECTED', 'CANCELLED'] as const)
     .filter(is)
-    .map((one) => checkouts(sql.fragment`${checkoutsIn[one]} and cause = ${cause}`, conditions, below))
-  return [...(is('OPEN') ? open : []), ...ended, ...names.map((name) => payments(ofService(name), conditions, below))]
+    .map((one) => checkouts(sql.fragment`${checkoutsIn[one]} and cause = ${cause}`, conditions, below, most))
+  return [...(is('OPEN') ? open : []), ...ended, ...names.map((name) => payments(ofService(name), conditions, below, most))]
 }
 
 function byState(conditions: Conditions, below: number, most: number): (Source & { isOfOrders: boolean })[] {

@@ -10,7 +10,7 @@ import { type Html, html, type Insert } from './html.ts'
 import { HOME, type OperatorRole, respond, roleOf } from './layout.ts'
 import { orderTable } from './orders.ts'
 import { idInPath, parameters } from './parameters.ts'
-import { age, time } from './time.ts'
+import { liveAge, time } from './time.ts'
 
 export interface InventoryPageDeps {
   read(): Promise<Pool>
@@ -43,9 +43,9 @@ export function addInventoryPages(router: RouterInstance, guarded: readonly Midd
   })
 }
 
-const search = html`<form method="get" action="${HOME}/inventory" role="search" class="search">
-      <p><label for="product">Product id</label>
-      <input id="product" name="product" inputmode="numeric" required></p>
+const search = html`<form method="get" action="${HOME}/inventory" role="search">
+      <div><label for="product">Product id</label>
+      <input id="product" name="product" inputmode="numeric" required></div>
       <button>Show</button>
     </form>`
 
@@ -59,10 +59,10 @@ const list = ({ products, isMore }: { products: NotableProduct[]; isMore: boolea
       <tbody>${products.map(
         ({ entry, notes }) => html`<tr>
         <th scope="row"><a href="${HOME}/inventory/${entry.productId}">${entry.productId}</a></th>
-        <td>${notes.join(', ')}</td>
-        <td class="numbers">${entry.held}</td>
-        <td class="numbers">${oversoldUnits(entry)}</td>
-        <td>${entry.reconcilingSince && age(entry.reconcilingSince)}</td>
+        <td data-label="Note">${notes.join(', ')}</td>
+        <td data-label="Held by orders" class="numbers">${entry.held}</td>
+        <td data-label="Oversold" class="numbers">${oversoldUnits(entry)}</td>
+        <td data-label="Since">${entry.reconcilingSince && liveAge(entry.reconcilingSince)}</td>
       </tr>`,
       )}</tbody>
     </table>
@@ -94,9 +94,9 @@ function actions({ entry }: ProductPage): Html {
 /** Ours, Catalog's, and the difference. */
 function comparison({ entry, expected, inCatalog, difference }: ProductPage): Html {
   const row = (name: string, of: (one: CatalogInventory) => number) => html`<tr><th scope="row">${name}</th>
-        <td class="numbers">${expected ? of(expected) : 'unknown'}</td>
-        <td class="numbers">${'noAnswer' in inCatalog ? '–' : of(inCatalog)}</td>
-        <td class="numbers">${difference ? signed(of(difference)) : '–'}</td></tr>`
+        <td data-label="Catalog should have" class="numbers">${expected ? of(expected) : 'unknown'}</td>
+        <td data-label="Catalog has" class="numbers">${'noAnswer' in inCatalog ? '–' : of(inCatalog)}</td>
+        <td data-label="Difference" class="numbers">${difference ? signed(of(difference)) : '–'}</td></tr>`
   return html`${'noAnswer' in inCatalog && html`<p class="fault">Catalog does not answer: ${inCatalog.noAnswer}.</p>`}
     <table>
       <caption>Inventory</caption>
@@ -114,7 +114,7 @@ function facts({ entry, waiting }: ProductPage): Html {
     ['Holds of others at Catalog', entry.foreignHolds],
     ['Hold correction', signed(entry.holdCorrection)],
     ['Stock correction', signed(entry.stockCorrection)],
-    ['Being reconciled', entry.reconcilingSince && html`for ${age(entry.reconcilingSince)}, since ${time(entry.reconcilingSince)}`],
+    ['Being reconciled', entry.reconcilingSince && html`for ${liveAge(entry.reconcilingSince)}, since ${time(entry.reconcilingSince)}`],
     ['Call under way', call ? html`${call.verb} ${call.qty} (call ${call.callId}); its lease ends ${time(call.expiresAt)}` : 'none'],
     ['Next', waiting.wanted && html`process ${waiting.wanted.by} asked for it, until ${time(waiting.wanted.until)}`],
     ...unanswered.map((one): [string, Insert] => [
@@ -126,7 +126,9 @@ function facts({ entry, waiting }: ProductPage): Html {
     [
       'Open checkouts that wait',
       waiting.checkouts.length > 0 &&
-        waiting.checkouts.map(({ orderId, createdAt }) => html`<a href="${HOME}/orders/${orderId}">${orderId}</a> (${age(createdAt)}) `),
+        waiting.checkouts.map(
+          ({ orderId, createdAt }) => html`<a href="${HOME}/orders/${orderId}">${orderId}</a> (${liveAge(createdAt)}) `,
+        ),
     ],
   ]
   return html`<dl class="facts">${rows.map(([name, value]) => value !== null && value !== false && html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`
@@ -150,6 +152,7 @@ const history = ({ reconciliations }: ProductPage): Html | false =>
       <thead><tr><th scope="col">Time</th><th scope="col">Call</th><th scope="col" class="numbers">Units</th><th scope="col">Result</th><th scope="col">Reason</th></tr></thead>
       <tbody>${reconciliations.map(
         (one) =>
-          html`<tr><td>${time(one.at)}</td><td>${one.verb}</td><td class="numbers">${one.qty}</td><td>${one.result}</td><td>${one.reason}</td></tr>`,
+          html`<tr><td>${time(one.at)}</td><td data-label="Call">${one.verb}</td><td data-label="Units" class="numbers">${one.qty}</td>
+        <td data-label="Result">${one.result}</td><td data-label="Reason">${one.reason}</td></tr>`,
       )}</tbody>
     </table>`

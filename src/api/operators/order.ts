@@ -12,7 +12,7 @@ import { type Html, html } from './html.ts'
 import { HOME, type OperatorRole, respond, roleOf } from './layout.ts'
 import type { OrderPageDeps } from './orders.ts'
 import { idInPath } from './parameters.ts'
-import { age, time } from './time.ts'
+import { liveAge, time } from './time.ts'
 
 export function showOrder(requireDeps: () => OrderPageDeps): Middleware {
   return async (ctx) => {
@@ -62,7 +62,7 @@ function facts(life: OrderLife, role: OperatorRole): Html {
   const rows: [string, Html | string | null][] = [
     ['State', life.state],
     ['Why', life.cause && clause(life.cause, life.service)],
-    ['Created', html`${time(life.createdAt)}, ${age(life.createdAt)} ago`],
+    ['Created', html`${time(life.createdAt)}, ${liveAge(life.createdAt)} ago`],
     ['Total', money(life.totalCents, life.currency)],
     ['Customer', life.email ?? 'removed after the retention period'],
     ['Idempotency key', life.idempotencyKey],
@@ -83,8 +83,8 @@ const lines = ({ lines: all, currency }: OrderLife): Html | false =>
       <thead><tr><th scope="col">Product</th><th scope="col">Title</th><th scope="col" class="numbers">Units</th><th scope="col" class="numbers">Price</th></tr></thead>
       <tbody>${all.map(
         (line: Line) => html`<tr>
-        <th scope="row"><a href="${HOME}/inventory/${line.product_id}">${line.product_id}</a></th><td>${line.title_snapshot}</td>
-        <td class="numbers">${line.qty}</td><td class="numbers">${money(line.unit_price_cents, currency)}</td></tr>`,
+        <th scope="row"><a href="${HOME}/inventory/${line.product_id}">${line.product_id}</a></th><td data-label="Title">${line.title_snapshot}</td>
+        <td data-label="Units" class="numbers">${line.qty}</td><td data-label="Price" class="numbers">${money(line.unit_price_cents, currency)}</td></tr>`,
       )}</tbody>
     </table>`
 

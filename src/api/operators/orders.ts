@@ -13,7 +13,7 @@ import { type Html, html } from './html.ts'
 import { HOME, respond, roleOf, wantsHtml } from './layout.ts'
 import { showOrder } from './order.ts'
 import { parameters } from './parameters.ts'
-import { age, time } from './time.ts'
+import { liveAge, time } from './time.ts'
 
 export interface OrderPageDeps {
   /** The pages' own connections: two, and no statement takes longer than 2 s. */
@@ -73,17 +73,17 @@ type Choice = readonly [value: string, title: string]
 function select(name: string, label: string, given: string | undefined, choices: readonly Choice[]): Html {
   const isOther = given !== undefined && given !== '' && !choices.some(([value]) => value === given)
   const all = isOther ? [...choices, [given, given] as const] : choices
-  return html`<p><label for="${name}">${label}</label>
+  return html`<div><label for="${name}">${label}</label>
       <select id="${name}" name="${name}">
         <option value="">any</option>
         ${all.map(([value, title]) => html`<option value="${value}"${value === given && html` selected`}>${title}</option>`)}
-      </select></p>`
+      </select></div>`
 }
 
 function searchForm(given: Record<string, string>): Html {
-  return html`<form method="get" action="${HOME}/orders" role="search" class="search">
-      <p class="wide"><label for="q">Order, email, idempotency key or payment</label>
-      <input id="q" name="q" type="search" value="${given.q}" maxlength="255" autocomplete="off"></p>
+  return html`<form method="get" action="${HOME}/orders" role="search">
+      <div><label for="q">Order, email, idempotency key or payment</label>
+      <input id="q" name="q" type="search" value="${given.q}" maxlength="255" autocomplete="off"></div>
       ${select(
         'state',
         'State',
@@ -102,8 +102,8 @@ function searchForm(given: Record<string, string>): Html {
         given.service,
         services.map((name) => [name, serviceTitles[name]]),
       )}
-      <p><label for="product">Product id</label>
-      <input id="product" name="product" inputmode="numeric" size="10" value="${given.product}"></p>
+      <div><label for="product">Product id</label>
+      <input id="product" name="product" inputmode="numeric" value="${given.product}"></div>
       ${select('olderThan', 'Older than', given.olderThan, ages)}
       <button>Search</button>
     </form>`
@@ -130,12 +130,12 @@ export function orderTable(rows: readonly OrderRow[]): Html {
         ${rows.map(
           (row) => html`<tr>
           <th scope="row"><a href="${HOME}/orders/${row.orderId}">${row.orderId}</a></th>
-          <td>${row.state}</td>
-          <td>${row.cause && clause(row.cause, row.service)}</td>
-          <td>${age(row.createdAt)}</td>
-          <td>${time(row.createdAt)}</td>
-          <td class="numbers">${money(row.totalCents, row.currency)}</td>
-          <td>${row.email ?? 'removed'}</td>
+          <td data-label="State">${row.state}</td>
+          <td data-label="Why">${row.cause && clause(row.cause, row.service)}</td>
+          <td data-label="Age">${liveAge(row.createdAt)}</td>
+          <td data-label="Created">${time(row.createdAt)}</td>
+          <td data-label="Total" class="numbers">${money(row.totalCents, row.currency)}</td>
+          <td data-label="Customer">${row.email ?? 'removed'}</td>
         </tr>`,
         )}
       </tbody>

@@ -15,6 +15,9 @@ export const maskText = (text: string): string => text.replace(EMAILS, (email) =
 
 export const maskRow = <Row extends OrderRow>(row: Row): Row => ({ ...row, email: maskEmail(row.email) })
 
+/** For a problem, an item or a service: what it shows is the text of an error. */
+export const maskEvidence = <Shown extends { evidence: string }>(shown: Shown): Shown => ({ ...shown, evidence: maskText(shown.evidence) })
+
 /** Without address and stack traces, with masked emails. */
 export function maskLife(life: OrderLife): OrderLife {
   return {

@@ -103,7 +103,7 @@ function searchForm(given: Record<string, string>): Html {
         services.map((name) => [name, serviceTitles[name]]),
       )}
       <div><label for="product">Product id</label>
-      <input id="product" name="product" inputmode="numeric" value="${given.product}"></div>
+      <input id="product" name="product" inputmode="numeric" size="10" value="${given.product}"></div>
       ${select('olderThan', 'Older than', given.olderThan, ages)}
       <button>Search</button>
     </form>`

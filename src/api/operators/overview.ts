@@ -1,6 +1,7 @@
 /** The first page: what is wrong, what to do about it, and how the service has done in the last three hours. */
 import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
+import { maskEvidence, maskText } from '../../operators/mask.ts'
 import type { Minute, Overview, Overviews, ServiceView } from '../../operators/overview.ts'
 import { type Problem, toProblem } from '../../operators/problems.ts'
 import { reasonOf } from '../../telemetry/error-fields.ts'
@@ -94,7 +95,20 @@ const problemSection = (problems: readonly Problem[], role: OperatorRole): Inser
     ${problems.map((problem) => problemCard(problem, role))}
   </section>`
 
-async function showOverview(ctx: Context, { problems, overview }: Shown): Promise<void> {
+/** For operators that may not see emails. */
+function masked({ problems, overview }: Shown): Shown {
+  return {
+    problems: problems.map(maskEvidence),
+    overview: overview && {
+      ...overview,
+      afterEffects: overview.afterEffects.map(maskEvidence),
+      services: overview.services.map((one) => ({ ...one, error: one.error && maskText(one.error) })),
+    },
+  }
+}
+
+async function showOverview(ctx: Context, shown: Shown): Promise<void> {
+  const { problems, overview } = roleOf(ctx) === 'admin' ? shown : masked(shown)
   const { afterEffects = [], services = [], minutes = [] } = overview ?? {}
   const charts = overview && (await drawn(minutes, overview.readAt))
   const readAt = overview?.readAt ?? new Date()

@@ -3,6 +3,7 @@ import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
 import { type Cause, causes, isCause, type ItemKind, type ServiceName, services, serviceTitles, type Verb, verbs } from '../../causes.ts'
 import { type ItemQuery, listItems } from '../../operators/items.ts'
+import { maskEvidence } from '../../operators/mask.ts'
 import type { Item } from '../../operators/orders.ts'
 import type { Overviews } from '../../operators/overview.ts'
 import type { Problem } from '../../operators/problems.ts'
@@ -107,28 +108,38 @@ function kindSection(kind: ItemKind, items: readonly Item[], offered: readonly V
   </section>`
 }
 
-function problemSection(cause: Cause, problem: Problem | undefined, actions: Insert): Html {
-  if (!problem) return html`<section aria-label="Problem">${notNow(cause)}${actions}</section>`
-  return html`<section aria-label="Problem" class="problem severity-${problem.severity}">
+const problemSection = (
+  problem: Problem,
+  role: OperatorRole,
+): Html => html`<section aria-label="Problem" class="problem severity-${problem.severity}">
     <p><span class="severity">${severityTitles[problem.severity]}</span></p>
     ${problemFacts(problem)}
-    ${actions}
+    ${actionLinks(problem, role)}
   </section>`
+
+/** Items may wait for their retry although the fault is over: then they can be acted on too. */
+function pastSection({ cause, service }: Asked, { items }: ItemPage, role: OperatorRole): Html {
+  const acted = items.length > 0 && actionLinks({ cause, service, actions: causes[cause].actions }, role)
+  return html`<section aria-label="Problem">${notNow(cause)}${acted}</section>`
 }
 
 async function showProblem(ctx: Context, { items, overview }: ProblemDeps): Promise<void> {
   const asked = askedOf(ctx)
   const { cause, service } = asked
-  const [problems, page] = await Promise.all([overview.problems(), items({ ...asked, limit: ITEMS_A_PAGE })])
-  const problem = problems.find((one) => one.cause === cause && one.service === service)
+  const [all, found] = await Promise.all([overview.problems(), items({ ...asked, limit: ITEMS_A_PAGE })])
   const role = roleOf(ctx)
-  // Items may wait for their retry although the fault is over: then they can be acted on too.
-  const acted = problem ?? (page.items.length > 0 && { cause, service, actions: causes[cause].actions })
+  const visible = <Shown extends { evidence: string }>(shown: readonly Shown[]) => (role === 'admin' ? [...shown] : shown.map(maskEvidence))
+  // Several queues may be paused.
+  const problems = visible(all.filter((one) => one.cause === cause && one.service === service))
+  const page: ItemPage = { ...found, items: visible(found.items) }
   respond(ctx, {
-    title: problem?.sentence ?? titleOf(asked),
+    title: problems[0]?.sentence ?? titleOf(asked),
     isLive: true,
-    data: { cause, service, problem: problem ?? null, ...page },
-    content: () => [problemSection(cause, problem, acted && actionLinks(acted, role)), itemSections(page, asked, role)],
+    data: { cause, service, problems, ...page },
+    content: () => [
+      problems.length > 0 ? problems.map((problem) => problemSection(problem, role)) : pastSection(asked, page, role),
+      itemSections(page, asked, role),
+    ],
   })
 }
 

@@ -31,14 +31,9 @@ async function takeScreenshot(page: Page, name: string): Promise<void> {
 
 /** The form of a dead letter, filled, with what would change. */
 async function editLetter(page: Page): Promise<void> {
-  const edit = page.locator('textarea[name="value"]')
-  if ((await edit.count()) === 0) return
-  await edit.fill(
-    (await edit.inputValue())
-      .replace('"amount_cents":250,', '"amount_cents":2500,')
-      .replace('"amount_cents": 250,', '"amount_cents": 2500,'),
-  )
-  await page.locator('form:has(textarea[name="value"]) button').first().click()
+  const edit = page.locator('textarea[name="text"]')
+  await edit.fill((await edit.inputValue()).replace(/"amount_cents":\s*250\b/, '"amount_cents":2500'))
+  await page.getByRole('button', { name: 'Show the difference' }).click()
   await page.locator('.diff-new').first().waitFor()
 }
 

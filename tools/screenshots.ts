@@ -32,7 +32,8 @@ async function takeScreenshot(page: Page, name: string): Promise<void> {
 /** The form of a dead letter, filled, with what would change. */
 async function editLetter(page: Page): Promise<void> {
   const edit = page.locator('textarea[name="text"]')
-  await edit.fill((await edit.inputValue()).replace(/"amount_cents":\s*250\b/, '"amount_cents":2500'))
+  const sent = await edit.inputValue()
+  await edit.fill(sent.replace(/"amount_cents":\s*250\b/, '"amount_cents":2500').replace('"EUR"', '"USD"'))
   await page.getByRole('button', { name: 'Show the difference' }).click()
   await page.locator('.diff-new').first().waitFor()
 }

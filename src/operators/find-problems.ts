@@ -36,8 +36,6 @@ export function findProblems(facts: Facts): FoundProblems {
 
 /** Causes that are told by other facts, or only together with them. */
 const toldElsewhere = new Set<Cause>(['product-contended', 'row-locked', 'redis-unavailable'])
-/** Tries of payments that came early fail by design: only one that waits for long is a problem. */
-const isFault = (cause: Cause): boolean => cause !== 'payment-early'
 
 const key = (cause: Cause, service: ServiceName | null) => `${cause} ${service ?? ''}`
 const at = (time: number) => new Date(time)
@@ -64,8 +62,9 @@ function findFaults(facts: Facts): FoundProblems {
       if (service === 'kafka' || failingSince === null || cause === null) continue
       add({ cause, service, since: failingSince, evidence: error ?? '', isActive: true })
     }
-    for (const { cause, service, at: failedAt, since } of status.failures)
-      if (isFault(cause) && !hasAnsweredSince(status, service, failedAt)) add({ cause, service, since, evidence: '', isActive: true })
+    // A payment that came early is told by its row, for as long as it waits.
+    for (const { cause, service, at: failedAt, since } of status.failures.filter((one) => one.cause !== 'payment-early'))
+      if (!hasAnsweredSince(status, service, failedAt)) add({ cause, service, since, evidence: '', isActive: true })
   }
   for (const { cause, service, lastTriedAt, oldest, lastError } of facts.items) {
     const isOld = cause !== 'payment-early' || facts.now - oldest.since.getTime() > EARLY_MS

@@ -68,7 +68,8 @@ const productConditions = {
   'product-oversold': sql.fragment`${late} and (foreign_holds < 0 or hold_correction < 0)`,
 }
 
-function productsOf(cause: ProductCause): FragmentSqlToken {
+/** Products of which a cause is true now, with `id`, `since` and `evidence`. */
+export function productsOf(cause: ProductCause): FragmentSqlToken {
   if (cause === 'product-ambiguous')
     return sql.fragment`select product_id as id, min(at) as since, string_agg(explanation, '; ' order by at desc) as evidence
       from order_service.ambiguities where accepted_at is null group by product_id`

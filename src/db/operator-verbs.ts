@@ -12,6 +12,7 @@ import {
   type ProductQty,
   productsOf,
 } from '../model.ts'
+import { type ProductCause, productsOf as productsWith } from './items.ts'
 import { nothing, type Transaction } from './pool.ts'
 import { int4s, int8s } from './stock-calls.ts'
 
@@ -35,16 +36,7 @@ export const having = {
     sql.fragment`select id from order_service.payment_events where state = 'WAITING' and cause is not null and cause = ${cause} and ${ofService(service)}`,
   checkouts: (cause: Cause, service: ServiceName | null): Ids =>
     sql.fragment`select order_id as id from order_service.checkouts where state = 'OPEN' and cause is not null and cause = ${cause} and ${ofService(service)}`,
-  products(cause: Cause): Ids {
-    if (cause === 'product-ambiguous')
-      return sql.fragment`select distinct product_id as id from order_service.ambiguities where accepted_at is null`
-    const isSo =
-      cause === 'product-oversold'
-        ? sql.fragment`(foreign_holds < 0 or hold_correction < 0)`
-        : sql.fragment`(hold_correction > 0 or stock_correction <> 0)`
-    return sql.fragment`select product_id as id from order_service.products
-      where (hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null) and ${isSo}`
-  },
+  products: (cause: Cause): Ids => sql.fragment`select id from (${productsWith(cause as ProductCause)}) p`,
   events: (): Ids => sql.fragment`select id from order_service.outbox where undeliverable_at is not null`,
   letters(cause: Cause): Ids {
     const faults = (Object.keys(deadLetterFaults) as DeadLetterFault[]).filter((fault) => causeOfLetter[fault] === cause)

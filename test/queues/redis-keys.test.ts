@@ -6,7 +6,7 @@ import { shopTotals } from '../support/shop-totals.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
-const queues = ['checkout', 'payment', 'stock']
+const queues = ['checkout', 'payment', 'stock', 'operator-actions']
 /** BullMQ's own, a handful a queue: of the job keys (`:checkout:checkouts-1-4`) none may be left. */
 const kept = [
   new RegExp(`^:(${queues.join('|')}):(id|meta|events|marker|stalled-check|stalled|wait|active|delayed|prioritized|failed|pc)$`),

@@ -208,7 +208,7 @@ test.serial('a bulk action is begun, paused, resumed and aborted on its page, an
 })
 
 /** The routes that change something, each with a request that is allowed. */
-async function changes(): Promise<Record<string, [path: string, asked: Asked][]>> {
+async function allowedChanges(): Promise<Record<string, [path: string, asked: Asked][]>> {
   const { id } = await letter()
   for (let n = 0; n < 25; n++) await letter()
   const begun = await post('/actions', { verb: 'discard-letters', cause: 'payment-mismatch', reason: 'x', perSecond: 1 })
@@ -243,7 +243,7 @@ test.serial('every route that changes something leaves a record, for admins, and
   const paths = stack
     .filter(({ methods }) => methods.some((method) => !/^(GET|HEAD|OPTIONS)$/.test(method)))
     .map(({ path }) => String(path))
-  const known = await changes()
+  const known = await allowedChanges()
   t.deepEqual([...new Set(paths)].sort(), [...Object.keys(known), ...recordless].sort(), 'this test knows every route')
   for (const [route, requests] of Object.entries(known)) {
     for (const [path, asked] of requests) {

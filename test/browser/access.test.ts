@@ -47,7 +47,7 @@ test.serial('an operator without a mouse signs in, goes to a problem, acts and s
   await page.keyboard.type(password)
   await page.keyboard.press('Enter')
   await page.waitForURL('**/order/admin')
-  await tabTo(page, '.problem a[href*="verb=retry-checkouts"]')
+  await tabTo(page, '.problem a[href*="verb=reconcile-products"]')
   await page.keyboard.press('Enter')
   await page.waitForURL('**/actions/new**')
   await tabTo(page, '[name="reason"]')
@@ -61,7 +61,7 @@ test.serial('an operator without a mouse signs in, goes to a problem, acts and s
 test.serial('an operator without JavaScript signs in, goes to a problem, acts and sees the result', async (t) => {
   const page = await openPage(t, browser, { javaScriptEnabled: false })
   await signIn(page, troubled.shop)
-  await page.locator('.problem a[href*="verb=retry-checkouts"]').first().click()
+  await page.locator('.problem a[href*="verb=reconcile-products"]').first().click()
   await page.getByLabel('Reason').fill('Without JavaScript')
   await page.locator('main').getByRole('button').first().click()
   await page.waitForURL(/\/actions\/\d+/)

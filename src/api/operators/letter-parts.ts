@@ -75,10 +75,10 @@ export function lettersSection({ letters, next }: LetterPage, query: Omit<Letter
 }
 
 function lettersTable(letters: LetterPage['letters'], canChoose: boolean): Html {
-  const chooseAll = html`<th scope="col"><input type="checkbox" data-choose-all hidden aria-label="Choose all on this page"><span class="unseen">Chosen</span></th>`
+  const chooseAll = html`<label class="choose-all" hidden><input type="checkbox" data-choose-all> Choose all on this page</label>`
   return html`<table>
-    <caption>The oldest first</caption>
-    <thead><tr>${canChoose && chooseAll}<th scope="col">Letter</th><th scope="col">Order</th><th scope="col">Fault</th><th scope="col">Why</th><th scope="col" class="numbers">Times</th><th scope="col">Last</th></tr></thead>
+    <caption>The oldest first${canChoose && chooseAll}</caption>
+    <thead><tr>${canChoose && html`<th scope="col">Chosen</th>`}<th scope="col">Letter</th><th scope="col">Order</th><th scope="col">Fault</th><th scope="col">Why</th><th scope="col" class="numbers">Times</th><th scope="col">Last</th></tr></thead>
     <tbody>${letters.map(
       ({ id, order_id: orderId, fault, reason, times, last_at: lastAt }) => html`<tr>
         ${canChoose && html`<td><input type="checkbox" name="item" value="${id}" aria-label="Choose dead letter ${id}"></td>`}

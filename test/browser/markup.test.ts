@@ -30,7 +30,7 @@ const everyText = `document.body.textContent + [...document.querySelectorAll('te
 const places: Record<string, readonly string[]> = {
   title: ['order'],
   email: ['orders', 'refused-order'],
-  detail: ['stuck-order'],
+  detail: ['refused-order'],
   message: ['dead-letter-bytes'],
   header: ['dead-letter-bytes'],
   reason: ['actions', 'action'],

@@ -116,7 +116,8 @@ async function payOne(shop: Shop, texts: OutsideTexts): Promise<number> {
 }
 
 /** A checkout that Shipping refuses for the customer's email. */
-async function refuseOne(shop: Shop, { customer: name = 'jane doe' }: OutsideTexts): Promise<number> {
+async function refuseOne(shop: Shop, { customer: name = 'jane doe', detail }: OutsideTexts): Promise<number> {
+  if (detail !== undefined) shop.shipping.fault({ call: 'create', fault: 'refuse', status: 422, detail, times: 1 })
   const mugs = shop.catalog.product({ stock: 100, price: 1_400, title: 'Enamel Mug' })
   const customer = await shop.customer(name).wants({ product_id: mugs, qty: 1 })
   const { status, body } = await customer.checkout()

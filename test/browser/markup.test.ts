@@ -31,8 +31,8 @@ const places: Record<string, readonly string[]> = {
   title: ['order'],
   email: ['orders', 'refused-order'],
   detail: ['refused-order'],
-  message: ['dead-letter-bytes'],
-  header: ['dead-letter-bytes'],
+  message: ['dead-letter-text'],
+  header: ['dead-letter-text'],
   reason: ['actions', 'action'],
 }
 const fromUrls = (home: string) => [

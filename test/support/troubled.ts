@@ -38,6 +38,9 @@ export interface TroubledShop {
   close(): Promise<void>
 }
 
+/** Dead letters by what is wrong with them. */
+type Letters = Record<'amount' | 'unknown' | 'text' | 'bytes', number>
+
 /** More than are acted on at once, so that the action becomes a job. */
 const STUCK_PAYMENTS = 40
 const HOME = '/order/admin'
@@ -54,7 +57,7 @@ const message = (orderId: number, fields: object): PaymentMessage => ({
   }),
 })
 
-async function sendLetters(shop: Shop, orders: readonly number[], texts: OutsideTexts): Promise<Record<string, number>> {
+async function sendLetters(shop: Shop, orders: readonly number[], texts: OutsideTexts): Promise<Letters> {
   await shop.publish([
     message(orders[0]!, { amount_cents: 250, payment_id: 'pay_1041' }),
     message(orders[1]!, { currency: 'EUR', payment_id: 'pay_1042' }),
@@ -67,11 +70,11 @@ async function sendLetters(shop: Shop, orders: readonly number[], texts: Outside
     { key: null, value: Buffer.from([0x00, 0x01, 0xfe, 0xff, 0x7b, 0x22]), headers: { trace: Buffer.from([0xff, 0x00]) } },
   ])
   const rows = await until(
-    () => shop.query<{ id: string; fault: string }>('select id, fault from order_service.dead_letters order by id'),
+    () => shop.query<{ id: string; key: string | null }>(`select id, encode(key, 'escape') as key from order_service.dead_letters`),
     ({ length }) => length === 5,
   )
-  const letters: Record<string, number> = {}
-  for (const { id, fault } of rows) letters[fault] ??= Number(id)
+  const idOf = (key: string | null) => Number(rows.find((row) => row.key === key)!.id)
+  const letters = { amount: idOf(String(orders[0])), unknown: idOf('987654'), text: idOf('pay_1044'), bytes: idOf(null) }
   return letters
 }
 
@@ -139,7 +142,7 @@ export async function openTroubled(texts: OutsideTexts = {}): Promise<TroubledSh
   const refusedOrder = await refuseOne(shop, texts)
   const bags = shop.catalog.product({ stock: 100, price: 2_500, title: 'Canvas Bag' })
   const letters = await sendLetters(shop, await placeOrders(shop, 2, bags), texts)
-  await operator.act('discard-letters', { item: String(letters['unknown-order']) }, texts.reason ?? 'An order of the test shop')
+  await operator.act('discard-letters', { item: String(letters.unknown) }, texts.reason ?? 'An order of the test shop')
   const oversold = await oversell(shop, operator)
   const { stuckOrder, recover } = await breakCatalog(shop, texts)
   await shown(operator, 'downstream-error', 'catalog', 30_000)
@@ -161,8 +164,9 @@ const pagesOf = ({ paidOrder, refusedOrder, stuckOrder, oversold, letters, bulkA
   'refused-order': `${HOME}/orders/${refusedOrder}`,
   'stuck-order': `${HOME}/orders/${stuckOrder}`,
   'dead-letters': `${HOME}/dead-letters`,
-  'dead-letter': `${HOME}/dead-letters/${letters['wrong-amount']}`,
-  'dead-letter-bytes': `${HOME}/dead-letters/${letters.unreadable}`,
+  'dead-letter': `${HOME}/dead-letters/${letters.amount}`,
+  'dead-letter-text': `${HOME}/dead-letters/${letters.text}`,
+  'dead-letter-bytes': `${HOME}/dead-letters/${letters.bytes}`,
   inventory: `${HOME}/inventory`,
   product: `${HOME}/inventory/${oversold}`,
   actions: `${HOME}/actions`,

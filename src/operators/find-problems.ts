@@ -1,8 +1,7 @@
 /** Finds what is wrong in what was read. Pure: each rule is a function of the facts. */
-import { type Cause, causeOfLetter, type ServiceName } from '../causes.ts'
+import { type Cause, causeOfLetter, type ItemKind, type ServiceName } from '../causes.ts'
 import type { Process } from '../db/processes.ts'
 import type { Facts } from './facts.ts'
-import type { Found } from './problems.ts'
 
 /** Waiting items whose last try is this recent still meet their fault: the pause between two tries is up to 10 s, and a call takes up to 5. */
 const TRIED_MS = 15_000
@@ -13,6 +12,19 @@ const OUTBOX_BEHIND_MS = 5000
 const EARLY_MS = 2000
 /** Other processes report for the first time within this time of our start. */
 const STARTING_MS = 8000
+
+/** What is known of a problem before the table of causes is asked for its words. */
+export interface Found {
+  cause: Cause
+  service?: ServiceName | null
+  counts?: readonly { n: number; of: ItemKind }[]
+  since: Date
+  oldest?: { kind: ItemKind; id: number; orderId: number | null; since: Date } | null
+  evidence: string
+  queue?: string
+  /** What to put in place of `next`. */
+  next?: string
+}
 
 export interface FoundProblems {
   active: Found[]

@@ -2,7 +2,7 @@
 import { type Cause, causes, type ItemKind, type ServiceName, type Severity, serviceTitles, severities, type Verb } from '../causes.ts'
 import { MOST_COUNTED } from '../db/waiting-items.ts'
 import type { Facts } from './facts.ts'
-import { findProblems } from './find-problems.ts'
+import { type Found, findProblems } from './find-problems.ts'
 
 /** A number that is counted up to a limit: `isMore` says that there are more than `n`. */
 export interface Count {
@@ -29,19 +29,6 @@ export interface Problem {
   /** For the verb `resume-queue`. */
   queue?: string
   actions: readonly Verb[]
-}
-
-/** What is known of a problem before the table of causes is asked for its words. */
-export interface Found {
-  cause: Cause
-  service?: ServiceName | null
-  counts?: readonly { n: number; of: ItemKind }[]
-  since: Date
-  oldest?: Problem['oldest']
-  evidence: string
-  queue?: string
-  /** What to put in place of `next`. */
-  next?: string
 }
 
 /** @returns the problem in words. Of the verbs of its cause, those that can act on what waits */

@@ -1,5 +1,7 @@
 /** What every process needs before its own work: Redis, PostgreSQL, Kafka, the queues and the tables, in the order in which they start. */
 import type { Check } from '../api/ops.ts'
+import type { ServiceName } from '../causes.ts'
+import type { ServiceHealth } from '../clients/health.ts'
 import type { Config } from '../config.ts'
 import { type CallIds, createCallIds } from '../db/call-ids.ts'
 import { type Checkouts, createCheckouts } from '../db/checkouts.ts'
@@ -17,12 +19,12 @@ import { connectFailFast, connectPatient, isRefusedByRedis, ready, type RedisCon
 import { requireRights } from '../redis/rights.ts'
 import { createPaymentQueue, type PaymentQueue } from '../queues/payment.ts'
 import { createStockQueue, type StockQueue } from '../queues/stock.ts'
+import type { LongWait } from '../stock/wait-queues.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { createProbes, type Probes } from './probes.ts'
 import { createRelays, type Relays } from './relays.ts'
 import { untilUsable } from './until-usable.ts'
-import type { ReportSources } from './report.ts'
 import type { Watched } from './watchdog.ts'
 
 /** The processes, by their names in the Procfile and on the command line. */
@@ -59,6 +61,18 @@ export interface Base {
   watched: Watched[]
   closers: (() => Promise<unknown>)[]
   report: ReportSources
+}
+
+/** What the roles of this process contribute; each is set by its role, if it runs here. */
+export interface ReportSources {
+  health?: () => Record<ServiceName, ServiceHealth>
+  longWaits?: (ms: number) => LongWait[]
+  /** Messages that the bridge has not consumed. */
+  lag?: () => Promise<number>
+  /** Why the relay cannot send. */
+  relayFailure?: () => Error | undefined
+  /** How often the bridge has committed. */
+  committed?: () => number
 }
 
 export interface ConnectDeps {

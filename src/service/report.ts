@@ -4,15 +4,13 @@ import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Check } from '../api/ops.ts'
 import { type Cause, faultOf, type ServiceName } from '../causes.ts'
-import type { ServiceHealth } from '../clients/health.ts'
 import { lockWaits } from '../db/locked.ts'
 import { addToMinute } from '../db/minutes.ts'
 import { readLag } from '../db/outbox.ts'
 import { endProcess, type ProcessStatus, reportProcess } from '../db/processes.ts'
-import type { LongWait } from '../stock/wait-queues.ts'
 import { type CallCounts, countCalls, createRates, histogramOf, totalsOf } from '../telemetry/totals.ts'
 import { within } from '../within.ts'
-import type { Base, Role } from './connect.ts'
+import type { Base, ReportSources, Role } from './connect.ts'
 
 /** A problem is shown within 10 s: this, a page's refresh of 5 s, and the time of a fault to show itself. */
 const REPORT_EVERY_MS = 2000
@@ -25,18 +23,6 @@ const FAILURE_MS = 8000
 const LAG_THAT_IS_BEHIND = 1000
 /** Customers on a product that sells well wait for less. */
 const LONG_WAIT_MS = 3000
-
-/** What the roles of this process contribute; each is set by its role, if it runs here. */
-export interface ReportSources {
-  health?: () => Record<ServiceName, ServiceHealth>
-  longWaits?: (ms: number) => LongWait[]
-  /** Messages that the bridge has not consumed. */
-  lag?: () => Promise<number>
-  /** Why the relay cannot send. */
-  relayFailure?: () => Error | undefined
-  /** How often the bridge has committed. */
-  committed?: () => number
-}
 
 type Failures = ProcessStatus['failures']
 

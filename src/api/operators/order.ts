@@ -1,18 +1,26 @@
 /** One order: where it stands, what can help, and its life as a timeline. */
 import type { Middleware } from 'koa'
 import { type Verb, verbs } from '../../causes.ts'
+import type { Pool } from '../../db/pool.ts'
 import type { Line } from '../../model.ts'
 import { maskLife } from '../../operators/mask.ts'
-import { readOrderLife } from '../../operators/order-life.ts'
+import { type NextRun, readOrderLife } from '../../operators/order-life.ts'
 import { clause } from '../../operators/order-standing.ts'
 import { money } from '../../operators/order-timeline.ts'
 import type { OrderLife, TimelineEntry } from '../../operators/orders.ts'
 import { Refusal } from '../refusal.ts'
 import { type Html, html } from './html.ts'
 import { HOME, type OperatorRole, respond, roleOf } from './layout.ts'
-import type { OrderPageDeps } from './orders.ts'
 import { idInPath } from './parameters.ts'
 import { liveAge, time } from './time.ts'
+
+export interface OrderPageDeps {
+  /** The pages' own connections: two, and no statement takes longer than 2 s. */
+  read(): Promise<Pool>
+  nextRun: NextRun
+  /** Where the events of orders go. */
+  eventTopic: string
+}
 
 export function showOrder(requireDeps: () => OrderPageDeps): Middleware {
   return async (ctx) => {

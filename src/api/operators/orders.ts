@@ -2,26 +2,16 @@
 import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
 import { type Cause, causes, services, serviceTitles } from '../../causes.ts'
-import type { Pool } from '../../db/pool.ts'
 import { maskRow } from '../../operators/mask.ts'
-import type { NextRun } from '../../operators/order-life.ts'
 import { readOrderQuery } from '../../operators/order-query.ts'
 import { clause } from '../../operators/order-standing.ts'
 import { money } from '../../operators/order-timeline.ts'
 import { type OrderPage, type OrderRow, orderStates, searchOrders } from '../../operators/orders.ts'
 import { type Html, html } from './html.ts'
 import { HOME, respond, roleOf, wantsHtml } from './layout.ts'
-import { showOrder } from './order.ts'
+import { type OrderPageDeps, showOrder } from './order.ts'
 import { parameters } from './parameters.ts'
 import { liveAge, time } from './time.ts'
-
-export interface OrderPageDeps {
-  /** The pages' own connections: two, and no statement takes longer than 2 s. */
-  read(): Promise<Pool>
-  nextRun: NextRun
-  /** Where the events of orders go. */
-  eventTopic: string
-}
 
 export function addOrderPages(router: RouterInstance, guarded: readonly Middleware[], requireDeps: () => OrderPageDeps): void {
   router.get('/orders', ...guarded, showOrders(requireDeps))

@@ -7,7 +7,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
-import { errorsOf, openBrowser, schemes, signIn, viewports } from '../test/support/browser.ts'
+import { errorsOf, openBrowser, schemes, signIn, type Viewport, viewports } from '../test/support/browser.ts'
 import { checkout as repository } from '../test/support/services/state.ts'
 import { openTroubled, type TroubledShop } from '../test/support/troubled.ts'
 
@@ -15,16 +15,16 @@ const { values, positionals: wanted } = parseArgs({ allowPositionals: true, opti
 const folder = values.docs ? join(repository, 'docs', 'images') : join(repository, '.dev', 'screenshots')
 
 /** What is further down is cut off. In pixels. */
-const TALLEST = 1600
+const TALLEST = { wide: 1000, phone: 1600 }
 
 /** The 404 is of the page that does not exist. */
 const expected = /status of 404/
 
-async function takeScreenshot(page: Page, name: string): Promise<void> {
+async function takeScreenshot(page: Page, name: string, tallest: number): Promise<void> {
   const viewport = page.viewportSize()!
   const tall = await page.evaluate<number>('document.documentElement.scrollHeight')
   const file = join(folder, `${name}.png`)
-  const height = Math.max(viewport.height, Math.min(tall, TALLEST))
+  const height = Math.max(viewport.height, Math.min(tall, tallest))
   await page.screenshot({ path: file, fullPage: true, clip: { x: 0, y: 0, width: viewport.width, height } })
   console.log(file)
 }
@@ -59,7 +59,7 @@ async function takeScreenshots(browser: Browser, { shop, pages }: TroubledShop):
         if (name !== 'sign-in') await page.goto(shop.url + path)
         if (name === 'queues') await page.waitForLoadState('networkidle')
         if (name === 'dead-letter-edit') await editLetter(page)
-        await takeScreenshot(page, `${name}-${size}-${colorScheme}`)
+        await takeScreenshot(page, `${name}-${size}-${colorScheme}`, TALLEST[size as Viewport])
       }
       await context.close()
       errors.push(...reported)

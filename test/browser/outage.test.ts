@@ -3,7 +3,7 @@ import test from 'ava'
 import type { Browser, Page } from 'playwright-core'
 import { openBrowser, openPage, signIn } from '../support/browser.ts'
 import { secondsSince } from '../support/operator.ts'
-import { allPaid, paid, placeOrders } from '../support/payment-totals.ts'
+import { allPaid, paid, patient, placeOrders } from '../support/payment-totals.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
 import { sentenceOf } from './faults.ts'
 
@@ -14,11 +14,11 @@ const BAR_MS = 10_000
 let browser: Browser
 let shop: Shop
 test.before(async () => {
-  ;[browser, shop] = await Promise.all([openBrowser(), openShop({ roles: everything })])
+  ;[browser, shop] = await Promise.all([openBrowser(), openShop({ roles: everything, env: patient })])
 })
 test.after.always(() => Promise.all([browser?.close(), shop?.close()]))
 
-export const problem = (page: Page, sentence: string) => page.locator('.problem', { hasText: sentence })
+const problem = (page: Page, sentence: string) => page.locator('.problem', { hasText: sentence })
 
 test('after an outage of Catalog the first page names it within 10 s, and one action frees all paid orders', async (t) => {
   const sentence = sentenceOf('downstream-unreachable', 'catalog')

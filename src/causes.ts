@@ -1,8 +1,9 @@
 /**
  * Why an order, a payment or a component does not go on: a closed list. The pages, the command line, the metric's label, the alerts and
- * the runbook use these codes. Pure, as `model.ts`: every layer may import this file.
+ * the runbook use these codes. Every layer may import this file.
  */
 import type { DeadLetterFault } from './model.ts'
+import { withoutEmails } from './telemetry/error-fields.ts'
 
 /** What operators can do. `src/operators/verbs.ts` says how; each is recorded in `order_service.operator_actions`. */
 export const verbs = {
@@ -265,6 +266,13 @@ export function faultOf(error: unknown): Fault {
     if (UNAVAILABLE.test(code) || databaseErrors.test(name)) return { cause: 'database-unavailable' }
     if (redisErrors.test(one.name) || redisErrors.test(one.message)) return { cause: 'redis-unavailable' }
   }
-  const stack = error instanceof Error ? error.stack?.split('\n').slice(0, STACK_LINES).join('\n') : undefined
-  return { cause: 'internal-error', stack }
+  return { cause: 'internal-error', stack: stackOf(error) }
+}
+
+/** Of the error at the root, which says more than what was made of it. */
+function stackOf(error: unknown): string | undefined {
+  let root = error
+  while (root instanceof Error && root.cause instanceof Error) root = root.cause
+  if (!(root instanceof Error) || !root.stack) return undefined
+  return withoutEmails(root.stack.split('\n').slice(0, STACK_LINES).join('\n'))
 }

@@ -33,4 +33,7 @@ test('any other error is a fault of our own, with at most ten lines of its stack
   t.is(cause, 'internal-error')
   t.regex(stack!, /TypeError: x is not a function/)
   t.true(stack!.split('\n').length <= 10)
+  const outer = new Error('the record was not confirmed', { cause: new Error('a bug for ada@example.com') })
+  t.regex(faultOf(outer).stack!, /a bug for/, 'the stack is that of the error at the root')
+  t.notRegex(faultOf(outer).stack!, /ada@example/)
 })

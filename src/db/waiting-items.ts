@@ -80,6 +80,23 @@ export async function readWaitingItems(pool: Pool): Promise<WaitingItems[]> {
   return [...(await readItems(pool, 'payment')), ...(await readItems(pool, 'checkout'))]
 }
 
+/** Items that wait and have met no fault yet: their jobs wait for a worker, or for a service whose breaker is open. */
+export interface UntriedItems {
+  payments: number
+  checkouts: number
+}
+
+/** Among the latest {@link MOST_COUNTED} that wait, and only those that have waited for `ms`. */
+export async function countUntried(pool: Pool, ms: number): Promise<UntriedItems> {
+  return pool.one(sql.prepared('untried-items', z.object({ payments: z.int(), checkouts: z.int() }))`
+    select (select count(*) from (
+        select cause, received_at from order_service.payment_events where state = 'WAITING' order by id desc limit ${MOST_COUNTED}) latest
+        where cause is null and received_at < clock_timestamp() - ${ms}::float8 * interval '1 ms') as payments,
+      (select count(*) from (
+        select cause, created_at from order_service.checkouts where state = 'OPEN' order by order_id desc limit ${MOST_COUNTED}) latest
+        where cause is null and created_at < clock_timestamp() - ${ms}::float8 * interval '1 ms') as checkouts`)
+}
+
 export interface WaitingLetters {
   fault: DeadLetterFault
   count: number

@@ -6,10 +6,12 @@ import { type OutboxLag, readLag } from '../db/outbox.ts'
 import type { Pool } from '../db/pool.ts'
 import { type Process, readLastSeen, readProcesses } from '../db/processes.ts'
 import {
+  countUntried,
   readUndeliverable,
   readWaitingItems,
   readWaitingLetters,
   readWaitingProducts,
+  type UntriedItems,
   type WaitingItems,
   type WaitingLetters,
   type WaitingProducts,
@@ -33,6 +35,7 @@ export interface Facts {
   /** When a process of each role last reported itself. */
   lastSeen: ReadonlyMap<string, Date>
   items: readonly WaitingItems[]
+  untried: UntriedItems
   letters: readonly WaitingLetters[]
   products: readonly WaitingProducts[]
   undeliverable: Awaited<ReturnType<typeof readUndeliverable>>
@@ -52,6 +55,8 @@ export interface FactDeps {
 }
 
 const REDIS_MS = 1000
+/** Jobs that wait for longer were not taken: at 250 checkouts a second they wait for 20 ms. */
+const UNTRIED_MS = 2000
 const letterFaults = Object.keys(causeOfLetter) as DeadLetterFault[]
 
 async function readQueue(queue: Queue, now: number): Promise<QueueFacts> {
@@ -63,10 +68,11 @@ async function readQueue(queue: Queue, now: number): Promise<QueueFacts> {
 export async function readFacts({ read, queues, now, startedAt }: FactDeps): Promise<Facts> {
   const fromRedis = queues && within(REDIS_MS, Promise.all(queues.map((queue) => readQueue(queue, now())))).catch(() => undefined)
   const pool = await read()
-  const [processes, lastSeen, items, letters, products, undeliverable, outbox, drainedSince] = await Promise.all([
+  const [processes, lastSeen, items, untried, letters, products, undeliverable, outbox, drainedSince] = await Promise.all([
     readProcesses(pool),
     readLastSeen(pool),
     readWaitingItems(pool),
+    countUntried(pool, UNTRIED_MS),
     readWaitingLetters(pool, letterFaults),
     readWaitingProducts(pool),
     readUndeliverable(pool),
@@ -79,6 +85,7 @@ export async function readFacts({ read, queues, now, startedAt }: FactDeps): Pro
     processes,
     lastSeen,
     items,
+    untried,
     letters,
     products,
     undeliverable,

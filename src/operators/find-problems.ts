@@ -13,11 +13,18 @@ const EARLY_MS = 2000
 /** Other processes report for the first time within this time of our start. */
 const STARTING_MS = 8000
 
+interface ItemCount {
+  n: number
+  of: ItemKind
+}
+
 /** What is known of a problem before the table of causes is asked for its words. */
 export interface Found {
   cause: Cause
   service?: ServiceName | null
-  counts?: readonly { n: number; of: ItemKind }[]
+  counts?: readonly ItemCount[]
+  /** Items that wait because of it and were not tried yet. They go on by themselves: no verb helps them. */
+  untried?: readonly ItemCount[]
   since: Date
   oldest?: { kind: ItemKind; id: number; orderId: number | null; since: Date } | null
   evidence: string
@@ -86,11 +93,19 @@ function findFaults(facts: Facts): FoundProblems {
   const found = [...signs.values()]
     .filter(({ cause }) => !toldElsewhere.has(cause))
     .map((sign) => ({ sign, found: withItems(facts, sign) }))
+  const active = found.filter(({ sign }) => sign.isActive && !isFresh(facts, sign)).map((one) => one.found)
   return {
     // A payment that came early a moment ago is neither a problem nor what is left of one.
-    active: found.filter(({ sign }) => sign.isActive && !isFresh(facts, sign)).map((one) => one.found),
+    active: active.map((one) => (one === active.find(({ service }) => service === 'catalog') ? withUntried(facts, one) : one)),
     afterEffects: found.filter(({ sign }) => !sign.isActive && !isFresh(facts, sign)).map((one) => one.found),
   }
+}
+
+/** While Catalog's breaker is open, the jobs of payments wait and are not tried. */
+function withUntried({ untried }: Facts, found: Found): Found {
+  if (untried.payments === 0) return found
+  const evidence = `${found.evidence}; ${untried.payments} payments are not tried before Catalog works again`
+  return { ...found, evidence, untried: [{ of: 'payment', n: untried.payments }] }
 }
 
 /** Calls that failed a while after their service came back were still under way then. */
@@ -142,7 +157,7 @@ const findProducts = ({ products }: Facts): Found[] =>
 const missing = { worker: 'no-worker', bridge: 'no-bridge', relay: 'no-relay' } as const
 
 /** Roles that no process has reported for six seconds. */
-function findMissing({ now, startedAt, processes, lastSeen }: Facts): Found[] {
+function findMissing({ now, startedAt, processes, lastSeen, untried }: Facts): Found[] {
   if (now - startedAt < STARTING_MS) return []
   return Object.entries(missing)
     .filter(([role]) => !processes.some(({ roles }) => roles.includes(role)))
@@ -150,11 +165,15 @@ function findMissing({ now, startedAt, processes, lastSeen }: Facts): Found[] {
       cause,
       since: lastSeen.get(role) ?? at(startedAt),
       evidence: `no process with the role ${role} reports itself`,
+      untried: cause === 'no-worker' ? waiting({ payment: untried.payments, checkout: untried.checkouts }) : [],
     }))
 }
 
+const waiting = (numbers: { payment: number; checkout: number }) =>
+  (['payment', 'checkout'] as const).filter((of) => numbers[of] > 0).map((of) => ({ of, n: numbers[of] }))
+
 /** @param isServiceFailing then payments and reconciliations wait for the service on purpose */
-function findQueues({ now, queues, processes, drainedSince }: Facts, isServiceFailing: boolean): Found[] {
+function findQueues({ now, queues, processes, drainedSince, untried }: Facts, isServiceFailing: boolean): Found[] {
   const found: Found[] = []
   if (drainedSince) found.push({ cause: 'drained', since: drainedSince, evidence: 'order-admin drain was run' })
   if (!queues) return [...found, { cause: 'redis-unavailable', since: at(now), evidence: 'Redis did not answer within a second' }]
@@ -162,8 +181,12 @@ function findQueues({ now, queues, processes, drainedSince }: Facts, isServiceFa
   for (const { name, isPaused, oldestWaitingMs: ms } of queues) {
     const since = at(now - ms)
     const evidence = `the oldest job of the queue ${name} has waited for ${Math.round(ms / 1000)} s`
-    if (isPaused) found.push({ cause: 'queue-paused', since, queue: name, evidence: `the queue ${name} is paused; ${evidence}` })
-    else if (works && ms > BEHIND_MS && !(isServiceFailing && name !== 'checkout')) found.push({ cause: 'workers-behind', since, evidence })
+    const ofQueue = { payment: name === 'payment' ? untried.payments : 0, checkout: name === 'checkout' ? untried.checkouts : 0 }
+    if (isPaused) {
+      const why = `the queue ${name} is paused${ms > 0 ? `; ${evidence}` : ''}`
+      found.push({ cause: 'queue-paused', since, queue: name, evidence: why, untried: waiting(ofQueue) })
+    } else if (works && ms > BEHIND_MS && !(isServiceFailing && name !== 'checkout'))
+      found.push({ cause: 'workers-behind', since, evidence })
   }
   const failing = processes.flatMap(({ status }) => status.failures.filter(({ cause }) => cause === 'redis-unavailable'))
   if (failing[0])

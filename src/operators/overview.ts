@@ -50,9 +50,18 @@ export interface Overviews {
 
 export function createOverviews(deps: FactDeps): Overviews {
   let last: { at: number; facts: Promise<Facts> } | undefined
+  let { startedAt } = deps
+  async function readOnce(): Promise<Facts> {
+    try {
+      return await readFacts({ ...deps, startedAt })
+    } catch (error) {
+      startedAt = deps.now() // no process could report itself meanwhile
+      throw error
+    }
+  }
   function facts(): Promise<Facts> {
     const now = performance.now()
-    if (!last || now - last.at > VALID_MS) last = { at: now, facts: readFacts(deps) }
+    if (!last || now - last.at > VALID_MS) last = { at: now, facts: readOnce() }
     return last.facts
   }
   return {

@@ -32,7 +32,17 @@ export interface Problem {
 }
 
 /** @returns the problem in words. Of the verbs of its cause, those that can act on what waits */
-export function toProblem({ cause, service = null, counts = [], since, oldest = null, evidence, queue, next }: Found): Problem {
+export function toProblem({
+  cause,
+  service = null,
+  counts = [],
+  untried = [],
+  since,
+  oldest = null,
+  evidence,
+  queue,
+  next,
+}: Found): Problem {
   const entry = causes[cause]
   const title = service === null ? 'A downstream service' : serviceTitles[service]
   const inWords = (text: string) => text.replaceAll('{service}', title)
@@ -41,7 +51,7 @@ export function toProblem({ cause, service = null, counts = [], since, oldest = 
     service,
     severity: entry.severity,
     sentence: inWords(entry.sentence),
-    counts: counts.map(({ n, of }) => ({ n: Math.min(n, MOST_COUNTED), isMore: n > MOST_COUNTED, of })),
+    counts: inAll([...counts, ...untried]),
     since,
     oldest,
     evidence,
@@ -49,6 +59,15 @@ export function toProblem({ cause, service = null, counts = [], since, oldest = 
     ...(queue === undefined ? {} : { queue }),
     actions: entry.actions.filter((verb) => canAct(verb, counts)),
   }
+}
+
+/** The sum of each kind, up to the limit. */
+function inAll(counts: readonly { n: number; of: ItemKind }[]): Count[] {
+  const sums = Map.groupBy(counts, ({ of }) => of)
+  return [...sums].map(([of, those]) => {
+    const n = those.reduce((sum, one) => sum + one.n, 0)
+    return { n: Math.min(n, MOST_COUNTED), isMore: n > MOST_COUNTED, of }
+  })
 }
 
 const itemOf = { 'retry-payments': 'payment', 'retry-checkouts': 'checkout', 'cancel-checkouts': 'checkout' } as const

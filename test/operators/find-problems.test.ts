@@ -24,6 +24,7 @@ function factsWith(changes: Partial<Facts> = {}, reported: Partial<ProcessStatus
     processes: [{ process: 'host:1', roles, startedAt: ago(3_600_000), status: status(reported) }],
     lastSeen: new Map(),
     items: [],
+    untried: { payments: 0, checkouts: 0 },
     letters: [],
     products: [],
     undeliverable: undefined,
@@ -69,6 +70,29 @@ test('a failing service is a problem with its name, its error and all that waits
     actions: ['retry-payments'],
   })
   t.regex(problems[0]!.next, /Catalog works again/)
+})
+
+test('payments that wait untried for a failing Catalog are counted with the others, and no action is offered for them', (t) => {
+  const untried = { payments: 25, checkouts: 0 }
+  const fault = failing('downstream-unreachable')
+  const [both] = problemsOf(factsWith({ items: [payments({ cause: 'downstream-unreachable', count: 5 })], untried }, fault)).problems
+  t.like(both, { counts: [{ n: 30, isMore: false, of: 'payment' }], actions: ['retry-payments'] })
+  const [alone] = problemsOf(factsWith({ untried }, fault)).problems
+  t.like(alone, { counts: [{ n: 25, isMore: false, of: 'payment' }], actions: [] })
+  t.regex(alone!.evidence, /25 payments are not tried before Catalog works again/)
+})
+
+test('without a worker, and while a queue is paused, what waits untried is counted', (t) => {
+  const untried = { payments: 2, checkouts: 3 }
+  const [one] = factsWith().processes
+  const processes = [{ ...one!, roles: ['web', 'bridge', 'relay'] }]
+  t.deepEqual(problemsOf(factsWith({ processes, untried })).problems[0]!.counts, [
+    { n: 2, isMore: false, of: 'payment' },
+    { n: 3, isMore: false, of: 'checkout' },
+  ])
+  const queues = [{ name: 'payment', isPaused: true, oldestWaitingMs: 9000 }]
+  t.deepEqual(problemsOf(factsWith({ queues, untried })).problems[0]!.counts, [{ n: 2, isMore: false, of: 'payment' }])
+  t.deepEqual(causesOf(factsWith({ untried })), [], 'work that waits for a moment is no problem of its own')
 })
 
 test('payments that are still tried in vain are a problem although the service answers others', (t) => {

@@ -75,6 +75,7 @@ function inWords(points: readonly Point[], format: Chart['format']): string {
   const latest = known.at(-1)
   if (!latest) return 'no values'
   const highest = known.reduce((one, other) => (other.value > one.value ? other : one))
+  if (highest.value === 0) return 'none'
   return `latest ${format(latest.value)}, highest ${format(highest.value)} at ${new Date(highest.at).toISOString().slice(11, 16)} UTC`
 }
 

@@ -3,7 +3,7 @@
  * They show a shop with real faults: test/support/troubled.ts. `--docs` stores them in docs/images/ in place of .dev/screenshots/. Exits
  * with 1 if the browser reports an error on a page.
  */
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
@@ -23,9 +23,15 @@ const expected = /status of 404/
 async function takeScreenshot(page: Page, name: string, tallest: number): Promise<void> {
   const viewport = page.viewportSize()!
   const tall = await page.evaluate<number>('document.documentElement.scrollHeight')
-  const file = join(folder, `${name}.png`)
   const height = Math.max(viewport.height, Math.min(tall, tallest))
-  await page.screenshot({ path: file, fullPage: true, clip: { x: 0, y: 0, width: viewport.width, height } })
+  const clip = { x: 0, y: 0, width: viewport.width, height, scale: 1 }
+  // WebP: as PNG, the pictures of all pages would be 8 MB.
+  const session = await page.context().newCDPSession(page)
+  const options = { format: 'webp', quality: 75, captureBeyondViewport: true, clip } as const
+  const { data } = await session.send('Page.captureScreenshot', options)
+  await session.detach()
+  const file = join(folder, `${name}.webp`)
+  writeFileSync(file, Buffer.from(data, 'base64'))
   console.log(file)
 }
 

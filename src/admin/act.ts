@@ -1,7 +1,7 @@
 /** `act`: carries out any action of the operators' pages. */
 import { causes, isCause, type ServiceName, services, verbs } from '../causes.ts'
 import type { ActionRequest, Selection } from '../operators/action.ts'
-import { isVerb } from '../operators/action-request.ts'
+import { isVerb } from '../operators/check-action.ts'
 import { actionText } from './actions.ts'
 import { type Command, type Given, msOf, UsageError } from './command.ts'
 import { recordedBy, recordOptions } from './operator.ts'

@@ -102,7 +102,7 @@ export function openTools(config: AdminConfig, readCatalog: () => CatalogConfig)
     pool,
     queues,
     actions: once(async () => {
-      const { createActions } = await import('../operators/actions.ts')
+      const { createActions } = await import('../operators/perform-actions.ts')
       return createActions({ read: pool, write: pool, queues, logger })
     }),
     eventTopic: config.TOPIC_ORDER_EVENTS,

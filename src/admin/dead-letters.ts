@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { countLetters, listLetters, readLetter } from '../db/dead-letters.ts'
 import { type Group, msOf, UsageError } from './command.ts'
-import { letterInWords } from '../operators/letters.ts'
+import { letterInWords } from '../operators/letter-verbs.ts'
 import { forJson, listHeading, listRow, shown } from './letter.ts'
 import { AT_COMMAND_LINE, recordedBy, recordOptions } from './operator.ts'
 import { replay } from './replay.ts'

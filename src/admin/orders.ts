@@ -1,7 +1,7 @@
 /** The commands for orders: `orders` searches, `order` shows one with its life. */
 import { readOrderLife } from '../operators/order-life.ts'
 import { BadQuery, readOrderQuery, whole } from '../operators/order-query.ts'
-import { clause } from '../operators/order-standing.ts'
+import { clause } from '../operators/order-summary.ts'
 import { money } from '../operators/order-timeline.ts'
 import { type OrderLife, type OrderQuery, type OrderRow, searchOrders, type TimelineEntry } from '../operators/orders.ts'
 import { MAX_INTEGER } from '../model.ts'

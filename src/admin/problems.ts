@@ -1,5 +1,5 @@
 /** The command `problems`: what the operators' first page shows. */
-import { readFacts } from '../operators/facts.ts'
+import { readFacts } from '../operators/problem-facts.ts'
 import { type Problem, problemsOf } from '../operators/problems.ts'
 import { serviceTitles, verbs } from '../causes.ts'
 import { type Command, UsageError } from './command.ts'

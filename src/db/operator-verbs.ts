@@ -12,7 +12,7 @@ import {
   type ProductQty,
   productsOf,
 } from '../model.ts'
-import { type ProductCause, productsOf as productsWith } from './items.ts'
+import { type ProductCause, productsOf as productsWith } from './items-of-cause.ts'
 import { nothing, type Transaction } from './pool.ts'
 import { int4s, int8s } from './stock-calls.ts'
 

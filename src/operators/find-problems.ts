@@ -1,7 +1,7 @@
 /** Finds what is wrong in what was read. Pure: each rule is a function of the facts. */
 import { type Cause, causeOfLetter, type ItemKind, type ServiceName } from '../causes.ts'
 import type { Process } from '../db/processes.ts'
-import type { Facts } from './facts.ts'
+import type { Facts } from './problem-facts.ts'
 
 /** Waiting items whose last try is this recent still meet their fault: the pause between two tries is up to 10 s, and a call takes up to 5. */
 const TRIED_MS = 15_000

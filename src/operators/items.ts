@@ -10,7 +10,7 @@ import {
   listPayments,
   listProductsOf,
   type ProductCause,
-} from '../db/items.ts'
+} from '../db/items-of-cause.ts'
 import type { Pool } from '../db/pool.ts'
 import type { DeadLetterFault } from '../model.ts'
 import { checkoutJobId } from '../queues/checkout.ts'

@@ -3,10 +3,10 @@ import { type Cause, causeOfLetter } from '../causes.ts'
 import { type DeadLetter, type LetterSummary, pageOfLetters, readLetter } from '../db/dead-letters.ts'
 import { type EventState, readEventStates } from '../db/payment-events.ts'
 import type { Pool } from '../db/pool.ts'
-import { readWaitingLetters } from '../db/waiting-items.ts'
+import { readWaitingLetters } from '../db/waiting-counts.ts'
 import { type DeadLetterFault, deadLetterFaults } from '../model.ts'
 import type { Action, ActionItem, Actions } from './action.ts'
-import { type Understood, understand } from './letters.ts'
+import { type Understood, understand } from './letter-verbs.ts'
 
 const faults = Object.keys(deadLetterFaults) as DeadLetterFault[]
 

@@ -1,10 +1,10 @@
 /** The life of one order: what happened when, where it stands, and what can help now. */
-import { readOrderRecords, type OrderRecords } from '../db/order-life.ts'
+import { readOrderRecords, type OrderRecords } from '../db/order-records.ts'
 import type { Pool } from '../db/pool.ts'
 import { checkoutJobId } from '../queues/checkout.ts'
 import { paymentJobId } from '../queues/payment.ts'
 import { within } from '../within.ts'
-import { actionsOf, standingOf, type Planned } from './order-standing.ts'
+import { actionsOf, standingOf, type Planned } from './order-summary.ts'
 import type { OrderLife } from './orders.ts'
 import { timelineOf } from './order-timeline.ts'
 

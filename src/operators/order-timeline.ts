@@ -1,7 +1,7 @@
 /** What happened to an order, and what is planned, in the order of time. Pure rules, no calls. */
 import { type Verb, verbs } from '../causes.ts'
-import type { Failure, OrderRecords } from '../db/order-life.ts'
-import { causeOf, type NextTry, type Told } from './order-standing.ts'
+import type { Failure, OrderRecords } from '../db/order-records.ts'
+import { causeOf, type NextTry, type Told } from './order-summary.ts'
 import type { TimelineEntry } from './orders.ts'
 
 /** The oldest first; what is planned comes last. */

@@ -1,7 +1,7 @@
 /** What the first page shows: problems, the services that we depend on, and the last three hours. */
 import { type MinuteRow, readMinutes } from '../db/minutes.ts'
 import { paymentBuckets, secondsBuckets } from '../telemetry/metrics.ts'
-import { type FactDeps, type Facts, readFacts } from './facts.ts'
+import { type FactDeps, type Facts, readFacts } from './problem-facts.ts'
 import { type Problem, problemsOf, type Problems } from './problems.ts'
 
 export interface ServiceView {

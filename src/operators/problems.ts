@@ -1,7 +1,7 @@
 /** What is wrong now, worst first: read from PostgreSQL, from the queues, and from what the processes report of themselves. */
 import { type Cause, causes, type ItemKind, type ServiceName, type Severity, serviceTitles, severities, type Verb } from '../causes.ts'
-import { MOST_COUNTED } from '../db/waiting-items.ts'
-import type { Facts } from './facts.ts'
+import { MOST_COUNTED } from '../db/waiting-counts.ts'
+import type { Facts } from './problem-facts.ts'
 import { type Found, findProblems } from './find-problems.ts'
 
 /** A number that is counted up to a limit: `isMore` says that there are more than `n`. */

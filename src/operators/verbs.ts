@@ -20,7 +20,7 @@ import type { PaymentQueue } from '../queues/payment.ts'
 import type { JobState } from '../queues/queue-state.ts'
 import type { StockQueue } from '../queues/stock.ts'
 import { changed, failed, type ItemVerb, unchanged } from './item-verb.ts'
-import { letterVerbs } from './letters.ts'
+import { letterVerbs } from './letter-verbs.ts'
 
 /** What verbs need besides PostgreSQL. */
 export interface VerbDeps {

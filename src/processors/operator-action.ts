@@ -1,6 +1,6 @@
 /** The processor of bulk actions: a run of the job acts on a second's worth of items, and puts the job back until the next second. */
 import type { Job } from 'bullmq'
-import type { BulkActions } from '../operators/bulk.ts'
+import type { BulkActions } from '../operators/bulk-actions.ts'
 import { actionPayload } from '../queues/operator-actions.ts'
 import { postpone } from './shared-job.ts'
 

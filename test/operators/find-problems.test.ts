@@ -1,6 +1,6 @@
 import test from 'ava'
 import type { ProcessStatus } from '../../src/db/processes.ts'
-import type { Facts } from '../../src/operators/facts.ts'
+import type { Facts } from '../../src/operators/problem-facts.ts'
 import { problemsOf } from '../../src/operators/problems.ts'
 
 const now = Date.parse('2026-11-28T03:00:00Z')

@@ -1,7 +1,7 @@
 /** How pages show an action: its facts, its progress, its results. */
 import { causes, type ItemKind, serviceTitles, verbs } from '../../causes.ts'
 import type { Action, ActionItem, Selection } from '../../operators/action.ts'
-import { actionPath } from './changes.ts'
+import { actionPath } from './request-fields.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { HOME } from './layout.ts'
 import { itemLink, manyOf, problemPath } from './problem-parts.ts'

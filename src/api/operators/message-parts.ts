@@ -1,6 +1,6 @@
 /** How pages show a message: as text, as JSON, or as bytes; and the difference between the one that was sent and the one that was edited. */
 import { type Change, diffLines, diffWordsWithSpace } from 'diff'
-import type { Understood } from '../../operators/letters.ts'
+import type { Understood } from '../../operators/letter-verbs.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { HOME } from './layout.ts'
 

@@ -7,7 +7,7 @@ import type { Queue } from 'bullmq'
 import type { Context, Middleware } from 'koa'
 import type { Verb } from '../../causes.ts'
 import type { Actions } from '../../operators/action.ts'
-import { operatorOf } from './changes.ts'
+import { operatorOf } from './request-fields.ts'
 import { HOME, QUEUES } from './layout.ts'
 import { boardPolicy } from './protection.ts'
 

@@ -1,9 +1,9 @@
 /** An action as a URL, a form or a JSON body asks for it. */
 import { isCause, type ServiceName, services } from '../../causes.ts'
 import type { Selection } from '../../operators/action.ts'
-import { isVerb } from '../../operators/action-request.ts'
+import { isVerb } from '../../operators/check-action.ts'
 import { Refusal } from '../refusal.ts'
-import { type Fields, textField } from './changes.ts'
+import { type Fields, textField } from './request-fields.ts'
 
 /** @throws Refusal 422 */
 export function verbOf(fields: Fields) {

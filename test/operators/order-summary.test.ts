@@ -1,7 +1,7 @@
 /** The sentence that says where an order stands and what comes next, in every state, and the actions beside it. */
 import test from 'ava'
-import type { OrderRecords } from '../../src/db/order-life.ts'
-import { actionsOf, type Planned, standingOf } from '../../src/operators/order-standing.ts'
+import type { OrderRecords } from '../../src/db/order-records.ts'
+import { actionsOf, type Planned, standingOf } from '../../src/operators/order-summary.ts'
 
 const at = new Date('2026-11-28T14:00:00Z')
 const now = new Date('2026-11-28T14:00:10Z')

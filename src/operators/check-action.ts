@@ -3,7 +3,7 @@ import { type Verb, verbs } from '../causes.ts'
 import type { ActionRow } from '../db/operator-actions.ts'
 import { MAX_INTEGER, storable } from '../model.ts'
 import { type Action, type ActionRequest, ActionRefused, MOST_NAMED, MOST_PER_SECOND, type Selection } from './action.ts'
-import { MOST_EDITED_BYTES } from './letters.ts'
+import { MOST_EDITED_BYTES } from './letter-verbs.ts'
 
 const MOST_REASON = 1000
 

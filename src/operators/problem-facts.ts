@@ -15,7 +15,7 @@ import {
   type WaitingItems,
   type WaitingLetters,
   type WaitingProducts,
-} from '../db/waiting-items.ts'
+} from '../db/waiting-counts.ts'
 import type { DeadLetterFault } from '../model.ts'
 import { oldestWaitingMs } from '../queues/queue-state.ts'
 import { within } from '../within.ts'

@@ -1,6 +1,6 @@
 /** Where an order stands and what comes next, in one sentence, and the actions that can help now. Pure rules, no calls. */
 import { type Cause, causeOfLetter, causes, type ServiceName, serviceTitles, type Verb } from '../causes.ts'
-import type { OrderRecords } from '../db/order-life.ts'
+import type { OrderRecords } from '../db/order-records.ts'
 import type { DeadLetterFault } from '../model.ts'
 
 /** `unknown`: Redis did not say in time. undefined: no job of its own exists. */

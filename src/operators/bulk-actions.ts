@@ -4,7 +4,7 @@ import { endEmpty, listRunning, lockRunning, nextItems, recordOutcomes, readActi
 import type { Pool } from '../db/pool.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import type { Action } from './action.ts'
-import { actionOf } from './action-request.ts'
+import { actionOf } from './check-action.ts'
 import { actOn } from './act-on.ts'
 import { createVerbs, type ItemVerbName, type VerbDeps } from './verbs.ts'
 

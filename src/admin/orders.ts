@@ -87,7 +87,7 @@ export const orderCommand: Command = {
 function shown(life: OrderLife): string {
   return table([
     ['order', String(life.orderId)],
-    ['standing', safe(life.standing)],
+    ['summary', safe(life.summary)],
     ['state', safe(life.state)],
     ['cause', life.cause ? clause(life.cause, life.service) : '-'],
     ['total', safe(money(life.totalCents, life.currency))],

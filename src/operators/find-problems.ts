@@ -53,8 +53,8 @@ export function findProblems(facts: Facts): FoundProblems {
   return { active: [...faults.active, ...rest], afterEffects: faults.afterEffects }
 }
 
-/** Causes that are told by other facts, or only together with them. */
-const toldElsewhere = new Set<Cause>(['product-contended', 'row-locked', 'redis-unavailable'])
+/** Causes that another rule finds, from other facts or together with them. */
+const foundElsewhere = new Set<Cause>(['product-contended', 'row-locked', 'redis-unavailable'])
 
 const key = (cause: Cause, service: ServiceName | null) => `${cause} ${service ?? ''}`
 const at = (time: number) => new Date(time)
@@ -81,7 +81,7 @@ function findFaults(facts: Facts): FoundProblems {
       if (service === 'kafka' || failingSince === null || cause === null) continue
       add({ cause, service, since: failingSince, evidence: error ?? '', isActive: true })
     }
-    // A payment that came early is told by its row, for as long as it waits.
+    // An early payment is found by its row, for as long as it waits.
     for (const { cause, service, at: failedAt, since } of status.failures.filter((one) => one.cause !== 'payment-early'))
       if (!hasAnsweredSince(status, service, failedAt)) add({ cause, service, since, evidence: '', isActive: true })
   }
@@ -91,7 +91,7 @@ function findFaults(facts: Facts): FoundProblems {
     add({ cause, service, since: oldest.since.getTime(), evidence: lastError, isActive })
   }
   const found = [...signs.values()]
-    .filter(({ cause }) => !toldElsewhere.has(cause))
+    .filter(({ cause }) => !foundElsewhere.has(cause))
     .map((sign) => ({ sign, found: withItems(facts, sign) }))
   const active = found.filter(({ sign }) => sign.isActive && !isFresh(facts, sign)).map((one) => one.found)
   return {

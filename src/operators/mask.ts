@@ -23,7 +23,7 @@ export function maskLife(life: OrderLife): OrderLife {
   return {
     ...maskRow(life),
     idempotencyKey: life.idempotencyKey === null ? null : maskText(life.idempotencyKey),
-    standing: maskText(life.standing),
+    summary: maskText(life.summary),
     address: null,
     timeline: life.timeline.map((entry) => ({
       ...entry,

@@ -4,7 +4,7 @@ import type { Pool } from '../db/pool.ts'
 import { checkoutJobId } from '../queues/checkout.ts'
 import { paymentJobId } from '../queues/payment.ts'
 import { within } from '../within.ts'
-import { actionsOf, standingOf, type Planned } from './order-summary.ts'
+import { actionsOf, summaryOf, type Planned } from './order-summary.ts'
 import type { OrderLife } from './orders.ts'
 import { timelineOf } from './order-timeline.ts'
 
@@ -30,7 +30,7 @@ export async function readOrderLife(pool: Pool, orderId: number, options: LifeOp
   const now = (options.now ?? (() => new Date()))()
   const waiting = payments.findLast(({ state }) => state === 'WAITING')
   const failed = waiting?.cause ? waiting : checkout && checkout.state !== 'CREATED' ? checkout : undefined
-  const told = { orderId, records, planned, now, eventTopic: options.eventTopic }
+  const facts = { orderId, records, planned, now, eventTopic: options.eventTopic }
   return {
     orderId,
     state: order?.status ?? checkout!.state,
@@ -41,13 +41,13 @@ export async function readOrderLife(pool: Pool, orderId: number, options: LifeOp
     cause: failed?.cause ?? null,
     service: failed?.service ?? null,
     idempotencyKey: checkout?.idempotency_key?.startsWith('cart ') ? null : (checkout?.idempotency_key ?? null),
-    standing: standingOf(told),
+    summary: summaryOf(facts),
     lines: order?.lines ?? checkout!.lines,
     address: checkout?.address ?? null,
     deadlineAt: checkout?.deadline_at ?? null,
     prunedAt: checkout?.pruned_at ?? null,
-    timeline: timelineOf(told),
-    actions: actionsOf(told),
+    timeline: timelineOf(facts),
+    actions: actionsOf(facts),
   }
 }
 

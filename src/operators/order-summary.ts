@@ -11,7 +11,7 @@ export interface Planned {
 }
 
 /** What is known of an order. */
-export interface Told {
+export interface OrderFacts {
   orderId: number
   records: OrderRecords
   planned: Planned
@@ -35,20 +35,20 @@ function nextTry(next: NextTry, unit: string): string {
 }
 
 /** Each sentence says where the order stands, and then what comes next. */
-export function standingOf(told: Told): string {
-  const { order, checkout } = told.records
-  if (!order) return checkout!.state === 'OPEN' ? openStanding(told) : endedStanding(told)
+export function summaryOf(facts: OrderFacts): string {
+  const { order, checkout } = facts.records
+  if (!order) return checkout!.state === 'OPEN' ? summaryOfOpen(facts) : summaryOfEnded(facts)
   const pruned = checkout?.pruned_at
     ? `; details of its checkout were removed at ${at(checkout.pruned_at)}, after the retention period`
     : ''
   const predecessor = checkout ? '' : ', an order of the predecessor'
-  if (order.status === 'PAID') return `Paid at ${at(order.updated_at)}${predecessor}: ${afterPaid(told)}${pruned}.`
+  if (order.status === 'PAID') return `Paid at ${at(order.updated_at)}${predecessor}: ${afterPaid(facts)}${pruned}.`
   if (order.status !== 'CREATED')
     return `${order.status}, set by others than this service${predecessor}: nothing more happens by itself${pruned}.`
-  return `Created${predecessor}, and not paid: ${unpaid(told)}${pruned}.`
+  return `Created${predecessor}, and not paid: ${unpaid(facts)}${pruned}.`
 }
 
-function openStanding({ records, planned, now }: Told): string {
+function summaryOfOpen({ records, planned, now }: OrderFacts): string {
   const checkout = records.checkout!
   const isOver = checkout.deadline_at <= now
   const end = isOver
@@ -66,7 +66,7 @@ function openStanding({ records, planned, now }: Told): string {
   return `Open: ${step}; ${end}.`
 }
 
-function endedStanding({ records }: Told): string {
+function summaryOfEnded({ records }: OrderFacts): string {
   const { state, outcome, pruned_at: prunedAt } = records.checkout!
   const ended = state === 'REJECTED' ? 'Rejected' : 'Cancelled'
   const settling = records.products.filter((one) => one.is_settling).map((one) => one.product_id)
@@ -88,7 +88,7 @@ function moneyOf({ payments, letters }: OrderRecords): string {
   return payments.some(({ state, type }) => state === 'WAITING' && type === 'payment.succeeded') ? ', but a payment for it waits' : ''
 }
 
-function unpaid({ records, planned }: Told): string {
+function unpaid({ records, planned }: OrderFacts): string {
   const { payments, letters, isDrained } = records
   const waiting = payments.findLast(({ state }) => state === 'WAITING')
   if (waiting?.cause)
@@ -103,7 +103,7 @@ function unpaid({ records, planned }: Told): string {
   return `it waits for ${failed ? 'another payment, after one that failed' : 'its payment'}`
 }
 
-function afterPaid({ records: { letters, payments } }: Told): string {
+function afterPaid({ records: { letters, payments } }: OrderFacts): string {
   const waiting = letters.find(({ state }) => state === 'WAITING')
   if (waiting) return `but dead letter ${waiting.id} concerns it (${waiting.reason}), and a person must decide`
   if (payments.some(({ state }) => state === 'WAITING')) return 'another payment for it is being processed'
@@ -111,7 +111,7 @@ function afterPaid({ records: { letters, payments } }: Told): string {
 }
 
 /** What can help now. Each verb once for each of its items. */
-export function actionsOf({ orderId, records }: Told): { verb: Verb; item: number }[] {
+export function actionsOf({ orderId, records }: OrderFacts): { verb: Verb; item: number }[] {
   const { checkout, payments, letters, events, products } = records
   const actions: { verb: Verb; item: number }[] = []
   if (checkout?.state === 'OPEN') {

@@ -1,17 +1,17 @@
 /** What happened to an order, and what is planned, in the order of time. Pure rules, no calls. */
 import { type Verb, verbs } from '../causes.ts'
 import type { Failure, OrderRecords } from '../db/order-records.ts'
-import { causeOf, type NextTry, type Told } from './order-summary.ts'
+import { causeOf, type NextTry, type OrderFacts } from './order-summary.ts'
 import type { TimelineEntry } from './orders.ts'
 
 /** The oldest first; what is planned comes last. */
-export function timelineOf(told: Told): TimelineEntry[] {
-  const { records } = told
+export function timelineOf(facts: OrderFacts): TimelineEntry[] {
+  const { records } = facts
   const entries = [
-    ...checkoutEntries(told),
+    ...checkoutEntries(facts),
     ...orderEntries(records),
-    ...eventEntries(told),
-    ...paymentEntries(told),
+    ...eventEntries(facts),
+    ...paymentEntries(facts),
     ...letterEntries(records),
     ...actEntries(records),
   ]
@@ -21,7 +21,7 @@ export function timelineOf(told: Told): TimelineEntry[] {
 /** `12.99 USD` */
 export const money = (cents: number, currency: string): string => `${(cents / 100).toFixed(2)} ${currency}`
 
-function checkoutEntries({ orderId, records, planned }: Told): TimelineEntry[] {
+function checkoutEntries({ orderId, records, planned }: OrderFacts): TimelineEntry[] {
   const { checkout, order } = records
   if (!checkout) return []
   const { state, lines, outcome } = checkout
@@ -83,7 +83,7 @@ function orderEntries({ order, checkout, payments }: OrderRecords): TimelineEntr
   ]
 }
 
-function eventEntries({ records, eventTopic }: Told): TimelineEntry[] {
+function eventEntries({ records, eventTopic }: OrderFacts): TimelineEntry[] {
   return records.events.flatMap((event): TimelineEntry[] => {
     const { type, partition, kafka_offset: offset } = event
     const place = partition === null ? '' : `, partition ${partition}, offset ${offset}`
@@ -114,7 +114,7 @@ const results = {
   recorded: 'recorded only: the order is unchanged',
 }
 
-function paymentEntries({ records, planned }: Told): TimelineEntry[] {
+function paymentEntries({ records, planned }: OrderFacts): TimelineEntry[] {
   return records.payments.flatMap((payment): TimelineEntry[] => {
     const { id, type, amount_cents: cents, currency } = payment
     const amount = cents === null ? 'no amount' : money(cents, currency ?? '')

@@ -76,7 +76,7 @@ export interface TimelineEntry {
 export interface OrderLife extends OrderRow {
   idempotencyKey: string | null
   /** One sentence: where it stands and what comes next. */
-  standing: string
+  summary: string
   lines: readonly Line[]
   /** null: pruned, or an order of the predecessor */
   address: Record<string, string> | null

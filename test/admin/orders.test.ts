@@ -31,7 +31,7 @@ test.serial('orders lists what matches all conditions, as a table or as JSON', a
 test.serial('order shows where an order stands, and its life', async (t) => {
   const { code, out } = await admin(['order', String(orderId)], env)
   t.is(code, 0)
-  t.regex(out, /standing +Created, and not paid: it waits for its payment\.\n/)
+  t.regex(out, /summary +Created, and not paid: it waits for its payment\.\n/)
   t.regex(out, /20.*Z +Checkout requested; /)
   t.regex(out, /20.*Z +Order created\n/)
   t.like(JSON.parse((await admin(['order', String(orderId), '--json'], env)).out), { orderId, state: 'CREATED', actions: [] })
@@ -45,7 +45,7 @@ test.serial('order shows an open checkout also while Redis is away', async (t) =
   const noRedis = { ...env, REDIS_URL: `redis://127.0.0.1:${await freePort()}` }
   const { code, out } = await admin(['order', String(open!.order_id)], noRedis)
   t.is(code, 0)
-  t.regex(out, /standing +Open and retried, since Catalog does not answer in time .* at a time that the queue did not tell/)
+  t.regex(out, /summary +Open and retried, since Catalog does not answer in time .* at a time that the queue did not tell/)
   t.regex(out, /can help +cancel-checkouts 1000000\n/)
 })
 

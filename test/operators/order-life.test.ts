@@ -33,14 +33,14 @@ test('an order that does not exist has no life', async (t) => {
 test('a cancelled checkout is being given back until the reconciler has taken over what it gave up', async (t) => {
   await run(checkout(1, 'CANCELLED'))
   await run('insert into order_service.products (product_id, expected_stock) values (1, 10)')
-  t.regex((await life(1)).standing, /nothing is held for it/)
+  t.regex((await life(1)).summary, /nothing is held for it/)
   await run('insert into order_service.product_changes (product_id, held) values (1, -1)')
-  t.regex((await life(1)).standing, /still giving back what it held of product 1\.$/)
+  t.regex((await life(1)).summary, /still giving back what it held of product 1\.$/)
   await run(`update order_service.product_changes set created_at = now() + interval '1 hour' where product_id = 1`)
-  t.regex((await life(1)).standing, /nothing is held for it/, 'a later change is of another checkout')
+  t.regex((await life(1)).summary, /nothing is held for it/, 'a later change is of another checkout')
   await run('update order_service.products set reconciling_since = now() where product_id = 1')
   const cancelled = await life(1)
-  t.regex(cancelled.standing, /still giving back/)
+  t.regex(cancelled.summary, /still giving back/)
   t.deepEqual(cancelled.actions, [{ verb: 'reconcile-products', item: 1 }])
 })
 
@@ -89,13 +89,13 @@ test('a queue that hangs or fails leaves the next try unknown, and the life is s
   await run(checkout(5, 'OPEN'))
   await run(`update order_service.checkouts set cause = 'downstream-timeout', service = 'shipping' where order_id = 5`)
   const unknown = /the next attempt comes at a time that the queue did not tell/
-  t.regex((await life(5, () => new Promise(() => {}))).standing, unknown)
-  t.regex((await life(5, () => Promise.reject(new Error('Redis is away')))).standing, unknown)
+  t.regex((await life(5, () => new Promise(() => {}))).summary, unknown)
+  t.regex((await life(5, () => Promise.reject(new Error('Redis is away')))).summary, unknown)
   const next = new Date(Date.now() + 5000)
   const known = await life(5, async (queue, jobId) => (queue === 'checkout' && jobId === 'checkout-5' ? next : undefined))
   t.like(
     known.timeline.find(({ title }) => title === 'Next attempt'),
     { at: next, isPlanned: true },
   )
-  t.regex((await life(5, async () => 'now')).standing, /runs now, or as soon as a worker takes it/)
+  t.regex((await life(5, async () => 'now')).summary, /runs now, or as soon as a worker takes it/)
 })

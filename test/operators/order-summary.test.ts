@@ -1,7 +1,7 @@
 /** The sentence that says where an order stands and what comes next, in every state, and the actions beside it. */
 import test from 'ava'
 import type { OrderRecords } from '../../src/db/order-records.ts'
-import { actionsOf, type Planned, standingOf } from '../../src/operators/order-summary.ts'
+import { actionsOf, type Planned, summaryOf } from '../../src/operators/order-summary.ts'
 
 const at = new Date('2026-11-28T14:00:00Z')
 const now = new Date('2026-11-28T14:00:10Z')
@@ -89,7 +89,7 @@ const product: OrderRecords['products'][number] = {
   is_settling: false,
 }
 const nowhere: Planned = { checkout: undefined, payments: new Map() }
-const told = (records: Partial<OrderRecords>, planned: Partial<Planned> = {}) => ({
+const facts = (records: Partial<OrderRecords>, planned: Partial<Planned> = {}) => ({
   orderId: 42,
   records: { ...nothing, ...records },
   planned: { ...nowhere, ...planned },
@@ -210,10 +210,10 @@ const cases: { name: string; records: Partial<OrderRecords>; planned?: Partial<P
 ]
 
 for (const { name, records, planned, says, actions = [] } of cases) {
-  test(`the standing of ${name} says what comes next`, (t) => {
-    t.is(standingOf(told(records, planned)), says)
+  test(`the summary of ${name} says what comes next`, (t) => {
+    t.is(summaryOf(facts(records, planned)), says)
     t.deepEqual(
-      actionsOf(told(records, planned)).map(({ verb, item }) => `${verb} ${item}`),
+      actionsOf(facts(records, planned)).map(({ verb, item }) => `${verb} ${item}`),
       actions,
     )
   })

@@ -73,7 +73,7 @@ const signed = (units: number) => (units > 0 ? `+${units}` : String(units))
 function page(found: ProductPage, role: OperatorRole): Html {
   const { entry, notes, holders } = found
   return html`
-    <p class="standing"><strong>${notes.length > 0 ? `Product ${entry.productId}: ${notes.join(', ')}.` : 'Nothing is open for this product.'}</strong></p>
+    <p class="summary"><strong>${notes.length > 0 ? `Product ${entry.productId}: ${notes.join(', ')}.` : 'Nothing is open for this product.'}</strong></p>
     ${role === 'admin' && actions(found)}
     ${comparison(found)}
     ${facts(found)}

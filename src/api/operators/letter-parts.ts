@@ -94,7 +94,7 @@ function lettersTable(letters: LetterPage['letters'], canChoose: boolean): Html 
 }
 
 /** Where it stands, in a sentence. */
-function standing({ letter, payment }: LetterView): Insert {
+function summary({ letter, payment }: LetterView): Insert {
   if (letter.state === 'DISCARDED') return html`<p>It was discarded at ${time(letter.lastAt)}: ${letter.note}</p>`
   if (letter.state === 'WAITING') return html`<p class="problem severity-person">It waits for a person: ${letter.reason}.</p>`
   if (!payment) return html`<p>It was replayed at ${time(letter.lastAt)}.</p>`
@@ -113,7 +113,7 @@ interface PageOptions {
 export function letterPage(view: LetterView, { isAdmin, mask }: PageOptions): Html {
   const { letter, remedy, understood } = view
   const isPruned = letter.prunedAt !== undefined
-  return html`${standing(view)}
+  return html`${summary(view)}
     ${letter.state === 'WAITING' && html`<p>What usually helps: ${remedy}.</p>`}
     ${isAdmin && letter.state === 'WAITING' && letterButtons(view)}
     ${facts(view)}

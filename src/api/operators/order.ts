@@ -36,7 +36,7 @@ export function showOrder(requireDeps: () => OrderPageDeps): Middleware {
 }
 
 const page = (life: OrderLife, role: OperatorRole): Html => html`
-    <p class="standing"><strong>${life.standing}</strong></p>
+    <p class="summary"><strong>${life.summary}</strong></p>
     ${role === 'admin' && actions(life)}
     ${facts(life, role)}
     ${lines(life)}

@@ -42,7 +42,7 @@ test.serial('the life of a paid order goes from its request to PAID', async (t) 
   t.is(status, 200)
   t.like(body, { orderId, state: 'PAID', idempotencyKey: 'a-key', cause: null, actions: [], address: { city: 'Dublin' } })
   t.like(body.lines, [{ product_id: productId, qty: 2 }])
-  t.regex(body.standing, /^Paid at .* UTC: nothing more is to be done\.$/)
+  t.regex(body.summary, /^Paid at .* UTC: nothing more is to be done\.$/)
   const titles = body.timeline.map(({ title }: { title: string }) => title)
   for (const title of [
     'Checkout requested',

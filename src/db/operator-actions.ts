@@ -57,7 +57,7 @@ export async function insertAction(db: Pool | Transaction, action: NewAction): P
 /** Freezes the set of a bulk action. @param ids a statement that selects `id`. @returns how many there are */
 export async function freezeItems(tx: Transaction, actionId: number, ids: ReturnType<typeof sql.fragment>): Promise<number> {
   const { rowCount } = await tx.query(sql.type(nothing)`
-    insert into order_service.operator_action_items (action_id, item) select ${actionId}, id from (${ids}) chosen`)
+    insert into order_service.operator_action_items (action_id, item) select ${actionId}, id from (${ids}) selected`)
   await tx.query(sql.type(nothing)`update order_service.operator_actions set items = ${rowCount} where id = ${actionId}`)
   return rowCount
 }

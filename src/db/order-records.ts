@@ -104,7 +104,7 @@ const letterRow = z.object({
   last_at: z.date(),
 })
 
-const actRow = z.object({
+const operatorActionRow = z.object({
   action_id: z.int(),
   verb: z.string(),
   operator: z.string(),
@@ -124,14 +124,14 @@ const productRow = z.object({
   is_settling: z.boolean(),
 })
 
-/** `acts`: what operators did to the order's checkout, payments, events and letters. `products`: those of the checkout's lines. */
+/** `operatorActions`: what operators did to the order's checkout, payments, events and letters. `products`: those of the checkout's lines. */
 export interface OrderRecords {
   order: z.infer<typeof orderRow> | null
   checkout: z.infer<typeof checkoutRow> | null
   events: readonly z.infer<typeof eventRow>[]
   payments: readonly z.infer<typeof paymentRow>[]
   letters: readonly z.infer<typeof letterRow>[]
-  acts: readonly z.infer<typeof actRow>[]
+  operatorActions: readonly z.infer<typeof operatorActionRow>[]
   products: readonly z.infer<typeof productRow>[]
   isDrained: boolean
 }
@@ -157,12 +157,12 @@ export async function readOrderRecords(pool: Pool, id: number): Promise<OrderRec
     event: events.map((one) => one.id),
     letter: letters.map((one) => one.id),
   }
-  const [acts, products, isDrained] = await Promise.all([
-    readActs(pool, items),
+  const [operatorActions, products, isDrained] = await Promise.all([
+    readOperatorActions(pool, items),
     checkout ? readProducts(pool, id) : [],
     pool.exists(sql.type(z.object({}))`select from order_service.drain`),
   ])
-  return { order, checkout, events, payments, letters, acts, products, isDrained }
+  return { order, checkout, events, payments, letters, operatorActions, products, isDrained }
 }
 
 const readOrder = (pool: Pool, id: number) =>
@@ -197,9 +197,9 @@ const readLetters = (pool: Pool, eventIds: readonly number[]) =>
     from order_service.dead_letters where event_id = any(${sql.array([...eventIds], 'int8')}) order by id + 0`)
 
 /** The same number may be the id of an order and of a letter: the verb tells which one was meant. */
-async function readActs(pool: Pool, items: Partial<Record<ItemKind, readonly number[]>>) {
+async function readOperatorActions(pool: Pool, items: Partial<Record<ItemKind, readonly number[]>>) {
   const ids = Object.values(items).flat()
-  const rows = await pool.any(sql.type(actRow)`
+  const rows = await pool.any(sql.type(operatorActionRow)`
     select a.id as action_id, a.verb, a.operator, a.reason, i.item, i.result, i.detail, coalesce(i.at, a.created_at) as at
     from (select action_id, item, result, detail, at from order_service.operator_action_items
       where item = any(${sql.array(ids, 'int8')}) order by action_id + 0 desc limit ${MOST}) i

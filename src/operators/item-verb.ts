@@ -15,7 +15,7 @@ export interface ActInput {
 }
 
 /** The results in any order. `after` is called when the transaction is committed, and may be called again. */
-export interface Acted {
+export interface VerbResult {
   outcomes: ItemOutcome[]
   after?: () => Promise<void>
 }
@@ -26,7 +26,7 @@ export interface ItemVerb {
   /** Reads what only Redis knows, before the transaction. */
   prepare?: (ids: readonly number[]) => Promise<Map<number, JobState>>
   /** @throws ActionRefused where nothing is to be done at all */
-  act(tx: Transaction, ids: readonly number[], input: ActInput): Promise<Acted>
+  act(tx: Transaction, ids: readonly number[], input: ActInput): Promise<VerbResult>
 }
 
 export const changed = (item: number, detail: string): ItemOutcome => ({ item, result: 'changed', detail })

@@ -13,7 +13,7 @@ export function timelineOf(facts: OrderFacts): TimelineEntry[] {
     ...eventEntries(facts),
     ...paymentEntries(facts),
     ...letterEntries(records),
-    ...actEntries(records),
+    ...operatorEntries(records),
   ]
   return entries.sort((a, b) => Number(a.isPlanned ?? false) - Number(b.isPlanned ?? false) || a.at.getTime() - b.at.getTime())
 }
@@ -146,8 +146,8 @@ function letterEntries({ letters }: OrderRecords): TimelineEntry[] {
   })
 }
 
-function actEntries({ acts }: OrderRecords): TimelineEntry[] {
-  return acts.map((act) => ({
+function operatorEntries({ operatorActions }: OrderRecords): TimelineEntry[] {
+  return operatorActions.map((act) => ({
     at: act.at,
     title: `${titleOf(act.verb)}: ${act.result ?? 'not done yet'}`,
     detail: [act.reason, act.detail].filter(Boolean).join(' - '),

@@ -46,11 +46,11 @@ export function createActions(deps: ActionsDeps): Actions {
     async count(verb, selection) {
       if ('items' in selection) return new Set(selection.items).size
       if (!('cause' in selection)) return 1
-      return (await read()).oneFirst(sql.type(countRow)`select count(*) from (${chosen(acting, verb, selection)}) chosen`)
+      return (await read()).oneFirst(sql.type(countRow)`select count(*) from (${selectedIds(acting, verb, selection)}) selected`)
     },
     async sample(verb, selection, limit) {
       if (!('items' in selection || 'cause' in selection)) return []
-      return chooseIds(await read(), chosen(acting, verb, selection), limit)
+      return readIds(await read(), selectedIds(acting, verb, selection), limit)
     },
     async act(request) {
       checkRequest(request)
@@ -60,7 +60,7 @@ export function createActions(deps: ActionsDeps): Actions {
         const queue = findQueue(await deps.queues(), selection)
         return actions.recordAround(request, () => changeQueue(queue, verb))
       }
-      return actOnItems(acting, request, chosen(acting, verb, selection))
+      return actOnItems(acting, request, selectedIds(acting, verb, selection))
     },
     async inTransaction(request, run) {
       checkRequest(request)
@@ -113,7 +113,7 @@ async function acceptWork(tx: Transaction): Promise<Pick<ItemOutcome, 'result' |
 }
 
 /** A statement that selects the `id` of each item. @throws ActionRefused 422 */
-function chosen({ verbs }: Acting, verb: Verb, selection: Selection) {
+function selectedIds({ verbs }: Acting, verb: Verb, selection: Selection) {
   const itemVerb = Object.hasOwn(verbs, verb) ? verbs[verb as ItemVerbName] : undefined
   if (itemVerb && 'items' in selection) return sql.fragment`select distinct id from unnest(${int8s(selection.items)}) as t (id)`
   if (!itemVerb?.having || !('cause' in selection) || !isCause(selection.cause))
@@ -124,14 +124,14 @@ function chosen({ verbs }: Acting, verb: Verb, selection: Selection) {
   return itemVerb.having(cause, service)
 }
 
-async function chooseIds(db: Pool, ids: ReturnType<typeof sql.fragment>, limit: number): Promise<number[]> {
-  const rows = await db.any(sql.type(idRow)`select id from (${ids}) chosen order by id limit ${limit}`)
+async function readIds(db: Pool, ids: ReturnType<typeof sql.fragment>, limit: number): Promise<number[]> {
+  const rows = await db.any(sql.type(idRow)`select id from (${ids}) selected order by id limit ${limit}`)
   return rows.map(({ id }) => id)
 }
 
 async function actOnItems(acting: Acting, request: ActionRequest, ids: ReturnType<typeof sql.fragment>): Promise<Action> {
   const pool = await acting.write()
-  const first = await chooseIds(pool, ids, AT_ONCE + 1)
+  const first = await readIds(pool, ids, AT_ONCE + 1)
   if (first.length === 0) throw new ActionRefused(404, 'There is nothing to act on: no item is in this state any more')
   if (first.length > AT_ONCE) return startBulk(acting, request, ids)
   const verb = acting.verbs[request.verb as ItemVerbName]

@@ -13,7 +13,7 @@ const nothing: OrderRecords = {
   events: [],
   payments: [],
   letters: [],
-  acts: [],
+  operatorActions: [],
   products: [],
   isDrained: false,
 }

@@ -10,7 +10,7 @@ import { liveAge, time } from './time.ts'
 const grouped = new Intl.NumberFormat('en')
 const named = new Set<ItemKind>(['queue', 'service'])
 
-/** What was chosen. */
+/** What an action acts on, for people. */
 export function selectionInWords(selection: Selection, kind: ItemKind): Insert {
   if ('cause' in selection) {
     const { cause, service } = selection
@@ -24,7 +24,7 @@ export function selectionInWords(selection: Selection, kind: ItemKind): Insert {
   if (!('items' in selection)) return 'the whole service'
   const [first, ...others] = selection.items
   if (first === undefined) return 'nothing'
-  return others.length === 0 ? nameOf(kind, first) : `${grouped.format(selection.items.length)} chosen ${manyOf(kind)}`
+  return others.length === 0 ? nameOf(kind, first) : `${grouped.format(selection.items.length)} selected ${manyOf(kind)}`
 }
 
 function nameOf(kind: ItemKind, item: number): Insert {

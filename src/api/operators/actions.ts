@@ -86,7 +86,7 @@ async function showNew(ctx: Context, { actions }: ActionDeps): Promise<void> {
 
 function newForm(verb: string, title: string, selection: Selection, count: number): Html {
   const hidden = (name: string, value: string | number) => html`<input type="hidden" name="${name}" value="${value}">`
-  const chosen = () => {
+  const selected = () => {
     if ('items' in selection) return selection.items.map((id) => hidden('item', id))
     if ('cause' in selection) return [hidden('cause', selection.cause), hidden('service', selection.service ?? '')]
     return 'queue' in selection ? hidden('queue', selection.queue) : null
@@ -94,7 +94,7 @@ function newForm(verb: string, title: string, selection: Selection, count: numbe
   const rate = html`<label for="rate">Items a second, up to ${MOST_PER_SECOND}</label>
     <input id="rate" name="perSecond" type="number" min="1" max="${MOST_PER_SECOND}" value="${USUAL_PER_SECOND}" required>`
   return html`<form method="post" action="${HOME}/actions">
-    ${hidden('verb', verb)}${chosen()}
+    ${hidden('verb', verb)}${selected()}
     ${count > AT_ONCE && rate}
     <label for="reason">Reason, for the record</label>
     <input id="reason" name="reason" maxlength="1000" required autocomplete="off">

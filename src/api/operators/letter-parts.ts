@@ -61,27 +61,27 @@ export function lettersSection({ letters, next }: LetterPage, query: Omit<Letter
     (one) =>
       html`<li><a href="${LETTERS}?${search({ state: one })}"${one === state && html` aria-current="true"`}>${stateTitles[one]}</a></li>`,
   )
-  const canChoose = isAdmin && state === 'WAITING' && letters.length > 0
-  const table = lettersTable(letters, canChoose)
-  const buttons = bulkVerbs.map((verb) => html`<button name="verb" value="${verb}">${verbs[verb].title}: the chosen</button>`)
+  const canSelect = isAdmin && state === 'WAITING' && letters.length > 0
+  const table = lettersTable(letters, canSelect)
+  const buttons = bulkVerbs.map((verb) => html`<button name="verb" value="${verb}">${verbs[verb].title}: the selected ones</button>`)
   return html`<section aria-labelledby="letters">
     <h2 id="letters">${stateTitles[state]} letters${(fault ?? cause) !== undefined && `: ${fault ?? cause}`}</h2>
     <ul class="actions" aria-label="Show">${filters}</ul>
     ${letters.length === 0 && html`<p>None.</p>`}
-    ${letters.length > 0 && (canChoose ? html`<form action="${HOME}/actions/new">${table}<div class="actions">${buttons}</div></form>` : table)}
+    ${letters.length > 0 && (canSelect ? html`<form action="${HOME}/actions/new">${table}<div class="actions">${buttons}</div></form>` : table)}
     ${next !== null && html`<p><a href="${LETTERS}?${search({ after: String(next) })}" rel="next">Next page</a></p>`}
     ${(fault ?? cause ?? query.after) !== undefined && html`<p><a href="${LETTERS}">All dead letters</a></p>`}
   </section>`
 }
 
-function lettersTable(letters: LetterPage['letters'], canChoose: boolean): Html {
-  const chooseAll = html`<label class="choose-all" hidden><input type="checkbox" data-choose-all> Choose all on this page</label>`
+function lettersTable(letters: LetterPage['letters'], canSelect: boolean): Html {
+  const selectAll = html`<label class="select-all" hidden><input type="checkbox" data-select-all> Select all on this page</label>`
   return html`<table>
-    <caption>The oldest first${canChoose && chooseAll}</caption>
-    <thead><tr>${canChoose && html`<th scope="col">Chosen</th>`}<th scope="col">Letter</th><th scope="col">Order</th><th scope="col">Fault</th><th scope="col">Why</th><th scope="col" class="numbers">Times</th><th scope="col">Last</th></tr></thead>
+    <caption>The oldest first${canSelect && selectAll}</caption>
+    <thead><tr>${canSelect && html`<th scope="col">Selected</th>`}<th scope="col">Letter</th><th scope="col">Order</th><th scope="col">Fault</th><th scope="col">Why</th><th scope="col" class="numbers">Times</th><th scope="col">Last</th></tr></thead>
     <tbody>${letters.map(
       ({ id, order_id: orderId, fault, reason, times, last_at: lastAt }) => html`<tr>
-        ${canChoose && html`<td><input type="checkbox" name="item" value="${id}" aria-label="Choose dead letter ${id}"></td>`}
+        ${canSelect && html`<td><input type="checkbox" name="item" value="${id}" aria-label="Select dead letter ${id}"></td>`}
         <th scope="row"><a href="${LETTERS}/${id}">${id}</a></th>
         <td>${orderId === null ? 'unknown' : html`<a href="${HOME}/orders/${orderId}">${orderId}</a>`}</td>
         <td>${fault}</td>

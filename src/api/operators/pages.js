@@ -54,8 +54,8 @@ function labelCells(root) {
 }
 
 /** A box above a list of checkboxes, which ticks them all. */
-function addChooseAll(root) {
-  for (const all of root.querySelectorAll('input[data-choose-all]')) {
+function addSelectAll(root) {
+  for (const all of root.querySelectorAll('input[data-select-all]')) {
     all.closest('label').hidden = false
     all.addEventListener('change', () => {
       for (const box of all.form.querySelectorAll('input[name=item]')) box.checked = all.checked
@@ -66,7 +66,7 @@ function addChooseAll(root) {
 function improve(root) {
   showTimes(root)
   showAges()
-  addChooseAll(root)
+  addSelectAll(root)
   labelCells(root)
 }
 
@@ -148,7 +148,7 @@ function keepLive(main) {
   const say = (text) => state.textContent === text || (state.textContent = text)
 
   async function fetchAndUpdate() {
-    if (isInUse(main)) return say('Updates wait while you choose, type or mark something.')
+    if (isInUse(main)) return say('Updates wait while you select, type or mark something.')
     try {
       const page = await fetchPage()
       if (isPaused || isInUse(main)) return

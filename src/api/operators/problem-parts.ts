@@ -53,22 +53,22 @@ export const runbookPath = (cause: Cause): string => `${HOME}/runbook#${cause}`
 /** An edit is of one letter, and begins on its page. */
 export const isBulk = (verb: Verb): boolean => verb !== 'edit-letter'
 
-type Acted = Pick<Problem, 'cause' | 'service' | 'actions' | 'queue'>
+type ActionTarget = Pick<Problem, 'cause' | 'service' | 'actions' | 'queue'>
 
 /** What an action acts on: a queue, the service itself, or all items of a cause. */
-function selection({ cause, service, queue }: Acted, item: ItemKind): Record<string, string | null | undefined> {
+function selection({ cause, service, queue }: ActionTarget, item: ItemKind): Record<string, string | null | undefined> {
   if (item === 'queue') return { queue }
   return item === 'service' ? {} : { cause, service }
 }
 
 /** Links to what can be done about all items of a cause; nothing for operators that may not act. */
-export function actionLinks(acted: Acted, role: OperatorRole): Insert {
-  const offered = role === 'admin' ? acted.actions.filter(isBulk) : []
+export function actionLinks(target: ActionTarget, role: OperatorRole): Insert {
+  const offered = role === 'admin' ? target.actions.filter(isBulk) : []
   if (offered.length === 0) return null
   const link = (verb: Verb): Html => {
     const { item, title } = verbs[verb]
     const all = item !== 'queue' && item !== 'service' && `: all ${kinds[item].many}`
-    return html`<li><a class="button" href="${HOME}/actions/new?${query({ verb, ...selection(acted, item) })}">${title}${all}</a></li>`
+    return html`<li><a class="button" href="${HOME}/actions/new?${query({ verb, ...selection(target, item) })}">${title}${all}</a></li>`
   }
   return html`<ul class="actions" aria-label="Actions">${offered.map(link)}</ul>`
 }

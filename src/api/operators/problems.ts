@@ -52,7 +52,7 @@ function askedOf(ctx: Context): Asked {
 
 const titleOf = ({ cause, service }: Asked): string => sentenceOf(cause, service === null ? 'A downstream service' : serviceTitles[service])
 
-/** The verbs that can act on chosen items of this kind. */
+/** The verbs that can act on selected items of this kind. */
 const verbsOf = (cause: Cause, kind: ItemKind): Verb[] => causes[cause].actions.filter((verb) => isBulk(verb) && verbs[verb].item === kind)
 
 /** What is known of a cause that nothing has at the moment. */
@@ -62,10 +62,10 @@ const notNow = (cause: Cause): Html => html`<p class="well">This is not so at th
     <dt>Runbook</dt><dd><a href="${runbookPath(cause)}">${cause}</a></dd>
   </dl>`
 
-function itemRow(item: Item, canChoose: boolean): Html {
+function itemRow(item: Item, canSelect: boolean): Html {
   const { kind, id, orderId, since, attempts, evidence, nextTryAt } = item
   return html`<tr>
-      ${canChoose && html`<td><input type="checkbox" name="item" value="${id}" aria-label="Choose ${manyOf(kind)} ${id}"></td>`}
+      ${canSelect && html`<td><input type="checkbox" name="item" value="${id}" aria-label="Select ${kind} ${id}"></td>`}
       <th scope="row">${itemLink(kind, id, orderId)}</th>
       <td data-label="Waits for">${liveAge(since)}</td>
       <td data-label="Attempts" class="numbers">${attempts ?? 'unknown'}</td>
@@ -74,19 +74,19 @@ function itemRow(item: Item, canChoose: boolean): Html {
     </tr>`
 }
 
-function itemTable(items: readonly Item[], canChoose: boolean): Html {
-  const chooseAll = html`<label class="choose-all" hidden><input type="checkbox" data-choose-all> Choose all on this page</label>`
+function itemTable(items: readonly Item[], canSelect: boolean): Html {
+  const selectAll = html`<label class="select-all" hidden><input type="checkbox" data-select-all> Select all on this page</label>`
   return html`<table>
-    <caption>The longest wait first${canChoose && chooseAll}</caption>
-    <thead><tr>${canChoose && html`<th scope="col">Chosen</th>`}<th scope="col">Item</th><th scope="col">Waits for</th><th scope="col" class="numbers">Attempts</th><th scope="col">Evidence</th><th scope="col">Next try</th></tr></thead>
-    <tbody>${items.map((item) => itemRow(item, canChoose))}</tbody>
+    <caption>The longest wait first${canSelect && selectAll}</caption>
+    <thead><tr>${canSelect && html`<th scope="col">Selected</th>`}<th scope="col">Item</th><th scope="col">Waits for</th><th scope="col" class="numbers">Attempts</th><th scope="col">Evidence</th><th scope="col">Next try</th></tr></thead>
+    <tbody>${items.map((item) => itemRow(item, canSelect))}</tbody>
   </table>`
 }
 
-const chosenButtons = (offered: readonly Verb[]): Html =>
-  html`<div class="actions">${offered.map((verb) => html`<button name="verb" value="${verb}">${verbs[verb].title}: the chosen</button>`)}</div>`
+const selectionButtons = (offered: readonly Verb[]): Html =>
+  html`<div class="actions">${offered.map((verb) => html`<button name="verb" value="${verb}">${verbs[verb].title}: the selected ones</button>`)}</div>`
 
-/** A plain form, so that choosing works without JavaScript. */
+/** A plain form, so that selecting works without JavaScript. */
 function itemSections({ items, next }: ItemPage, asked: Asked, role: OperatorRole): Insert {
   if (items.length === 0) return html`<section aria-label="Items"><p>Nothing in particular waits because of it.</p></section>`
   const path = problemPath(asked.cause, asked.service)
@@ -104,7 +104,7 @@ function kindSection(kind: ItemKind, items: readonly Item[], offered: readonly V
   const table = itemTable(items, offered.length > 0)
   return html`<section aria-labelledby="items-${kind}">
     <h2 id="items-${kind}">What waits: ${manyOf(kind)}</h2>
-    ${offered.length > 0 ? html`<form action="${HOME}/actions/new">${table}${chosenButtons(offered)}</form>` : table}
+    ${offered.length > 0 ? html`<form action="${HOME}/actions/new">${table}${selectionButtons(offered)}</form>` : table}
   </section>`
 }
 

@@ -119,7 +119,7 @@ test('a page whose reading fails is an error page with the navigation, and the e
   }
 })
 
-test('the page of a cause lists its items as a form for chosen ones, and for all', async (t) => {
+test('the page of a cause lists its items as a form for selected ones, and for all', async (t) => {
   const asked: unknown[] = []
   const operators = await openOperators(t, {
     overview: overviewsWith({ problems: [problemWith()] }),
@@ -132,8 +132,8 @@ test('the page of a cause lists its items as a form for chosen ones, and for all
   t.deepEqual(asked, [{ cause: 'downstream-unreachable', service: 'catalog', after: 'x', limit: 50 }])
   for (const said of [
     /<form action="\/order\/admin\/actions\/new">/,
-    /<input type="checkbox" name="item" value="77" aria-label="Choose payments 77">/,
-    /<button name="verb" value="retry-payments">Retry now: the chosen<\/button>/,
+    /<input type="checkbox" name="item" value="77" aria-label="Select payment 77">/,
+    /<button name="verb" value="retry-payments">Retry now: the selected ones<\/button>/,
     /verb=retry-checkouts&amp;cause=downstream-unreachable/,
     /payment 78/,
     /<a href="\/order\/admin\/problems\/downstream-unreachable\?service=catalog&amp;after=a%2Bb" rel="next">/,

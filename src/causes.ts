@@ -20,7 +20,7 @@ export const verbs = {
     title: 'Accept Catalog’s inventory',
     does: 'takes what Catalog has as right, and stops listing the ambiguous units of each product',
   },
-  'republish-events': { item: 'event', title: 'Republish', does: 'offers each event to Kafka again' },
+  'republish-events': { item: 'event', title: 'Republish', does: 'has the relay send each event to Kafka again' },
   'replay-letters': { item: 'letter', title: 'Replay', does: 'processes each message again, as it was sent' },
   'edit-letter': { item: 'letter', title: 'Edit and replay', does: 'processes the edited message; the original stays on record' },
   'discard-letters': { item: 'letter', title: 'Discard', does: 'marks each message as not to be applied; its bytes stay on record' },
@@ -28,13 +28,13 @@ export const verbs = {
   'accept-work': { item: 'service', title: 'Accept new orders', does: 'ends the drain: new orders and payments are accepted again' },
   // These belong to no cause: they are recorded as well.
   'pause-queue': { item: 'queue', title: 'Pause the queue', does: 'keeps workers from taking jobs of the queue until it is resumed' },
-  'retry-jobs': { item: 'queue', title: 'Retry jobs', does: 'puts ended jobs back into the queue' },
+  'retry-jobs': { item: 'queue', title: 'Retry jobs', does: 'puts failed jobs back into the queue' },
   'promote-jobs': { item: 'queue', title: 'Promote jobs', does: 'runs delayed jobs of the queue now' },
   drain: { item: 'service', title: 'Drain', does: 'refuses new orders, and leaves new payments on their topic' },
   'repair-counters': { item: 'service', title: 'Repair counters', does: 'sets the counter of each product to what its orders hold' },
-  'pause-action': { item: 'action', title: 'Pause', does: 'stops the action before its next items, until it is resumed' },
-  'resume-action': { item: 'action', title: 'Resume', does: 'goes on with the items of the action that are left' },
-  'abort-action': { item: 'action', title: 'Abort', does: 'ends the action; items that are left stay as they are' },
+  'pause-action': { item: 'action', title: 'Pause', does: 'keeps the action from its remaining items until it is resumed' },
+  'resume-action': { item: 'action', title: 'Resume', does: 'continues with the remaining items of the action' },
+  'abort-action': { item: 'action', title: 'Abort', does: 'ends the action; its remaining items stay as they are' },
 } as const satisfies Record<string, { item: string; title: string; does: string }>
 export type Verb = keyof typeof verbs
 /** What a verb acts on. A payment is a row of the inbox, an event one of the outbox, a letter a dead letter. */
@@ -77,7 +77,7 @@ export const causes = {
   'downstream-refuses-us': {
     severity: 'refused',
     sentence: '{service} refuses this service: its key or its call rate',
-    next: 'Checkouts are refused with a 503. Payments are retried every 10 s at the latest; correct the key or the rate limit.',
+    next: 'Checkouts are refused with a 503. Payments are retried at least every 10 s; correct the key or the rate limit.',
     actions: ['retry-payments', 'retry-checkouts', 'cancel-checkouts'],
   },
   'product-contended': {
@@ -101,7 +101,7 @@ export const causes = {
   'product-oversold': {
     severity: 'person',
     sentence: 'Orders hold more units of a product than Catalog has',
-    next: 'Free units are reserved by themselves as they come. Raise the stock at Catalog, or cancel orders.',
+    next: 'Units that arrive at Catalog are reserved for these orders. Raise the stock at Catalog, or let the shop decide about the orders.',
     actions: ['reconcile-products'],
   },
   'product-ambiguous': {
@@ -137,7 +137,7 @@ export const causes = {
   'component-stalled': {
     severity: 'late',
     sentence: 'A component makes no progress',
-    next: 'It was restarted. If it stalls again, its process ends and is started anew by whatever supervises it.',
+    next: 'It was restarted. If it stalls again, its process ends, and its supervisor starts it again.',
     actions: [],
   },
   'queue-paused': {
@@ -148,7 +148,7 @@ export const causes = {
   },
   drained: {
     severity: 'refused',
-    sentence: 'The service is drained',
+    sentence: 'The service is drained: it accepts no new orders',
     next: 'New orders get a 503, and payments wait on their topic, until the drain is ended.',
     actions: ['accept-work'],
   },
@@ -172,7 +172,7 @@ export const causes = {
   },
   'event-undeliverable': {
     severity: 'person',
-    sentence: 'Kafka refuses an event for good',
+    sentence: 'Kafka will never accept an event',
     next: 'Nothing: raise the topic’s max.message.bytes, then republish the event.',
     actions: ['republish-events'],
   },
@@ -208,8 +208,8 @@ export const causes = {
   },
   'internal-error': {
     severity: 'person',
-    sentence: 'This service failed by a fault of its own',
-    next: 'The work is retried; report the fault with its stack trace.',
+    sentence: 'This service has an internal error',
+    next: 'The work is retried; report the error with its stack trace.',
     actions: ['retry-payments', 'retry-checkouts', 'cancel-checkouts'],
   },
 } as const satisfies Record<string, CauseEntry>
@@ -223,6 +223,15 @@ export type ServiceName = (typeof services)[number]
 
 /** The services' names in sentences. */
 export const serviceTitles: Record<ServiceName, string> = { catalog: 'Catalog', shipping: 'Shipping' }
+
+/** A text of {@link causes} with the service's name. null: no service is known. */
+export function withService(text: string, service: ServiceName | null): string {
+  const words = text.replaceAll('{service}', service === null ? 'a downstream service' : serviceTitles[service])
+  return words.charAt(0).toUpperCase() + words.slice(1)
+}
+
+/** What is wrong, as a sentence without its full stop: `Catalog does not answer in time`. */
+export const sentenceOf = (cause: Cause, service: ServiceName | null): string => withService(causes[cause].sentence, service)
 
 /** The cause of a dead letter. */
 export const causeOfLetter: Record<DeadLetterFault, Cause> = {

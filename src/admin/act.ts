@@ -23,8 +23,9 @@ const offered = Object.keys(verbs).filter((verb) => !elsewhere.has(verb))
 
 export const act: Command = {
   usage: 'VERB (ID... | --cause C [--service S] | [--queue] NAME) --reason TEXT [--rate N] [--wait SECONDS] [--operator NAME] [--json]',
-  about: `Acts on items, on all that have a cause now, or on a queue. VERB is one of ${offered.join(', ')}.
-      More than 20 items become a job of the workers, --rate items a second (50); --wait: waits for it.`,
+  about: `Acts on the items ID..., on all items that have the cause now, or on a queue. VERB is one of ${offered.join(', ')}.
+      More than 20 items become a job of the workers. --rate: how many items a second (default 50).
+      --wait: waits up to so many seconds for the end of the job.`,
   options: {
     ...recordOptions,
     cause: { type: 'string' },

@@ -47,9 +47,9 @@ export const actions: Group = {
     },
   },
 
-  pause: changing('pause', 'PAUSED', 'Stops a running action before its next items.'),
-  resume: changing('resume', 'RUNNING', 'Goes on with an action that was paused.'),
-  abort: changing('abort', 'ABORTED', 'Ends an action for good. Items that are left stay as they are.'),
+  pause: changing('pause', 'PAUSED', 'Pauses a running action: its remaining items wait until it is resumed.'),
+  resume: changing('resume', 'RUNNING', 'Continues a paused action.'),
+  abort: changing('abort', 'ABORTED', 'Ends an action. Its remaining items stay as they are, and it cannot be resumed.'),
 }
 
 function changing(name: string, to: 'PAUSED' | 'RUNNING' | 'ABORTED', about: string): Command {

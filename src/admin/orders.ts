@@ -1,7 +1,7 @@
 /** The commands for orders: `orders` searches, `order` shows one with its life. */
 import { readOrderLife } from '../operators/order-life.ts'
 import { BadQuery, readOrderQuery, whole } from '../operators/order-query.ts'
-import { clause } from '../operators/order-summary.ts'
+import { sentenceOf } from '../causes.ts'
 import { money } from '../operators/order-timeline.ts'
 import { type OrderLife, type OrderQuery, type OrderRow, searchOrders, type TimelineEntry } from '../operators/orders.ts'
 import { MAX_INTEGER } from '../model.ts'
@@ -15,7 +15,7 @@ export const ordersCommand: Command = {
     '[--q TEXT] [--state STATE] [--cause CAUSE] [--service NAME] [--product ID] [--older-than SECONDS] [--after ID] [--limit N] [--json]',
   about: `Lists orders and checkouts, newest first; all conditions hold together.
       --q: an order id, an email, an idempotency key, or the id of a payment.
-      --after: continues a list, or a search that ended at its bound.`,
+      --after: continues the list; each list that has more prints the ID to continue after.`,
   options: {
     q: { type: 'string' },
     state: { type: 'string' },
@@ -89,7 +89,7 @@ function shown(life: OrderLife): string {
     ['order', String(life.orderId)],
     ['summary', safe(life.summary)],
     ['state', safe(life.state)],
-    ['cause', life.cause ? clause(life.cause, life.service) : '-'],
+    ['cause', life.cause ? sentenceOf(life.cause, life.service) : '-'],
     ['total', safe(money(life.totalCents, life.currency))],
     ['customer', life.email === null ? '-' : safe(life.email)],
     ['idempotency key', life.idempotencyKey === null ? '-' : safe(life.idempotencyKey)],
@@ -103,7 +103,7 @@ function entryText({ isPlanned, title, detail, ms, cause, service, operator }: T
   return [
     isPlanned ? `planned: ${title}` : title,
     ms !== null && ms !== undefined ? `after ${ms} ms` : '',
-    cause ? clause(cause, service ?? null) : '',
+    cause ? sentenceOf(cause, service ?? null) : '',
     operator ? `by ${operator}` : '',
     detail ?? '',
   ]

@@ -1,5 +1,5 @@
 /** Where an order stands and what comes next, in one sentence, and the actions that can help now. Pure rules, no calls. */
-import { type Cause, causeOfLetter, causes, type ServiceName, serviceTitles, type Verb } from '../causes.ts'
+import { type Cause, causeOfLetter, causes, sentenceOf, type ServiceName, type Verb } from '../causes.ts'
 import type { OrderRecords } from '../db/order-records.ts'
 import type { DeadLetterFault } from '../model.ts'
 
@@ -21,17 +21,21 @@ export interface OrderFacts {
 
 const at = (time: Date) => `${time.toISOString().slice(0, 19).replace('T', ' ')} UTC`
 
-/** A cause as a clause: `Catalog does not answer in time`. */
-export const clause = (cause: Cause, service: ServiceName | null): string =>
-  causes[cause].sentence.replaceAll('{service}', service ? serviceTitles[service] : 'a downstream service')
+const startsWithName = /^(Catalog|Shipping|Kafka|PostgreSQL|Redis)\b/
+
+/** A cause within a sentence: `a payment came before its order`. */
+function clause(cause: Cause, service: ServiceName | null): string {
+  const sentence = sentenceOf(cause, service)
+  return startsWithName.test(sentence) ? sentence : sentence.charAt(0).toLowerCase() + sentence.slice(1)
+}
 
 /** The cause of a dead letter; letters of another program may have other faults. */
 export const causeOf = (fault: string): Cause => causeOfLetter[fault as DeadLetterFault] ?? 'message-unreadable'
 
 function nextTry(next: NextTry, unit: string): string {
   if (next === 'now') return `${unit} runs now, or as soon as a worker takes it`
-  if (next === 'unknown') return `${unit} comes at a time that the queue did not tell`
-  return next ? `${unit} comes at ${at(next)}` : `${unit} comes within seconds: its job is shared, or is being restored`
+  if (next === 'unknown') return `${unit} comes at an unknown time, because Redis does not answer`
+  return next ? `${unit} comes at ${at(next)}` : `${unit} comes within seconds`
 }
 
 /** Each sentence says where the order stands, and then what comes next. */
@@ -43,8 +47,7 @@ export function summaryOf(facts: OrderFacts): string {
     : ''
   const predecessor = checkout ? '' : ', an order of the predecessor'
   if (order.status === 'PAID') return `Paid at ${at(order.updated_at)}${predecessor}: ${afterPaid(facts)}${pruned}.`
-  if (order.status !== 'CREATED')
-    return `${order.status}, set by others than this service${predecessor}: nothing more happens by itself${pruned}.`
+  if (order.status !== 'CREATED') return `${order.status}, not set by this service${predecessor}: nothing more happens by itself${pruned}.`
   return `Created${predecessor}, and not paid: ${unpaid(facts)}${pruned}.`
 }
 
@@ -58,11 +61,11 @@ function summaryOfOpen({ records, planned, now }: OrderFacts): string {
     checkout.recovery_point === 'intent' ? 'its stock is being reserved' : 'its stock is reserved, and its shipment is being created'
   if (checkout.cause) {
     const why = clause(checkout.cause, checkout.service)
-    return `Open and retried, since ${why} (attempt ${checkout.attempt}): ${isOver ? '' : `${nextTry(planned.checkout, 'the next attempt')}, and `}${end}.`
+    return `Open and retried, because ${why} (attempt ${checkout.attempt}): ${isOver ? '' : `${nextTry(planned.checkout, 'the next attempt')}, and `}${end}.`
   }
   const busy = records.products.find((one) => one.call_verb !== null && !one.is_ours)
   if (checkout.recovery_point === 'intent' && busy)
-    return `Open, and waits for product ${busy.product_id}, whose call to Catalog (${busy.call_verb} ${busy.call_qty}) is under way: it goes on when that call ends, and ${end}.`
+    return `Open, and waits for product ${busy.product_id}: another call to Catalog (${busy.call_verb} ${busy.call_qty}) is under way. It goes on when that call ends, and ${end}.`
   return `Open: ${step}; ${end}.`
 }
 
@@ -92,8 +95,8 @@ function unpaid({ records, planned }: OrderFacts): string {
   const { payments, letters, isDrained } = records
   const waiting = payments.findLast(({ state }) => state === 'WAITING')
   if (waiting?.cause)
-    return `its payment waits, since ${clause(waiting.cause, waiting.service)}; ${nextTry(planned.payments.get(waiting.id), 'the next try')}`
-  if (waiting) return `its payment was received, and ${nextTry(planned.payments.get(waiting.id), 'its application')}`
+    return `its payment waits, because ${clause(waiting.cause, waiting.service)}; ${nextTry(planned.payments.get(waiting.id), 'the next try')}`
+  if (waiting) return `its payment was received, and ${nextTry(planned.payments.get(waiting.id), 'its first try')}`
   const letter = letters.find(({ state }) => state === 'WAITING')
   if (letter) return `its payment is dead letter ${letter.id} (${letter.reason}), and a person must decide`
   const discarded = letters.find(({ state }) => state === 'DISCARDED')

@@ -34,7 +34,7 @@ function checkoutEntries({ orderId, records, planned }: OrderFacts): TimelineEnt
     { at: checkout.created_at, title: 'Checkout requested', detail: `${money(checkout.total_cents, checkout.currency)}${what}` },
     ...checkout.history.map((one) => failed(one, `Attempt ${one.attempt ?? ''} failed at ${one.step ?? 'an unknown step'}`)),
     ...(checkout.recovery_point === 'reserve-stock'
-      ? [{ at: order?.created_at ?? checkout.updated_at, title: 'Stock reserved at Catalog', detail: 'at this time at the latest' }]
+      ? [{ at: order?.created_at ?? checkout.updated_at, title: 'Stock reserved at Catalog', detail: 'at this time or earlier' }]
       : []),
     ...(outcome
       ? [
@@ -77,10 +77,7 @@ function orderEntries({ order, checkout, payments }: OrderRecords): TimelineEntr
   }
   if (order.status === 'CREATED') return [created]
   const isOurs = order.status === 'PAID' && payments.some(({ result }) => result === 'paid')
-  return [
-    created,
-    { at: order.updated_at, title: `Order ${order.status}`, detail: isOurs ? null : 'not by a payment that this service applied' },
-  ]
+  return [created, { at: order.updated_at, title: `Order ${order.status}`, detail: isOurs ? null : 'not changed by this service' }]
 }
 
 function eventEntries({ records, eventTopic }: OrderFacts): TimelineEntry[] {
@@ -109,8 +106,8 @@ function eventEntries({ records, eventTopic }: OrderFacts): TimelineEntry[] {
 }
 
 const results = {
-  paid: 'the order is PAID by it',
-  'already-paid': 'it repeats a payment that was applied',
+  paid: 'the order is PAID',
+  'already-paid': 'it repeats a payment that was already applied',
   recorded: 'recorded only: the order is unchanged',
 }
 

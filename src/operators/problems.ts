@@ -1,5 +1,15 @@
 /** What is wrong now, worst first: read from PostgreSQL, from the queues, and from what the processes report of themselves. */
-import { type Cause, causes, type ItemKind, type ServiceName, type Severity, serviceTitles, severities, type Verb } from '../causes.ts'
+import {
+  type Cause,
+  causes,
+  type ItemKind,
+  type ServiceName,
+  type Severity,
+  sentenceOf,
+  severities,
+  type Verb,
+  withService,
+} from '../causes.ts'
 import { MOST_COUNTED } from '../db/waiting-counts.ts'
 import type { Facts } from './problem-facts.ts'
 import { type Found, findProblems } from './find-problems.ts'
@@ -44,18 +54,16 @@ export function toProblem({
   next,
 }: Found): Problem {
   const entry = causes[cause]
-  const title = service === null ? 'A downstream service' : serviceTitles[service]
-  const inWords = (text: string) => text.replaceAll('{service}', title)
   return {
     cause,
     service,
     severity: entry.severity,
-    sentence: inWords(entry.sentence),
+    sentence: sentenceOf(cause, service),
     counts: inAll([...counts, ...untried]),
     since,
     oldest,
     evidence,
-    next: next ?? inWords(entry.next),
+    next: next ?? withService(entry.next, service),
     ...(queue === undefined ? {} : { queue }),
     actions: entry.actions.filter((verb) => canAct(verb, counts)),
   }

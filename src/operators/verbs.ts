@@ -213,7 +213,7 @@ const republishEvents: ItemVerb = {
         ids,
         rows,
         (id, row) => {
-          if (row.is_offered) return changed(id, 'offered to Kafka again')
+          if (row.is_offered) return changed(id, 'the relay sends it to Kafka again')
           if (row.is_sent) return unchanged(id, 'Kafka has accepted it already')
           return row.is_undeliverable ? failed(id, LOCKED_ROW) : unchanged(id, 'it is not undeliverable: the relay sends it')
         },

@@ -110,26 +110,26 @@ const cases: { name: string; records: Partial<OrderRecords>; planned?: Partial<P
     name: 'an open checkout that is retried',
     records: { checkout: { ...checkout, ...timedOut } },
     planned: { checkout: new Date('2026-11-28T14:00:12Z') },
-    says: 'Open and retried, since Catalog does not answer in time (attempt 2): the next attempt comes at 2026-11-28 14:00:12 UTC, and it is cancelled at 2026-11-28 14:00:20 UTC unless it succeeds.',
+    says: 'Open and retried, because Catalog does not answer in time (attempt 2): the next attempt comes at 2026-11-28 14:00:12 UTC, and it is cancelled at 2026-11-28 14:00:20 UTC unless it succeeds.',
     actions: ['retry-checkouts 42', 'cancel-checkouts 42'],
   },
   {
     name: 'an open checkout that is retried while Redis does not answer',
     records: { checkout: { ...checkout, ...timedOut } },
     planned: { checkout: 'unknown' },
-    says: 'Open and retried, since Catalog does not answer in time (attempt 2): the next attempt comes at a time that the queue did not tell, and it is cancelled at 2026-11-28 14:00:20 UTC unless it succeeds.',
+    says: 'Open and retried, because Catalog does not answer in time (attempt 2): the next attempt comes at an unknown time, because Redis does not answer, and it is cancelled at 2026-11-28 14:00:20 UTC unless it succeeds.',
     actions: ['retry-checkouts 42', 'cancel-checkouts 42'],
   },
   {
     name: 'an open checkout past its deadline',
     records: { checkout: { ...checkout, ...timedOut, deadline_at: at } },
-    says: 'Open and retried, since Catalog does not answer in time (attempt 2): its deadline has passed, and it is cancelled within seconds.',
+    says: 'Open and retried, because Catalog does not answer in time (attempt 2): its deadline has passed, and it is cancelled within seconds.',
     actions: ['retry-checkouts 42', 'cancel-checkouts 42'],
   },
   {
     name: 'an open checkout that waits for its product',
     records: { checkout, products: [{ ...product, call_verb: 'commit', call_qty: 3, call_expires_at: later }] },
-    says: 'Open, and waits for product 17, whose call to Catalog (commit 3) is under way: it goes on when that call ends, and it is cancelled at 2026-11-28 14:00:20 UTC unless it succeeds.',
+    says: 'Open, and waits for product 17: another call to Catalog (commit 3) is under way. It goes on when that call ends, and it is cancelled at 2026-11-28 14:00:20 UTC unless it succeeds.',
     actions: ['cancel-checkouts 42'],
   },
   {
@@ -151,7 +151,7 @@ const cases: { name: string; records: Partial<OrderRecords>; planned?: Partial<P
     name: 'an order whose payment waits',
     records: { checkout: created, order, payments: [{ ...payment, ...timedOut }] },
     planned: { payments: new Map([[5, later]]) },
-    says: 'Created, and not paid: its payment waits, since Catalog does not answer in time; the next try comes at 2026-11-28 14:00:20 UTC.',
+    says: 'Created, and not paid: its payment waits, because Catalog does not answer in time; the next try comes at 2026-11-28 14:00:20 UTC.',
     actions: ['retry-payments 5'],
   },
   {
@@ -199,13 +199,13 @@ const cases: { name: string; records: Partial<OrderRecords>; planned?: Partial<P
   {
     name: 'a cancelled checkout that was paid',
     records: { checkout: { ...checkout, state: 'CANCELLED', outcome }, letters: [{ ...letter, fault: 'cancelled' }] },
-    says: 'Cancelled (503: Catalog does not answer): no order was made, and nothing is held for it, but a payment for it is dead letter 9 (A payment does not fit its order), and a person must decide.',
+    says: 'Cancelled (503: Catalog does not answer): no order was made, and nothing is held for it, but a payment for it is dead letter 9 (a payment does not fit its order), and a person must decide.',
     actions: ['replay-letters 9', 'edit-letter 9', 'discard-letters 9'],
   },
   {
     name: 'an order that others cancelled',
     records: { order: { ...order, status: 'CANCELLED' } },
-    says: 'CANCELLED, set by others than this service, an order of the predecessor: nothing more happens by itself.',
+    says: 'CANCELLED, not set by this service, an order of the predecessor: nothing more happens by itself.',
   },
 ]
 

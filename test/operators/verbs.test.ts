@@ -110,7 +110,7 @@ test.serial('republishing offers undeliverable events again, and no others', asy
   const [large, sent] = rows.map(({ id }) => id)
   t.is(await harness.actions.count('republish-events', { cause: 'event-undeliverable', service: null }), 1)
   t.deepEqual((await results({ verb: 'republish-events', selection: { items: [large!, sent!] } })).items, {
-    [large!]: ['changed', 'offered to Kafka again'],
+    [large!]: ['changed', 'the relay sends it to Kafka again'],
     [sent!]: ['unchanged', 'Kafka has accepted it already'],
   })
   t.is((await ask('select from order_service.outbox where undeliverable_at is null and sent_at is null')).length, 1)

@@ -1,5 +1,5 @@
 /** How pages show an action: its facts, its progress, its results. */
-import { causes, type ItemKind, serviceTitles, verbs } from '../../causes.ts'
+import { isCause, type ItemKind, sentenceOf, verbs } from '../../causes.ts'
 import type { Action, ActionItem, Selection } from '../../operators/action.ts'
 import { actionPath } from './request-fields.ts'
 import { type Html, html, type Insert } from './html.ts'
@@ -14,7 +14,7 @@ const named = new Set<ItemKind>(['queue', 'service'])
 export function selectionInWords(selection: Selection, kind: ItemKind): Insert {
   if ('cause' in selection) {
     const { cause, service } = selection
-    const sentence = causes[cause]?.sentence.replaceAll('{service}', service ? serviceTitles[service] : 'A downstream service') ?? cause
+    const sentence = isCause(cause) ? sentenceOf(cause, service) : cause
     return html`all ${manyOf(kind)}: <a href="${problemPath(cause, service)}">${sentence}</a>`
   }
   if ('queue' in selection) {
@@ -63,7 +63,7 @@ export function progress({ state, items, done, changed, failed, perSecond, ended
   }
   return html`<section aria-label="Progress">
     ${perSecond !== null && html`<progress max="${items}" value="${done}" aria-label="Items done">${known} of ${all}</progress>`}
-    <p>The action ${stateTitles[state]}${endedAt && html`, since ${time(endedAt)}`}. ${numbers}.${rest()}</p>
+    <p>The action ${stateTitles[state]}${endedAt && html` (${time(endedAt)})`}. ${numbers}.${rest()}</p>
   </section>`
 }
 

@@ -155,7 +155,7 @@ const change =
   (to: keyof typeof states) =>
   async (ctx: Context, { actions }: ActionDeps): Promise<void> => {
     const fields = await readFields(ctx)
-    const reason = textField(fields, 'reason').trim() || 'from its page'
+    const reason = textField(fields, 'reason').trim() || 'none given'
     answerWith(ctx, await actions.change(idOf(ctx), states[to], { ...operatorOf(ctx), reason }))
   }
 

@@ -1,11 +1,10 @@
 /** One order: where it stands, what can help, and its life as a timeline. */
 import type { Middleware } from 'koa'
-import { type Verb, verbs } from '../../causes.ts'
+import { sentenceOf, type Verb, verbs } from '../../causes.ts'
 import type { Pool } from '../../db/pool.ts'
 import type { Line } from '../../model.ts'
 import { maskLife } from '../../operators/mask.ts'
 import { type NextRun, readOrderLife } from '../../operators/order-life.ts'
-import { clause } from '../../operators/order-summary.ts'
 import { money } from '../../operators/order-timeline.ts'
 import type { OrderLife, TimelineEntry } from '../../operators/orders.ts'
 import { Refusal } from '../refusal.ts'
@@ -69,7 +68,7 @@ const titleOf = (verb: Verb, items: readonly number[]) =>
 function facts(life: OrderLife, role: OperatorRole): Html {
   const rows: [string, Html | string | null][] = [
     ['State', life.state],
-    ['Why', life.cause && clause(life.cause, life.service)],
+    ['Why', life.cause && sentenceOf(life.cause, life.service)],
     ['Created', html`${time(life.createdAt)}, ${liveAge(life.createdAt)} ago`],
     ['Total', money(life.totalCents, life.currency)],
     ['Customer', life.email ?? 'removed after the retention period'],
@@ -100,7 +99,7 @@ function entry(one: TimelineEntry): Html {
   const title = one.link ? html`<a href="${HOME}${one.link}">${one.title}</a>` : one.title
   return html`<li${one.isPlanned && html` class="planned"`}>${time(one.at)} <strong>${title}</strong>${one.isPlanned && ' (planned)'}
       ${one.ms !== null && one.ms !== undefined && html`<span class="note">after ${one.ms} ms</span>`}
-      ${one.cause && html`<span>${clause(one.cause, one.service ?? null)}.</span>`}
+      ${one.cause && html`<span>${sentenceOf(one.cause, one.service ?? null)}.</span>`}
       ${one.operator && html`<span>By ${one.operator}:</span>`}
       ${one.detail && html`<span>${one.detail}</span>`}
       ${one.stack && html`<details><summary>Stack trace</summary><pre>${one.stack}</pre></details>`}

@@ -1,10 +1,9 @@
 /** The search for orders, and their list. */
 import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
-import { type Cause, causes, services, serviceTitles } from '../../causes.ts'
+import { type Cause, sentenceOf, services, serviceTitles } from '../../causes.ts'
 import { maskRow } from '../../operators/mask.ts'
 import { readOrderQuery } from '../../operators/order-query.ts'
-import { clause } from '../../operators/order-summary.ts'
 import { money } from '../../operators/order-timeline.ts'
 import { type OrderPage, type OrderRow, orderStates, searchOrders } from '../../operators/orders.ts'
 import { type Html, html } from './html.ts'
@@ -84,7 +83,7 @@ function searchForm(given: Record<string, string>): Html {
         'cause',
         'Cause',
         given.cause,
-        recorded.map((cause) => [cause, causes[cause].sentence.replace('{service}', 'A service')]),
+        recorded.map((cause) => [cause, sentenceOf(cause, null)]),
       )}
       ${select(
         'service',
@@ -121,7 +120,7 @@ export function orderTable(rows: readonly OrderRow[]): Html {
           (row) => html`<tr>
           <th scope="row"><a href="${HOME}/orders/${row.orderId}">${row.orderId}</a></th>
           <td data-label="State">${row.state}</td>
-          <td data-label="Why">${row.cause && clause(row.cause, row.service)}</td>
+          <td data-label="Why">${row.cause && sentenceOf(row.cause, row.service)}</td>
           <td data-label="Age">${liveAge(row.createdAt)}</td>
           <td data-label="Created">${time(row.createdAt)}</td>
           <td data-label="Total" class="numbers">${money(row.totalCents, row.currency)}</td>

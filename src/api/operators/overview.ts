@@ -59,7 +59,7 @@ const problemCard = (problem: Problem, role: OperatorRole): Html => html`<articl
   </article>`
 
 const afterEffect = (problem: Problem): Html =>
-  html`<li><a href="${problemPath(problem.cause, problem.service)}">${problem.sentence}</a> is over.${problem.counts.length > 0 && html` ${countsInWords(problem.counts)} wait for their next retry.`}</li>`
+  html`<li><a href="${problemPath(problem.cause, problem.service)}">${problem.sentence}</a>: over.${problem.counts.length > 0 && html` Still waiting for the next retry: ${countsInWords(problem.counts)}.`}</li>`
 
 const serviceTitles = { catalog: 'Catalog', shipping: 'Shipping', kafka: 'Kafka' }
 

@@ -1,5 +1,5 @@
 /** How the pages show a problem, its count, its items and its buttons. */
-import { type Cause, causes, type ItemKind, type ServiceName, type Severity, type Verb, verbs } from '../../causes.ts'
+import { type Cause, type ItemKind, type ServiceName, type Severity, type Verb, verbs } from '../../causes.ts'
 import type { Count, Problem } from '../../operators/problems.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { HOME, type OperatorRole } from './layout.ts'
@@ -82,6 +82,3 @@ export const problemFacts = ({ cause, counts, since, oldest, evidence, next }: P
   <dt>What happens next</dt><dd>${next}</dd>
   <dt>Runbook</dt><dd><a href="${runbookPath(cause)}">${cause}</a></dd>
 </dl>`
-
-/** A sentence of the list of causes, for a page of a cause that nothing has now. */
-export const sentenceOf = (cause: Cause, serviceTitle: string): string => causes[cause].sentence.replaceAll('{service}', serviceTitle)

@@ -1,7 +1,18 @@
 /** The page of a cause: what is wrong, what waits because of it, and what can be done about all of it or some. */
 import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
-import { type Cause, causes, isCause, type ItemKind, type ServiceName, services, serviceTitles, type Verb, verbs } from '../../causes.ts'
+import {
+  type Cause,
+  causes,
+  isCause,
+  type ItemKind,
+  sentenceOf,
+  type ServiceName,
+  services,
+  type Verb,
+  verbs,
+  withService,
+} from '../../causes.ts'
 import { type ItemQuery, listItems } from '../../operators/items.ts'
 import { maskEvidence } from '../../operators/mask.ts'
 import type { Item } from '../../operators/orders.ts'
@@ -10,17 +21,7 @@ import type { Problem } from '../../operators/problems.ts'
 import { Refusal } from '../refusal.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { HOME, type OperatorRole, respond, roleOf } from './layout.ts'
-import {
-  actionLinks,
-  isBulk,
-  itemLink,
-  manyOf,
-  problemFacts,
-  problemPath,
-  runbookPath,
-  sentenceOf,
-  severityTitles,
-} from './problem-parts.ts'
+import { actionLinks, isBulk, itemLink, manyOf, problemFacts, problemPath, runbookPath, severityTitles } from './problem-parts.ts'
 import { liveAge, time } from './time.ts'
 
 const ITEMS_A_PAGE = 50
@@ -50,15 +51,13 @@ function askedOf(ctx: Context): Asked {
   return { cause, service, after: single(ctx.query.after) || undefined }
 }
 
-const titleOf = ({ cause, service }: Asked): string => sentenceOf(cause, service === null ? 'A downstream service' : serviceTitles[service])
-
 /** The verbs that can act on selected items of this kind. */
 const verbsOf = (cause: Cause, kind: ItemKind): Verb[] => causes[cause].actions.filter((verb) => isBulk(verb) && verbs[verb].item === kind)
 
 /** What is known of a cause that nothing has at the moment. */
-const notNow = (cause: Cause): Html => html`<p class="well">This is not so at the moment.</p>
+const notNow = ({ cause, service }: Asked): Html => html`<p class="well">This is not a problem at the moment.</p>
   <dl class="facts">
-    <dt>Otherwise</dt><dd>${severityTitles[causes[cause].severity]}. ${causes[cause].next.replaceAll('{service}', 'the service')}</dd>
+    <dt>When it is</dt><dd>${severityTitles[causes[cause].severity]}. ${withService(causes[cause].next, service)}</dd>
     <dt>Runbook</dt><dd><a href="${runbookPath(cause)}">${cause}</a></dd>
   </dl>`
 
@@ -88,7 +87,7 @@ const selectionButtons = (offered: readonly Verb[]): Html =>
 
 /** A plain form, so that selecting works without JavaScript. */
 function itemSections({ items, next }: ItemPage, asked: Asked, role: OperatorRole): Insert {
-  if (items.length === 0) return html`<section aria-label="Items"><p>Nothing in particular waits because of it.</p></section>`
+  if (items.length === 0) return html`<section aria-label="Items"><p>No item waits because of it.</p></section>`
   const path = problemPath(asked.cause, asked.service)
   const nextPath = next !== null && `${path}${asked.service === null ? '?' : '&'}${new URLSearchParams({ after: next })}`
   const byKind = [...Map.groupBy(items, ({ kind }) => kind)]
@@ -118,9 +117,10 @@ const problemSection = (
   </section>`
 
 /** Items may wait for their retry although the fault is over: then they can be acted on too. */
-function pastSection({ cause, service }: Asked, { items }: ItemPage, role: OperatorRole): Html {
-  const acted = items.length > 0 && actionLinks({ cause, service, actions: causes[cause].actions }, role)
-  return html`<section aria-label="Problem">${notNow(cause)}${acted}</section>`
+function pastSection(asked: Asked, { items }: ItemPage, role: OperatorRole): Html {
+  const { cause, service } = asked
+  const links = items.length > 0 && actionLinks({ cause, service, actions: causes[cause].actions }, role)
+  return html`<section aria-label="Problem">${notNow(asked)}${links}</section>`
 }
 
 async function showProblem(ctx: Context, { items, overview }: ProblemDeps): Promise<void> {
@@ -133,7 +133,7 @@ async function showProblem(ctx: Context, { items, overview }: ProblemDeps): Prom
   const problems = visible(all.filter((one) => one.cause === cause && one.service === service))
   const page: ItemPage = { ...found, items: visible(found.items) }
   respond(ctx, {
-    title: problems[0]?.sentence ?? titleOf(asked),
+    title: problems[0]?.sentence ?? sentenceOf(cause, service),
     isLive: true,
     data: { cause, service, problems, ...page },
     content: () => [

@@ -17,7 +17,7 @@ const REPORT_EVERY_MS = 2000
 /** Every second report asks Kafka, over a connection of its own. */
 const KAFKA_EVERY = 2
 const ANSWER_MS = 1500
-/** How long a failed attempt is reported. The pause between two tries of a payment is up to 10 s: see `src/operators/problems.ts`. */
+/** How long a failed attempt is reported. The pause between two tries of a payment is up to 10 s: see `src/operators/find-problems.ts`. */
 const FAILURE_MS = 8000
 /** With messages on their way there is always some lag: it counts where nothing is committed, or from here on. */
 const LAG_THAT_IS_BEHIND = 1000

@@ -89,8 +89,8 @@ const PAGES_READ = { size: 2, statementTimeoutMs: 2000 }
 export function operatorDeps(base: Base): OperatorDeps {
   const { config, redis, checkoutQueue, paymentQueue, stockQueue, actionQueue, clock, logger, metrics, closers } = base
   const pages = lazyPool(config.POSTGRES_DSN, { ...PAGES_READ, logger })
-  const acts = lazyPool(config.POSTGRES_DSN, { size: 2, statementTimeoutMs: ACTION_STATEMENT_MS, logger })
-  closers.push(pages.end, acts.end)
+  const actionPool = lazyPool(config.POSTGRES_DSN, { size: 2, statementTimeoutMs: ACTION_STATEMENT_MS, logger })
+  closers.push(pages.end, actionPool.end)
   const queues = [checkoutQueue.queue, paymentQueue.queue, stockQueue.queue, actionQueue.queue]
   const auth = createDownstream({
     name: 'auth',
@@ -132,7 +132,7 @@ export function operatorDeps(base: Base): OperatorDeps {
     items: async (query) => listItems(await pages.connected(), { ...query, nextRuns: whenAllRun }),
     actions: createActions({
       read: pages.connected,
-      write: acts.connected,
+      write: actionPool.connected,
       queues: async () => base,
       cancelled: (checkouts) => metrics.checkouts.inc({ outcome: 'CANCELLED' }, checkouts),
       logger,

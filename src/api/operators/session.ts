@@ -38,8 +38,8 @@ const nameOf = (jwtKey: KeyObject, email: string): string =>
   createHmac('sha256', jwtKey).update(`operator ${email}`).digest('hex').slice(0, 12)
 
 /**
- * Admits operators. Puts their name for the log into `ctx.state.operator`, and their role and email into `role` and `email`. Browsers without a session are redirected to sign in;
- * programs get a 401. A token without the role gets a 403. With both a Bearer token and a cookie, only the token counts, even if it is
+ * Admits operators. Puts their name for the log into `ctx.state.operator`, and their role and email into `role` and `email`. Browsers
+ * without a session are redirected to sign in; programs get a 401. A token without the role gets a 403. With both a Bearer token and a cookie, only the token counts, even if it is
  * invalid (koa-jwt would use the cookie). Other schemes in `Authorization` are for the gateway and are ignored.
  */
 export function operatorsOnly(readToken: ReadToken, jwtKey: KeyObject): Middleware {

@@ -2,6 +2,7 @@
 import { readFacts } from '../operators/problem-facts.ts'
 import { type Problem, problemsOf } from '../operators/problems.ts'
 import { serviceTitles, verbs } from '../causes.ts'
+import { createDatabaseClock } from '../db/database-clock.ts'
 import { type Command, UsageError } from './command.ts'
 import { safe, safeJson, shownTime, table } from './shown.ts'
 
@@ -15,8 +16,9 @@ export const problemsCommand: Command = {
     return async ({ pool, queues, print }) => {
       // Without Redis its absence is among the problems.
       const opened = await queues().catch(() => undefined)
-      const all = opened ? [opened.checkoutQueue.queue, opened.paymentQueue.queue, opened.stockQueue.queue] : undefined
-      const facts = await readFacts({ read: pool, queues: all, now: Date.now, startedAt: 0 })
+      const all = opened && [opened.checkoutQueue, opened.paymentQueue, opened.stockQueue, opened.actionQueue].map(({ queue }) => queue)
+      const { databaseTime } = await createDatabaseClock(await pool())
+      const facts = await readFacts({ read: pool, queues: all, now: databaseTime, startedAt: 0 })
       const { problems, afterEffects } = problemsOf(facts)
       if (values.json) print(safeJson({ problems, afterEffects }))
       else print([...problems.map(shown), ...afterEffects.map(shownAfter), ...(problems.length === 0 ? ['All well.'] : [])].join('\n\n'))
@@ -26,8 +28,7 @@ export const problemsCommand: Command = {
 }
 
 const countsInWords = ({ counts }: Problem): string =>
-  counts.map(({ n, isMore, of }) => `${isMore ? 'more than ' : ''}${n} ${of}${n === 1 && !isMore ? '' : 's'}`).join(', ') ||
-  'nothing in particular'
+  counts.map(({ n, isMore, of }) => `${isMore ? 'more than ' : ''}${n} ${of}${n === 1 && !isMore ? '' : 's'}`).join(', ') || 'nothing'
 
 function shown(problem: Problem): string {
   const { cause, service, queue, sentence, since, oldest, evidence, next, actions } = problem
@@ -48,4 +49,4 @@ function shown(problem: Problem): string {
   ].join('\n')
 }
 
-const shownAfter = (problem: Problem): string => `${problem.sentence}: this is over. ${countsInWords(problem)} wait for their next retry.`
+const shownAfter = (problem: Problem): string => `${problem.sentence}: over. Still waiting for the next retry: ${countsInWords(problem)}.`

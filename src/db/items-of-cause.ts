@@ -59,8 +59,8 @@ export const listEvents = (pool: Pool, after: number, limit: number) =>
 /** The causes that are conditions of products, not recorded failures. */
 export type ProductCause = Extract<Cause, 'product-unreconciled' | 'product-oversold' | 'product-ambiguous'>
 
-/** As `readWaitingProducts` counts them: most corrections take a call to Catalog, and are no problem. */
-const CORRECTING_MS = 5000
+/** A correction that takes longer than this is a problem. Most take a call to Catalog. */
+export const CORRECTING_MS = 5000
 const late = sql.fragment`(hold_correction <> 0 or stock_correction <> 0 or foreign_holds < 0 or reconciling_since is not null)
       and coalesce(reconciling_since, updated_at) < now() - ${CORRECTING_MS}::float8 * interval '1 ms'`
 const productConditions = {

@@ -143,7 +143,7 @@ export async function listActions(
   return db.any(sql.type(actionRow)`select ${columns} from order_service.operator_actions where ${older} order by id desc limit ${limit}`)
 }
 
-/** Bulk actions that run, for whoever ensures that each has a job. */
+/** Bulk actions that run, for whoever ensures that each has a job. The second condition is that of the partial index. */
 export async function listRunning(db: Pool): Promise<number[]> {
   const rows = await db.any(sql.type(z.object({ id: z.int() }))`
     select id from order_service.operator_actions where state = 'RUNNING' and state in ('RUNNING', 'PAUSED')`)

@@ -3,6 +3,7 @@ import { sql } from 'slonik'
 import { z } from 'zod'
 import { type Cause, isCause, type ServiceName, services } from '../causes.ts'
 import type { DeadLetterFault } from '../model.ts'
+import { CORRECTING_MS, type ProductCause } from './items-of-cause.ts'
 import type { Pool } from './pool.ts'
 
 /** More are not counted: "more than 10,000". */
@@ -132,7 +133,7 @@ export async function readWaitingLetters(pool: Pool, faults: readonly DeadLetter
 
 /** Products of one kind of problem. `units`: how many are concerned. */
 export interface WaitingProducts {
-  cause: 'product-unreconciled' | 'product-oversold' | 'product-ambiguous'
+  cause: ProductCause
   count: number
   units: number
   oldest: { id: number; since: Date }
@@ -145,9 +146,6 @@ const productsRow = z.object({
   id: z.int(),
   since: z.date(),
 })
-
-/** A correction that takes longer than this is a problem. Most take a call to Catalog. */
-const CORRECTING_MS = 5000
 
 export async function readWaitingProducts(pool: Pool): Promise<WaitingProducts[]> {
   const rows = await pool.any(sql.prepared('waiting-products', productsRow)`

@@ -29,8 +29,6 @@ export interface Found {
   oldest?: { kind: ItemKind; id: number; orderId: number | null; since: Date } | null
   evidence: string
   queue?: string
-  /** What to put in place of `next`. */
-  next?: string
 }
 
 export interface FoundProblems {
@@ -38,6 +36,7 @@ export interface FoundProblems {
   afterEffects: Found[]
 }
 
+/** `active`: what is wrong now. `afterEffects`: items that wait for their next try although their fault is over. In no order. */
 export function findProblems(facts: Facts): FoundProblems {
   const faults = findFaults(facts)
   const isFailing = (service: ServiceName) => faults.active.some((one) => one.service === service)

@@ -29,6 +29,9 @@ export interface ItemVerb {
   act(tx: Transaction, ids: readonly number[], input: ActInput): Promise<VerbResult>
 }
 
+/** Why nothing was done where another session has locked the item's row. */
+export const LOCKED_ROW = 'its row is locked by another session; try again'
+
 export const changed = (item: number, detail: string): ItemOutcome => ({ item, result: 'changed', detail })
 export const unchanged = (item: number, detail: string): ItemOutcome => ({ item, result: 'unchanged', detail })
 export const failed = (item: number, detail: string): ItemOutcome => ({ item, result: 'failed', detail })

@@ -9,7 +9,7 @@ import { readPaymentMessage, unreadable } from '../kafka/payment-message.ts'
 import type { PaymentEvent } from '../model.ts'
 import type { PaymentQueue } from '../queues/payment.ts'
 import { ActionRefused } from './action.ts'
-import { changed, failed, type ItemVerb, unchanged } from './item-verb.ts'
+import { changed, failed, type ItemVerb, LOCKED_ROW, unchanged } from './item-verb.ts'
 
 /** Larger messages cannot be edited. */
 export const MOST_EDITED_BYTES = 1024 * 1024
@@ -71,7 +71,7 @@ export function letterInWords(letter: LetterState | undefined): string {
 }
 
 function notWaiting(id: number, letter: LetterState | undefined): ItemOutcome {
-  if (letter?.state === 'WAITING') return failed(id, 'its row is locked by another session; try again')
+  if (letter?.state === 'WAITING') return failed(id, LOCKED_ROW)
   return letter ? unchanged(id, letterInWords(letter)) : failed(id, letterInWords(letter))
 }
 

@@ -47,6 +47,7 @@ export interface LetterPage {
   next: number | null
 }
 
+/** A page of letters, the oldest first; those that wait where `state` is not given. */
 export async function listLetters(pool: Pool, { cause, fault, limit, ...query }: LetterListQuery): Promise<LetterPage> {
   const wanted = faults.filter((one) => (fault === undefined || one === fault) && (cause === undefined || causeOfLetter[one] === cause))
   const found = await pageOfLetters(pool, {
@@ -71,6 +72,7 @@ export interface LetterView {
 
 const HISTORY = 20
 
+/** @returns undefined where no dead letter has this id */
 export async function viewLetter(pool: Pool, actions: Pick<Actions, 'historyOf'>, id: number): Promise<LetterView | undefined> {
   const letter = await readLetter(pool, id)
   if (!letter) return undefined

@@ -15,7 +15,6 @@ export interface LifeOptions {
   nextRun?: NextRun | undefined
   /** Where the events of orders go (`TOPIC_ORDER_EVENTS`). */
   eventTopic: string
-  now?: () => Date
 }
 
 /** Redis may be away: the page is needed just then. */
@@ -27,10 +26,9 @@ export async function readOrderLife(pool: Pool, orderId: number, options: LifeOp
   if (!records) return undefined
   const { order, checkout, payments } = records
   const planned = await readPlanned(orderId, records, options.nextRun)
-  const now = (options.now ?? (() => new Date()))()
   const waiting = payments.findLast(({ state }) => state === 'WAITING')
   const failed = waiting?.cause ? waiting : checkout && checkout.state !== 'CREATED' ? checkout : undefined
-  const facts = { orderId, records, planned, now, eventTopic: options.eventTopic }
+  const facts = { orderId, records, planned, now: new Date(), eventTopic: options.eventTopic }
   return {
     orderId,
     state: order?.status ?? checkout!.state,

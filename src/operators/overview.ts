@@ -40,7 +40,8 @@ export interface Overview extends Problems {
 
 /** A viewer's page asks every five seconds; several viewers share what was read in this time. */
 const VALID_MS = 1000
-const MINUTES = 180
+/** The charts show three hours. */
+export const MINUTES = 180
 
 export interface Overviews {
   /** @throws where PostgreSQL does not answer within 2 s */

@@ -42,17 +42,7 @@ export interface Problem {
 }
 
 /** @returns the problem in words. Of the verbs of its cause, those that can act on what waits */
-export function toProblem({
-  cause,
-  service = null,
-  counts = [],
-  untried = [],
-  since,
-  oldest = null,
-  evidence,
-  queue,
-  next,
-}: Found): Problem {
+export function toProblem({ cause, service = null, counts = [], untried = [], since, oldest = null, evidence, queue }: Found): Problem {
   const entry = causes[cause]
   return {
     cause,
@@ -63,7 +53,7 @@ export function toProblem({
     since,
     oldest,
     evidence,
-    next: next ?? withService(entry.next, service),
+    next: withService(entry.next, service),
     ...(queue === undefined ? {} : { queue }),
     actions: entry.actions.filter((verb) => canAct(verb, counts)),
   }
@@ -95,6 +85,7 @@ export interface Problems {
   afterEffects: Problem[]
 }
 
+/** What is wrong, in words, the worst first. */
 export function problemsOf(facts: Facts): Problems {
   const { active, afterEffects } = findProblems(facts)
   return { problems: active.map(toProblem).sort(worstFirst), afterEffects: afterEffects.map(toProblem).sort(worstFirst) }

@@ -22,6 +22,7 @@ export function findQueue({ checkoutQueue, paymentQueue, stockQueue, actionQueue
   return found.queue
 }
 
+/** @returns what became of it; `unchanged` where the queue was in that state already. @throws where Redis does not answer */
 export async function changeQueue(queue: Queue, verb: 'pause-queue' | 'resume-queue'): Promise<Pick<ItemOutcome, 'result' | 'detail'>> {
   const wasPaused = await queue.isPaused()
   const pauses = verb === 'pause-queue'

@@ -19,7 +19,7 @@ import type { CheckoutQueue } from '../queues/checkout.ts'
 import type { PaymentQueue } from '../queues/payment.ts'
 import type { JobState } from '../queues/queue-state.ts'
 import type { StockQueue } from '../queues/stock.ts'
-import { changed, failed, type ItemVerb, unchanged } from './item-verb.ts'
+import { changed, failed, type ItemVerb, LOCKED_ROW, unchanged } from './item-verb.ts'
 import { letterVerbs } from './letter-verbs.ts'
 
 /** What verbs need besides PostgreSQL. */
@@ -47,8 +47,6 @@ export type ItemVerbName = Extract<
   | 'edit-letter'
   | 'discard-letters'
 >
-
-const LOCKED_ROW = 'its row is locked by another session; try again'
 
 export function createVerbs(deps: VerbDeps): Record<ItemVerbName, ItemVerb> {
   return {

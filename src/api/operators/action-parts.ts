@@ -4,10 +4,9 @@ import type { Action, ActionItem, Selection } from '../../operators/action.ts'
 import { actionPath } from './request-fields.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { HOME } from './layout.ts'
-import { itemLink, manyOf, problemPath } from './problem-parts.ts'
+import { grouped, itemLink, manyOf, problemPath } from './problem-parts.ts'
 import { liveAge, time } from './time.ts'
 
-const grouped = new Intl.NumberFormat('en')
 const named = new Set<ItemKind>(['queue', 'service'])
 
 /** What an action acts on, for people. */

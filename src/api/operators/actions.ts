@@ -18,7 +18,8 @@ import { actionFacts, actionsTable, changeButtons, progress, resultsSection, sel
 import { actionPath, type Fields, operatorOf, readFields, refusedActions, textField } from './request-fields.ts'
 import { type Html, html } from './html.ts'
 import { HOME, respond, roleOf, wantsHtml } from './layout.ts'
-import { itemLink, manyOf } from './problem-parts.ts'
+import { grouped, itemLink, manyOf } from './problem-parts.ts'
+import { idOf, numberOf } from './parameters.ts'
 import { adminsOnly } from './session.ts'
 
 const ACTIONS_A_PAGE = 50
@@ -32,18 +33,6 @@ export interface ActionDeps {
 /** Emails of operators are for admins. */
 export const shownAction = (ctx: Context, action: Action): Action =>
   roleOf(ctx) === 'admin' ? action : { ...action, operator: maskEmail(action.operator)! }
-
-/** A positive whole number of the query, or undefined. */
-export function numberOf(value: unknown): number | undefined {
-  return typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : undefined
-}
-
-/** The id in the path. @throws Refusal 404 */
-export function idOf(ctx: Context): number {
-  const id = numberOf((ctx.params as { id?: string }).id)
-  if (id === undefined) throw new Refusal(404, 'There is no such page')
-  return id
-}
 
 async function showActions(ctx: Context, { actions }: ActionDeps): Promise<void> {
   const before = numberOf(ctx.query.before)
@@ -75,7 +64,7 @@ async function showNew(ctx: Context, { actions }: ActionDeps): Promise<void> {
       if (count === 0)
         return html`<p>There is nothing to act on: no item is in this state any more.</p><p><a href="${HOME}">Overview</a></p>`
       const links = sample.map((id) => html`<li>${itemLink(item, id, null)}</li>`)
-      const many = sample.length === 0 ? '' : `${new Intl.NumberFormat('en').format(count)} ${manyOf(item)}`
+      const many = sample.length === 0 ? '' : `${grouped.format(count)} ${manyOf(item)}`
       return html`<p>This ${does}.</p>
         <dl class="facts"><dt>On</dt><dd>${selectionInWords(selection, item)}</dd>${many && html`<dt>Items</dt><dd>${many}</dd>`}</dl>
         ${links.length > 0 && html`<ul aria-label="The first items">${links}</ul>`}

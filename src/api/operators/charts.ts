@@ -1,11 +1,10 @@
 /** Charts of the first page, as SVG made here. Loaded at the first chart, because few processes ever show one. */
 import { scaleLinear } from 'd3-scale'
 import { line } from 'd3-shape'
-import type { Minute } from '../../operators/overview.ts'
+import { type Minute, MINUTES } from '../../operators/overview.ts'
 import { type Html, html } from './html.ts'
 
 const MINUTE_MS = 60_000
-const MINUTES = 180
 const size = { width: 340, height: 130, left: 48, right: 6, top: 8, bottom: 20 }
 
 const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })

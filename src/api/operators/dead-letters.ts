@@ -9,12 +9,13 @@ import { letterGroups, listLetters, type LetterView, viewLetter } from '../../op
 import { maskText } from '../../operators/mask.ts'
 import { Refusal } from '../refusal.ts'
 import { valueOf } from './action-fields.ts'
-import { type ActionDeps, idOf, numberOf, shownAction } from './actions.ts'
+import { type ActionDeps, shownAction } from './actions.ts'
 import { readFields } from './request-fields.ts'
 import { html } from './html.ts'
 import { respond, roleOf } from './layout.ts'
 import { confirmEdit, groupsTable, letterPage, lettersSection } from './letter-parts.ts'
 import { difference, textOf, understoodFacts } from './message-parts.ts'
+import { idOf, numberOf } from './parameters.ts'
 import { adminsOnly } from './session.ts'
 
 const LETTERS_A_PAGE = 50

@@ -119,15 +119,14 @@ const isSignedIn = (ctx: Context): boolean => ctx.state.role !== undefined
 
 /** What a page shows: to browsers as HTML, to programs as JSON. */
 export interface Shown extends PageOptions {
-  status?: number
   title: string
   /** Already without what the operator's role may not see (see `masked`). */
   data: object
   content: () => Insert
 }
 
-export function respond(ctx: Context, { status = 200, title, data, content, ...options }: Shown): void {
-  if (wantsHtml(ctx)) return page(ctx, status, title, content(), options)
-  ctx.status = status
+export function respond(ctx: Context, { title, data, content, ...options }: Shown): void {
+  if (wantsHtml(ctx)) return page(ctx, 200, title, content(), options)
+  ctx.status = 200
   ctx.body = data
 }

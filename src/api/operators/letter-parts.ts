@@ -1,18 +1,17 @@
 /** How pages show dead letters. */
 import { causes, type Cause, type Verb, verbs } from '../../causes.ts'
 import type { DeadLetter } from '../../db/dead-letters.ts'
+import { MOST_COUNTED } from '../../db/waiting-counts.ts'
 import type { LetterGroup, LetterListQuery, LetterPage, LetterView } from '../../operators/letter-view.ts'
 import { MOST_EDITED_BYTES } from '../../operators/letter-verbs.ts'
 import { actionPath } from './request-fields.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { HOME } from './layout.ts'
 import { messageValue, textOf, understoodFacts } from './message-parts.ts'
-import { runbookPath } from './problem-parts.ts'
+import { grouped, runbookPath } from './problem-parts.ts'
 import { liveAge, time } from './time.ts'
 
 const LETTERS = `${HOME}/dead-letters`
-const grouped = new Intl.NumberFormat('en')
-const MOST_COUNTED = 10_000
 
 /** What can be done about letters of a cause. An edit begins at its letter. */
 const verbsOf = (cause: Cause): Verb[] => causes[cause].actions.filter((verb) => verbs[verb].item === 'letter')
@@ -166,7 +165,7 @@ function editForm({ id, value }: DeadLetter): Html {
     <h2 id="edit">Edit</h2>
     <form method="post" action="${LETTERS}/${id}/preview">
       <p>The message as it was sent stays on record. You see the difference before anything is applied.</p>
-      ${!isText && html`<p class="note">The message is not UTF-8: what cannot be read stands as \uFFFD.</p>`}
+      ${!isText && html`<p class="note">The message is not UTF-8: what cannot be read is shown as \uFFFD.</p>`}
       ${crlf(text)}
       <label for="text">Message</label>
       <textarea id="text" name="text" rows="12" spellcheck="false" required>${'\n'}${text}</textarea>

@@ -1,6 +1,7 @@
 /** The first page: what is wrong, what to do about it, and how the service has done in the last three hours. */
 import type { RouterInstance } from '@koa/router'
 import type { Context, Middleware } from 'koa'
+import { serviceTitles } from '../../causes.ts'
 import { maskEvidence, maskText } from '../../operators/mask.ts'
 import type { Minute, Overview, Overviews, ServiceView } from '../../operators/overview.ts'
 import { type Problem, toProblem } from '../../operators/problems.ts'
@@ -16,13 +17,13 @@ import { liveAge, time } from './time.ts'
 const PATIENCE_MS = 2500
 
 /** `overview` is null while it cannot be read; then there is one problem, which says why. */
-interface Shown {
+interface FirstPage {
   problems: Problem[]
   overview: Overview | null
 }
 
 /** A reader that does not fail when PostgreSQL or Redis does: then that is the problem. */
-function patientReader(): (overview: Overviews) => Promise<Shown> {
+function patientReader(): (overview: Overviews) => Promise<FirstPage> {
   let awaySince: Date | undefined
   return async (overviews) => {
     try {
@@ -61,12 +62,12 @@ const problemCard = (problem: Problem, role: OperatorRole): Html => html`<articl
 const afterEffect = (problem: Problem): Html =>
   html`<li><a href="${problemPath(problem.cause, problem.service)}">${problem.sentence}</a>: over.${problem.counts.length > 0 && html` Still waiting for the next retry: ${countsInWords(problem.counts)}.`}</li>`
 
-const serviceTitles = { catalog: 'Catalog', shipping: 'Shipping', kafka: 'Kafka' }
+const titles = { ...serviceTitles, kafka: 'Kafka' }
 
 function serviceRow({ service, state, since, lastAnswerAt, calls, failures, error }: ServiceView): Html {
   const rate = calls === 0 ? 'no calls' : `${failures} of ${calls} (${Math.round((100 * failures) / calls)} %)`
   return html`<tr>
-      <th scope="row">${serviceTitles[service]}</th>
+      <th scope="row">${titles[service]}</th>
       <td data-label="State"><span class="state-${state}">${state}</span>${since && html` for ${liveAge(since)}`}</td>
       <td data-label="Last answer">${lastAnswerAt ? html`${liveAge(lastAnswerAt)} ago` : 'none seen'}</td>
       <td data-label="Failures in the last minute">${rate}</td>
@@ -96,7 +97,7 @@ const problemSection = (problems: readonly Problem[], role: OperatorRole): Inser
   </section>`
 
 /** For operators that may not see emails. */
-function masked({ problems, overview }: Shown): Shown {
+function masked({ problems, overview }: FirstPage): FirstPage {
   return {
     problems: problems.map(maskEvidence),
     overview: overview && {
@@ -107,7 +108,7 @@ function masked({ problems, overview }: Shown): Shown {
   }
 }
 
-async function showOverview(ctx: Context, shown: Shown): Promise<void> {
+async function showOverview(ctx: Context, shown: FirstPage): Promise<void> {
   const { problems, overview } = roleOf(ctx) === 'admin' ? shown : masked(shown)
   const { afterEffects = [], services = [], minutes = [] } = overview ?? {}
   const charts = overview && (await drawn(minutes, overview.readAt))

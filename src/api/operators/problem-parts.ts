@@ -23,7 +23,8 @@ const kinds: Record<ItemKind, { one: string; many: string }> = {
 }
 export const manyOf = (kind: ItemKind): string => kinds[kind].many
 
-const grouped = new Intl.NumberFormat('en')
+/** `10,000` */
+export const grouped = new Intl.NumberFormat('en')
 
 const countInWords = ({ n, isMore, of }: Count): string =>
   `${isMore ? 'more than ' : ''}${grouped.format(n)} ${n === 1 && !isMore ? kinds[of].one : kinds[of].many}`

@@ -43,7 +43,7 @@ const time = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle:
  */
 export function queueBoard(
   queues: readonly Queue[],
-  { actions, isReadOnly = false }: { actions: Pick<Actions, 'recordAround'>; isReadOnly?: boolean },
+  { actions, isReadOnly }: { actions: Pick<Actions, 'recordAround'>; isReadOnly: boolean },
 ): Middleware {
   const names = new Set(queues.map(({ name }) => name))
   const adapter = new KoaAdapter().setBasePath(QUEUES)

@@ -13,6 +13,7 @@ export interface ServiceHealth {
   error: string | null
 }
 
+/** `isRead`: the call changes nothing at the service, so its answer says less about writes. */
 export interface HealthWatch {
   answered(isRead: boolean): void
   failed(isRead: boolean, fault: Fault, error: string): void

@@ -19,11 +19,11 @@ import { int4s, int8s } from './stock-calls.ts'
 type Ids = ReturnType<typeof sql.fragment>
 
 /**
- * An item whose job should be promoted or added counts as untouched for so long that the rescuer adds a job a few seconds later, should
- * this process die first. The rescuer waits for 40 s with payments, and for 2 s with checkouts.
+ * A payment that is retried now gets a `touched_at` in the past. If this process dies before its job is there, the rescuer, which waits
+ * for 40 s, adds one 5 s later.
  */
 const PAYMENT_UNTOUCHED = sql.fragment`interval '35 s'`
-/** A checkout that was touched later may be in a job that it shares with others. */
+/** The same for checkouts, with which the rescuer waits for 2 s. One that was touched later may be in a job that it shares with others. */
 const CHECKOUT_AT_WORK = sql.fragment`interval '2 s'`
 
 /** As in the indexes by cause. null: of any service, or of none. */
@@ -51,7 +51,7 @@ const paymentRow = z.object({
   is_touched: z.boolean(),
 })
 
-/** Payments that wait are touched, for the rescuer. */
+/** Touches the payments that wait, and reads all of these. */
 export async function touchPayments(tx: Transaction, ids: readonly number[]): Promise<readonly z.infer<typeof paymentRow>[]> {
   return tx.any(sql.type(paymentRow)`
     with free as materialized (
@@ -134,7 +134,7 @@ export async function markToReconcile(tx: Transaction, ids: readonly number[]): 
 
 const acceptedRow = z.object({ product_id: z.int(), entries: z.int(), too_many: z.int(), too_few: z.int() })
 
-/** Accepts what is ambiguous of products. @returns what it was, by product; those that have nothing ambiguous are left out */
+/** Stops listing what is ambiguous of products. @returns what it was, by product; those that have nothing ambiguous are left out */
 export async function acceptAmbiguities(tx: Transaction, ids: readonly number[]): Promise<readonly z.infer<typeof acceptedRow>[]> {
   return tx.any(sql.type(acceptedRow)`
     with accepted as (

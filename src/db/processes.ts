@@ -22,7 +22,7 @@ const status = z.object({
       failures: z.int(),
     }),
   ),
-  /** Failed attempts of the last ten seconds: the latest of each cause and service. */
+  /** Failed attempts of the last eight seconds: the latest of each cause and service. `since`: of the first of them without such a pause. */
   failures: z.array(z.object({ cause, service: service.nullable(), at: epochMs, since: epochMs })),
   /** Products for which customers have waited for long. */
   contended: z.array(z.object({ productId: z.int(), waiting: z.int(), since: epochMs, isLocked: z.boolean() })),

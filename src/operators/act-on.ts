@@ -14,7 +14,7 @@ export interface ActOnOptions {
 
 /**
  * @param record writes the results, in the transaction of the act
- * @returns what `record` returned. Those who go on with the work have been woken, or find it by themselves
+ * @returns what `record` returned. Workers and relay have been woken by then; if that failed, their timers find the work
  */
 export async function actOn<T>(
   pool: Pool,

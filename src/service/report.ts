@@ -14,9 +14,12 @@ import type { Base, ReportSources, Role } from './connect.ts'
 
 /** A problem is shown within 10 s: this, a page's refresh of 5 s, and the time of a fault to show itself. */
 const REPORT_EVERY_MS = 2000
-/** Every second report asks Kafka, over a connection of its own. */
+/** Every other report asks Kafka, over a connection of its own. */
 const KAFKA_EVERY = 2
+/** How long a question to Kafka, and the last report of a process that ends, may take. */
 const ANSWER_MS = 1500
+/** Calls and failures are those of the last minute. */
+const RATE_REPORTS = 60_000 / REPORT_EVERY_MS
 /** How long a failed attempt is reported. The pause between two tries of a payment is up to 10 s: see `src/operators/find-problems.ts`. */
 const FAILURE_MS = 8000
 /** With messages on their way there is always some lag: it counts where nothing is committed, or from here on. */
@@ -34,7 +37,7 @@ export function startReports(base: Base, roles: ReadonlySet<Role>, checks: reado
   const failures = watchFailures(base)
   const kafka = watchKafka(base, roles)
   const minutes = watchMinutes(base, roles)
-  const rates = createRates(30)
+  const rates = createRates(RATE_REPORTS)
 
   async function reportOnce(): Promise<void> {
     const status: ProcessStatus = {

@@ -9,7 +9,8 @@ import type { CheckoutRun } from './checkout-run.ts'
 /**
  * For so long after it was seen open, a checkout is hardly ever ended or taken over: adding its job is given up after 1 s
  * (redis/connection.ts), a job's lock lasts 3 s (service/jobs.ts), and the rescuer waits for 3.5 s (processors/rescuer.ts). An ordinary
- * checkout is over by then.
+ * checkout is over by then. Only operators end checkouts sooner, and choose those that have failed: their later attempts ask each time,
+ * since Shipping cannot delete a shipment.
  */
 const OPEN_FOR_MS = 1000
 
@@ -20,7 +21,7 @@ export function createStillOpen(checkouts: Pick<Checkouts, 'isOpen'>, clock: Pic
   return async (run) => {
     const now = clock.databaseTime()
     if (now >= run.deadline) return false
-    if (now - run.seenOpenAt < OPEN_FOR_MS) return true
+    if (run.attempt === 1 && now - run.seenOpenAt < OPEN_FOR_MS) return true
     if (!(await checkouts.isOpen(run))) return false
     run.seenOpenAt = now
     return clock.databaseTime() < run.deadline

@@ -1,5 +1,5 @@
 /** Opens queues, and reads the state of a queue and of its jobs. */
-import { Queue } from 'bullmq'
+import { type Job, Queue } from 'bullmq'
 import type { RedisConnection } from '../redis/connection.ts'
 
 /** @param redis a connection that fails fast */
@@ -53,19 +53,27 @@ export async function requireRunning(queue: Queue): Promise<void> {
 /** How many of the oldest jobs are read at first. Mostly the first never ran; if all of them did, each further read has ten times as many. */
 const READ_FIRST = 10
 const READ_AT_MOST = 1000
+/** After a long fault a hundred thousand jobs may wait for another run. To read so many takes seconds, on the connection of customers' jobs. */
+const READ_IN_ALL = 2000
 
 /**
  * How long the oldest job that never ran has waited for a worker, in ms; 0 where none waits. Delayed jobs do not count, and neither do
- * jobs that ran before, whose age is that of their first run.
+ * jobs that ran before, whose age is that of their first run. Where thousands of those wait in front, only the newest jobs are read: the
+ * oldest may then have waited for longer.
  * @param now epoch ms, by the clock of the jobs' timestamps
  */
 export async function oldestWaitingMs(queue: Queue, now: number): Promise<number> {
-  for (let from = 0, count = READ_FIRST; ; from += count, count = Math.min(READ_AT_MOST, count * 10)) {
-    const jobs = await queue.getJobs('waiting', from, from + count - 1, true)
+  const ageOf = (jobs: readonly (Job | undefined)[]) => {
     const fresh = jobs.find((job) => job?.attemptsStarted === 0 && !job.opts.delay)
-    if (fresh) return Math.max(0, now - fresh.timestamp)
+    return fresh && Math.max(0, now - fresh.timestamp)
+  }
+  for (let from = 0, count = READ_FIRST; from < READ_IN_ALL; from += count, count = Math.min(READ_AT_MOST, count * 10)) {
+    const jobs = await queue.getJobs('waiting', from, from + count - 1, true)
+    const age = ageOf(jobs)
+    if (age !== undefined) return age
     if (jobs.length === 0) return 0
   }
+  return ageOf((await queue.getJobs('waiting', 0, READ_AT_MOST - 1)).toReversed()) ?? 0
 }
 
 /**

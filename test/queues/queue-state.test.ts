@@ -32,6 +32,33 @@ test('a queue is as late as its oldest job that never ran, however many that wai
   t.true(late >= 5000 && late < HOUR_MS, `${late} ms`)
 })
 
+test('no more than a few thousand jobs are read, however many wait for another run', async (t) => {
+  const connection = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
+  const queue = new Queue('jobs', { connection, prefix: `{${randomUUID()}}` })
+  t.teardown(async () => {
+    await queue.obliterate({ force: true })
+    await queue.close()
+    connection.disconnect()
+  })
+  const retried = Array.from({ length: 5000 }, () => ({ name: 'retried', data: {}, opts: { delay: 1 } }))
+  await queue.addBulk(retried)
+  await queue.promoteJobs({ count: 5000 })
+  t.is(await queue.getWaitingCount(), 5000)
+  let read = 0
+  const getJobs = queue.getJobs.bind(queue)
+  queue.getJobs = async (...asked) => {
+    const jobs = await getJobs(...asked)
+    read += jobs.length
+    return jobs
+  }
+  t.is(await oldestWaitingMs(queue, Date.now()), 0)
+  t.true(read <= 4000, `${read} were read`)
+
+  for (const ms of [7000, 5000]) await queue.add('fresh', {}, { timestamp: Date.now() - ms })
+  const late = await oldestWaitingMs(queue, Date.now())
+  t.true(late >= 7000 && late < HOUR_MS, `${late} ms`)
+})
+
 test('how late a queue is says the clock that its jobs are stamped with, not the one of the host', async (t) => {
   const redis = new Redis(process.env.REDIS_URL!, { maxRetriesPerRequest: null })
   const database = { databaseTime: () => Date.now() + HOUR_MS }

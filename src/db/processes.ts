@@ -57,15 +57,19 @@ export async function endProcess(pool: Pool, process: string): Promise<void> {
 
 const processRow = z.object({ process: z.string(), roles: z.array(z.string()), started_at: z.date(), status })
 
-/** Those that have reported lately. A row of another version of this service that cannot be read is left out. */
+const unreadable: ProcessStatus = { services: [], failures: [], contended: [], bridge: null, stalled: [] }
+
+/** Those that have reported lately. Of one of another version, whose status cannot be read, only the roles are known: it runs. */
 export async function readProcesses(pool: Pool): Promise<Process[]> {
   const rows = await pool.any(sql.prepared('read-processes', processRow.extend({ status: z.unknown() }))`
     select process, roles, started_at, status from order_service.processes
     where ended_at is null and seen_at > clock_timestamp() - ${SEEN_MS}::float8 * interval '1 ms' order by process`)
-  return rows.flatMap((row) => {
-    const read = status.safeParse(row.status)
-    return read.success ? [{ process: row.process, roles: row.roles, startedAt: row.started_at, status: read.data }] : []
-  })
+  return rows.map((row) => ({
+    process: row.process,
+    roles: row.roles,
+    startedAt: row.started_at,
+    status: status.safeParse(row.status).data ?? unreadable,
+  }))
 }
 
 const roleRow = z.object({ role: z.string(), seen_at: z.date() })

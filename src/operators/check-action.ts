@@ -29,6 +29,7 @@ export function checkRequest({ verb, selection, reason, perSecond }: ActionReque
   const isSmall = verbs[verb].item === 'checkout' || verbs[verb].item === 'product'
   if (!items.every((item) => Number.isInteger(item) && item >= 1 && item <= (isSmall ? MAX_INTEGER : most)))
     refuse('The id of an item is not a positive whole number')
+  if (verb !== 'edit-letter' && value !== undefined) refuse('Only an edit has a new value')
   if (verb === 'edit-letter' && (items.length !== 1 || value === undefined)) refuse('An edit needs one dead letter and its new value')
   if (value !== undefined && value.length > MOST_EDITED_BYTES) refuse('The edited message is larger than 1 MiB')
 }

@@ -101,6 +101,7 @@ test.serial('programs act with JSON, and get the reason of a refusal as `detail`
     [{ verb: 'discard-letters', cause: 'message-unreadable', reason: 'x' }, 404],
     [{ verb: 'edit-letter', items: [id], value: '!', reason: 'x' }, 422],
     [{ verb: { a: 1 }, reason: 'x' }, 422],
+    [{ verb: 'replay-letters', items: [id], value: 'e30=', reason: 'x' }, 422],
   ] as const) {
     const refused = await post('/actions', json)
     t.is(refused.status, status, JSON.stringify(json))

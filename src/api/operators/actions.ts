@@ -11,7 +11,7 @@ import {
   type Selection,
   USUAL_PER_SECOND,
 } from '../../operators/action.ts'
-import { maskEmail } from '../../operators/mask.ts'
+import { maskTexts } from '../../operators/mask.ts'
 import { Refusal } from '../refusal.ts'
 import { rateOf, selectionOf, verbOf } from './action-fields.ts'
 import { actionFacts, actionsTable, changeButtons, progress, resultsSection, selectionInWords } from './action-parts.ts'
@@ -30,14 +30,13 @@ export interface ActionDeps {
   actions: Actions
 }
 
-/** Emails of operators are for admins. */
-export const shownAction = (ctx: Context, action: Action): Action =>
-  roleOf(ctx) === 'admin' ? action : { ...action, operator: maskEmail(action.operator)! }
+/** Emails are for admins: those of operators, and those that they typed into reasons. */
+const shownTo = <Shown>(ctx: Context, shown: Shown): Shown => (roleOf(ctx) === 'admin' ? shown : maskTexts(shown))
 
 async function showActions(ctx: Context, { actions }: ActionDeps): Promise<void> {
   const before = numberOf(ctx.query.before)
   const found = await actions.list({ before, limit: ACTIONS_A_PAGE + 1 })
-  const shown = found.slice(0, ACTIONS_A_PAGE).map((action) => shownAction(ctx, action))
+  const shown: Action[] = shownTo(ctx, found.slice(0, ACTIONS_A_PAGE))
   const next = found.length > ACTIONS_A_PAGE ? shown.at(-1)!.id : null
   respond(ctx, {
     title: 'Actions',
@@ -120,12 +119,12 @@ async function showAction(ctx: Context, { actions }: ActionDeps): Promise<void> 
   const id = idOf(ctx)
   const found = await actions.read(id)
   if (!found) throw new Refusal(404, `There is no action ${id}`)
-  const action = shownAction(ctx, found)
+  const action = shownTo(ctx, found)
   const asked = results.find((one) => one === ctx.query.result)
   const result = asked ?? (ctx.query.result === undefined && action.failed > 0 ? 'failed' : undefined)
   const query = { after: numberOf(ctx.query.after), result: result === 'left' ? null : result }
   const items = await actions.items(id, { ...query, limit: ITEMS_A_PAGE + 1 })
-  const shown: ActionItem[] = items.slice(0, ITEMS_A_PAGE)
+  const shown: ActionItem[] = shownTo(ctx, items.slice(0, ITEMS_A_PAGE))
   const next = items.length > ITEMS_A_PAGE ? shown.at(-1)!.item : null
   respond(ctx, {
     title: `${verbs[action.verb].title}: action ${id}`,

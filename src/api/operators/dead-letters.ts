@@ -6,10 +6,10 @@ import type { Pool } from '../../db/pool.ts'
 import { type DeadLetterFault, deadLetterFaults } from '../../model.ts'
 import { MOST_EDITED_BYTES, understand } from '../../operators/letter-verbs.ts'
 import { letterGroups, listLetters, type LetterView, viewLetter } from '../../operators/letter-view.ts'
-import { maskText } from '../../operators/mask.ts'
+import { maskText, maskTexts } from '../../operators/mask.ts'
 import { Refusal } from '../refusal.ts'
 import { valueOf } from './action-fields.ts'
-import { type ActionDeps, shownAction } from './actions.ts'
+import type { ActionDeps } from './actions.ts'
 import { readFields } from './request-fields.ts'
 import { html } from './html.ts'
 import { respond, roleOf } from './layout.ts'
@@ -37,8 +37,9 @@ async function showLetters(ctx: Context, { read }: LetterDeps): Promise<void> {
     after: numberOf(after),
   }
   const pool = await read()
-  const [groups, page] = await Promise.all([letterGroups(pool), listLetters(pool, { ...query, limit: LETTERS_A_PAGE })])
   const isAdmin = roleOf(ctx) === 'admin'
+  const [groups, found] = await Promise.all([letterGroups(pool), listLetters(pool, { ...query, limit: LETTERS_A_PAGE })])
+  const page = isAdmin ? found : maskTexts(found)
   respond(ctx, {
     title: 'Dead letters',
     isLive: true,
@@ -52,7 +53,7 @@ async function viewOf(ctx: Context, { read, actions }: LetterDeps): Promise<Lett
   const id = idOf(ctx)
   const view = await viewLetter(await read(), actions, id)
   if (!view) throw new Refusal(404, `There is no dead letter ${id}`)
-  return { ...view, history: view.history.map((one) => ({ ...one, operator: shownAction(ctx, one).operator })) }
+  return roleOf(ctx) === 'admin' ? view : maskTexts(view) // key, value and headers are bytes: see `bytesOf`
 }
 
 /** Bytes as a program gets them: text where they are UTF-8, else base64. Support gets no bytes that cannot be masked. */

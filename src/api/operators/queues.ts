@@ -3,10 +3,11 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { createBullBoard } from '@bull-board/api'
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import { KoaAdapter } from '@bull-board/koa'
-import type { Queue } from 'bullmq'
+import type { Job, Queue } from 'bullmq'
 import type { Context, Middleware } from 'koa'
 import type { Verb } from '../../causes.ts'
 import type { Actions } from '../../operators/action.ts'
+import { maskText } from '../../operators/mask.ts'
 import { operatorOf } from './request-fields.ts'
 import { HOME, QUEUES } from './layout.ts'
 import { boardPolicy } from './protection.ts'
@@ -48,7 +49,7 @@ export function queueBoard(
   const names = new Set(queues.map(({ name }) => name))
   const adapter = new KoaAdapter().setBasePath(QUEUES)
   createBullBoard({
-    queues: queues.map((queue) => new BullMQAdapter(queue, { readOnlyMode: isReadOnly })),
+    queues: queues.map((queue) => (isReadOnly ? new ReadOnlyQueue(queue, { readOnlyMode: true }) : new BullMQAdapter(queue))),
     serverAdapter: adapter,
     options: {
       uiConfig: {
@@ -82,6 +83,26 @@ export function queueBoard(
     if (ctx.status === 501) ctx.status = 405 // what its router answers for unknown methods
     ctx._matchedRoute = route // its router sets its own route
   }
+}
+
+/** Without stack traces and emails, which operators that may not act do not see on the other pages either. */
+class ReadOnlyQueue extends BullMQAdapter {
+  override async getJob(id: string): Promise<Job | undefined> {
+    const job = await super.getJob(id)
+    return job && masked(job)
+  }
+  override async getJobs(...asked: Parameters<BullMQAdapter['getJobs']>): Promise<Job[]> {
+    return (await super.getJobs(...asked)).map(masked)
+  }
+  override async getJobLogs(id: string): Promise<string[]> {
+    return (await super.getJobLogs(id)).map(maskText)
+  }
+}
+
+function masked(job: Job): Job {
+  job.stacktrace = []
+  if (job.failedReason) job.failedReason = maskText(job.failedReason)
+  return job
 }
 
 /** Set while a change that has been recorded is carried out. */

@@ -166,6 +166,24 @@ test.serial('support sees letters without emails, and no button that changes som
   t.regex((await visit('/dead-letters')).text, /so &lt;b&gt;it&lt;\/b&gt; was/)
 })
 
+test.serial('support sees no email that an operator typed, that a provider sent, or that is escaped in JSON', async (t) => {
+  const { id } = await letter({ value: Buffer.from('{"note": "ada\\u0040example.com"}') })
+  const { eventId, attempt } = await harness.written({
+    ...paymentOf({ orderId: orders + 1000, totalCents: 5 }),
+    value: Buffer.from(
+      JSON.stringify({ type: 'payment.failed', order_id: 1, reason: 'card of ada@example.com', payment_id: 'ada@example.com' }),
+    ),
+  })
+  await createPaymentEvents(harness.pool, hostClock).deadLetter({ eventId, attempt: attempt! }, 'wrong-amount', 'x')
+  const [other] = await shop.query<{ id: number }>('select id::int from order_service.dead_letters where event_id = $1', [eventId])
+  const { body } = await post('/actions', { verb: 'discard-letters', items: [id], reason: 'ada@example.com asked for it' })
+  const again = await post('/actions', { verb: 'discard-letters', items: [id], reason: 'twice' })
+  for (const path of [`/dead-letters/${id}`, `/dead-letters/${other!.id}`, `/actions/${body.id}`, `/actions/${again.body.id}`, '/actions'])
+    for (const accept of [html, 'application/json'])
+      t.notRegex((await ask(path, { as: 'support', accept })).text, /ada(@|\\+u0040)example\.com/, `${path} as ${accept}`)
+  t.regex((await visit(`/actions/${body.id}`)).text, /ada@example\.com asked for it/)
+})
+
 test.serial('a message that is not text is shown as bytes', async (t) => {
   const { eventId, attempt } = await harness.written({
     ...paymentOf({ orderId: 7, totalCents: 5 }),

@@ -207,6 +207,39 @@ test('support sees the queues without a button, and changes nothing', async (t) 
   t.false(await operators.checkoutQueue.queue.isPaused())
 })
 
+test('support sees why a job failed, without its stack trace and without emails', async (t) => {
+  const operators = await openOperators(t)
+  const { queue } = operators.stockQueue
+  const connection = connectPatient(process.env.REDIS_URL!, createLogger('silent'))
+  const worker = new Worker(
+    'stock',
+    async (job) => {
+      job.opts.attempts = 1
+      await job.log('asked for ada@example.com')
+      throw new Error('refused for ada@example.com')
+    },
+    { connection, prefix: queue.opts.prefix! },
+  )
+  try {
+    await operators.stockQueue.wake([3])
+    await until(
+      () => queue.getFailedCount(),
+      (count) => count === 1,
+    )
+    const support = { authorization: `Bearer ${token({ sub: 'support@example.com', role: 'support' })}` }
+    const admin = await operators.session()
+    for (const path of [`${api}?activeQueue=stock&status=failed`, `${api}/stock/product-3`, `${api}/stock/product-3/logs`]) {
+      const { status, text } = await operators.visit(path, support)
+      t.is(status, 200, path)
+      t.notRegex(text, /ada@example\.com|queues\.test\.ts/, path)
+      t.regex((await operators.visit(path, admin)).text, /ada@example\.com/, path)
+    }
+  } finally {
+    await worker.close()
+    connection.disconnect()
+  }
+})
+
 test('the board shows a delayed checkout with its step, the answer and the number of tries, and without an email', async (t) => {
   const shop = await openShop({ env: { CHECKOUT_BUDGET_MS: '60000' } })
   try {

@@ -29,10 +29,10 @@ export async function readFields(ctx: Context): Promise<Fields> {
     throw new Refusal(error instanceof Refusal && error.status === 413 ? 413 : 400, 'The form cannot be read')
   })
   const fields: Fields = {}
-  for (const [name, value] of new URLSearchParams((ctx.request.rawBody as string | undefined) ?? '')) {
-    const before = Object.hasOwn(fields, name) ? fields[name] : undefined
-    const next = before === undefined ? value : [...(Array.isArray(before) ? before : [before]), value]
-    Object.defineProperty(fields, name, { value: next, enumerable: true, writable: true, configurable: true }) // a field may be called `__proto__`
+  const values = Map.groupBy(new URLSearchParams((ctx.request.rawBody as string | undefined) ?? ''), ([name]) => name)
+  for (const [name, pairs] of values) {
+    const value = pairs.length === 1 ? pairs[0]![1] : pairs.map(([, one]) => one)
+    Object.defineProperty(fields, name, { value, enumerable: true, writable: true, configurable: true }) // a field may be called `__proto__`
   }
   return fields
 }

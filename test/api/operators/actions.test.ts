@@ -184,6 +184,17 @@ test.serial('support sees no email that an operator typed, that a provider sent,
   t.regex((await visit(`/actions/${body.id}`)).text, /ada@example\.com asked for it/)
 })
 
+test.serial('a form with hundreds of thousands of items is refused at once', async (t) => {
+  const form: [string, string][] = [
+    ['verb', 'discard-letters'],
+    ['reason', 'x'],
+    ...Array.from({ length: 300_000 }, () => ['item', '1'] as [string, string]),
+  ]
+  const began = performance.now()
+  t.is((await send('/actions', form)).status, 422)
+  t.true(performance.now() - began < 5000)
+})
+
 test.serial('a message that is not text is shown as bytes', async (t) => {
   const { eventId, attempt } = await harness.written({
     ...paymentOf({ orderId: 7, totalCents: 5 }),

@@ -290,7 +290,7 @@ test.serial('a wrong command line exits with 64 and the list of commands before 
     const { code, out, err } = await admin(args, nowhere)
     t.is(code, 64, args.join(' '))
     t.is(out, '')
-    t.regex(err, /^[^\n]+\n {2}order-admin orders /)
+    t.regex(err, /^[^\n]+\n {2}order-admin problems /)
   }
 })
 

@@ -12,7 +12,7 @@ import {
   type ProductCause,
 } from '../db/items-of-cause.ts'
 import type { Pool } from '../db/pool.ts'
-import type { DeadLetterFault } from '../model.ts'
+import { type DeadLetterFault, MAX_INTEGER } from '../model.ts'
 import { checkoutJobId } from '../queues/checkout.ts'
 import { paymentJobId } from '../queues/payment.ts'
 import { within } from '../within.ts'
@@ -62,7 +62,8 @@ function readPosition(text: string | undefined, parts: readonly Part[]): { from:
   if (text === undefined) return { from: 0, after: FIRST }
   const [kind, id] = text.split(':')
   const from = parts.findIndex((part) => part.kind === kind)
-  if (from < 0 || !/^\d{1,15}$/.test(id ?? ''))
+  const most = parts[from]?.kind === 'checkout' || parts[from]?.kind === 'product' ? MAX_INTEGER : Number.MAX_SAFE_INTEGER
+  if (from < 0 || !/^\d{1,15}$/.test(id ?? '') || Number(id) > most)
     throw new BadQuery(`After: ${JSON.stringify(text.slice(0, 40))} is not the end of a page of this list`)
   return { from, after: Number(id) }
 }

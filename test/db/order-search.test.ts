@@ -202,3 +202,11 @@ test('a position of another list is refused', async (t) => {
     instanceOf: BadQuery,
   })
 })
+
+test('a page after an id that no order or product can have is a bad query', async (t) => {
+  for (const [cause, kind] of [
+    ['downstream-timeout', 'checkout'],
+    ['product-oversold', 'product'],
+  ] as const)
+    await t.throwsAsync(listItems(pool, { cause, service: null, limit: 1, after: `${kind}:2147483648` }), { instanceOf: BadQuery })
+})

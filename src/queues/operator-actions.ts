@@ -2,7 +2,7 @@
 import type { JobsOptions, Queue } from 'bullmq'
 import { z } from 'zod'
 import type { RedisConnection } from '../redis/connection.ts'
-import { openQueue, runNow } from './queue-state.ts'
+import { freeJobId, openQueue } from './queue-state.ts'
 
 export const ACTION_QUEUE = 'operator-actions'
 
@@ -19,7 +19,10 @@ const options: JobsOptions = {
 }
 
 export interface ActionQueue {
-  /** Ensures that each action has a job, which runs now. May be called again. */
+  /**
+   * Ensures that each action has a job. May be called again: one that waits for its next second stays as it is, so that the action keeps its
+   * rate.
+   */
   ensureJobs(actionIds: readonly number[]): Promise<void>
   queue: Queue
   close(): Promise<void>
@@ -32,7 +35,7 @@ export function createActionQueue(redis: RedisConnection, prefix: string): Actio
     async ensureJobs(actionIds) {
       for (const actionId of actionIds) {
         const jobId = actionJobId(actionId)
-        await runNow(queue, jobId, () => queue.add('act', { actionId }, { ...options, jobId }))
+        if (await freeJobId(queue, jobId)) await queue.add('act', { actionId }, { ...options, jobId })
       }
     },
     queue,

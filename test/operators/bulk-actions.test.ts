@@ -1,5 +1,8 @@
 import test from 'ava'
+import { Worker } from 'bullmq'
 import { ActionRefused, type ActionRequest } from '../../src/operators/action.ts'
+import { connectPatient } from '../../src/redis/connection.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
 import { by, openActions, type OperatorsHarness } from './harness.ts'
 
 let harness: OperatorsHarness
@@ -34,6 +37,26 @@ test.serial('more than 20 items are frozen, and carried out so many a second', a
   t.is(await harness.queues.paymentQueue.queue.getWaitingCount(), 25)
   t.false(await bulk.runSecond(id), 'a job that comes too late does nothing')
   t.is((await actions.items(id, { limit: 100, result: 'changed' })).length, 25)
+})
+
+test.serial('a job that waits for its next second stays delayed, however many workers ensure that there is one', async (t) => {
+  await harness.payments(50, 'downstream-timeout')
+  const { actionQueue } = harness.queues
+  const { id } = await harness.actions.act({ ...retryAll, ...by, perSecond: 10 })
+  const connection = connectPatient(process.env.REDIS_URL!, createLogger('silent'))
+  const worker = new Worker('operator-actions', null, { connection, prefix: actionQueue.queue.opts.prefix!, autorun: false })
+  try {
+    const job = await worker.getNextJob('token')
+    await job!.moveToDelayed(Date.now() + 60_000, 'token')
+    await actionQueue.ensureJobs(await harness.bulk.running())
+    t.is(await actionQueue.queue.getJobState(`action-${id}`), 'delayed')
+    await job!.remove()
+    await actionQueue.ensureJobs(await harness.bulk.running())
+    t.is(await actionQueue.queue.getJobState(`action-${id}`), 'waiting')
+  } finally {
+    await worker.close()
+    connection.disconnect()
+  }
 })
 
 test.serial('an item that came to have the cause later is not acted on', async (t) => {

@@ -100,8 +100,11 @@ export async function readLowestWaiting(pool: Pool): Promise<number> {
       (select max(id) from order_service.payment_events), 0) as lowest`)
 }
 
+/** Longer than the time in which a try shows that a fault lasts (src/operators/find-problems.ts): to be found is no try. */
+const FOUND = sql.fragment`interval '20 s'`
+
 /**
- * Events that wait and that no job has touched for so long: their job may be lost. They count as touched now, so that the next ones get
+ * Events that wait and that no job has touched for so long: their job may be lost. They count as touched 20 s ago, so that the next ones get
  * their turn.
  * @param search `from`: no event with a lower id is searched for
  */
@@ -115,7 +118,8 @@ export async function strandedPayments(
       where state = 'WAITING' and id >= ${from} and touched_at < clock_timestamp() - ${untouchedMs}::float8 * interval '1 ms'
       order by id limit ${limit} for update skip locked
     )
-    update order_service.payment_events set touched_at = clock_timestamp() where id = any(array(select id from found)) returning id, order_id`)
+    update order_service.payment_events set touched_at = clock_timestamp() - ${FOUND} where id = any(array(select id from found))
+    returning id, order_id`)
   return rows.toSorted((a, b) => a.id - b.id).map((row) => ({ eventId: row.id, orderId: row.order_id, attempt: null }))
 }
 

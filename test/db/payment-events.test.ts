@@ -16,6 +16,7 @@ import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { PaymentEvent } from '../../src/model.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { hostClock } from '../support/clock.ts'
+import { readWaitingItems } from '../../src/db/waiting-items.ts'
 import { createDatabase, query } from '../support/database.ts'
 
 let database: Awaited<ReturnType<typeof createDatabase>>
@@ -346,4 +347,15 @@ test.serial('events that no job has touched for a while are stranded, those that
     stranded.map(({ eventId, attempt }) => ({ eventId, attempt })),
     [{ eventId: lost.eventId, attempt: null }],
   )
+})
+
+test.serial('a payment that is found again has not been tried: the fault that it met may be over', async (t) => {
+  const tried = await newEvent()
+  await events.recordFailure(tried, 'no answer', { cause: 'downstream-timeout', service: 'shipping' })
+  await query(database.dsn, `update order_service.payment_events set touched_at = now() - interval '2 min' where id = $1`, [tried.eventId])
+  const found = await strandedPayments(pool, { from: 0, untouchedMs: 60_000, limit: 1000 })
+  t.true(found.some(({ eventId }) => eventId === tried.eventId))
+  t.deepEqual(await strandedPayments(pool, { from: 0, untouchedMs: 60_000, limit: 1000 }), [], 'the next ones get their turn')
+  const [waiting] = (await readWaitingItems(pool)).filter(({ service }) => service === 'shipping')
+  t.true(Date.now() - waiting!.lastTriedAt.getTime() > 15_000)
 })

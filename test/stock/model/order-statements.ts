@@ -243,7 +243,7 @@ export function orderStatements(tables: Tables) {
         ([id, row]) => row.state === 'WAITING' && row.touchedAt < now() - untouchedMs && !tables.isLocked('events', id),
       )
       return found.slice(0, limit).map(([eventId, row]) => {
-        row.touchedAt = now()
+        row.touchedAt = now() - 20_000
         return { eventId, orderId: row.orderId, attempt: null }
       })
     },

@@ -40,14 +40,13 @@ export function startReports(base: Base, roles: ReadonlySet<Role>, checks: reado
   const rates = createRates(RATE_REPORTS)
 
   async function reportOnce(): Promise<void> {
+    // Both at once: while Kafka hangs, a process that asked one after the other would soon count as gone.
+    const [ofKafka, bridge] = await Promise.all([kafka.services(), kafka.bridge()])
     const status: ProcessStatus = {
-      services: [
-        ...servicesOf(sources, rates(await countCalls(base.metrics)), clock.databaseTime() - Date.now()),
-        ...(await kafka.services()),
-      ],
+      services: [...servicesOf(sources, rates(await countCalls(base.metrics)), clock.databaseTime() - Date.now()), ...ofKafka],
       failures: await failures(),
       contended: contendedOf(base),
-      bridge: await kafka.bridge(),
+      bridge,
       stalled: await stalledOf(checks),
     }
     await reportProcess(pool, { ...self, status })

@@ -1,4 +1,9 @@
 import test from 'ava'
+import type { Base } from '../../src/service/connect.ts'
+import { startReports } from '../../src/service/report.ts'
+import { createLogger } from '../../src/telemetry/logger.ts'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
+import { hostClock } from '../support/clock.ts'
 import { everything, openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
 
@@ -50,4 +55,30 @@ test.serial('a process that ends in order says so', async (t) => {
     (await reports()).map(({ ended }) => ended),
     [false, true],
   )
+})
+
+test('a process goes on reporting every few seconds while Kafka hangs', async (t) => {
+  const times: number[] = []
+  const query = async ({ sql: text }: { sql: string }) => {
+    if (/processes/.test(text)) times.push(performance.now())
+    return { rowCount: 1, rows: [] }
+  }
+  const hangs = () => new Promise<never>(() => {})
+  const base = {
+    pool: { query },
+    clock: hostClock,
+    logger: createLogger('silent'),
+    metrics: createMetrics(),
+    kafka: { reach: hangs },
+    report: { lag: hangs, committed: () => 0 },
+  } as unknown as Base
+  const stop = startReports(base, new Set(['bridge', 'relay']), [])
+  await until(
+    () => times.length,
+    (count) => count >= 4,
+    20_000,
+  )
+  await stop()
+  const pauses = times.slice(1, 4).map((time, i) => time - times[i]!)
+  t.true(Math.max(...pauses) < 4500, `${pauses.map(Math.round).join(', ')} ms`)
 })

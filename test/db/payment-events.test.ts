@@ -16,7 +16,7 @@ import { connectPool, type Pool } from '../../src/db/pool.ts'
 import type { PaymentEvent } from '../../src/model.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { hostClock } from '../support/clock.ts'
-import { readWaitingItems } from '../../src/db/waiting-items.ts'
+import { readWaitingItems } from '../../src/db/waiting-counts.ts'
 import { createDatabase, query } from '../support/database.ts'
 
 let database: Awaited<ReturnType<typeof createDatabase>>

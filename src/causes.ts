@@ -21,7 +21,11 @@ export const verbs = {
     does: 'takes what Catalog has as right, and stops listing the ambiguous units of each product',
   },
   'republish-events': { item: 'event', title: 'Republish', does: 'has the relay send each event to Kafka again' },
-  'replay-letters': { item: 'letter', title: 'Replay', does: 'processes each message again, as it was sent' },
+  'replay-letters': {
+    item: 'letter',
+    title: 'Replay',
+    does: 'processes each message again: as it was sent or, if it was edited, as it was applied last',
+  },
   'edit-letter': { item: 'letter', title: 'Edit and replay', does: 'processes the edited message; the original stays on record' },
   'discard-letters': { item: 'letter', title: 'Discard', does: 'marks each message as not to be applied; its bytes stay on record' },
   'resume-queue': { item: 'queue', title: 'Resume the queue', does: 'lets workers take jobs of the queue again' },

@@ -40,17 +40,19 @@ export function shown(letter: DeadLetter): string {
           ['key', shownBytes(letter.key)] as [string, string],
           ...letter.headers.map(([name, value]) => [`header ${safe(name)}`, shownBytes(value)] as [string, string]),
           ['value', shownBytes(letter.value)] as [string, string],
+          ...(letter.editedValue ? [['edited value, applied last', shownBytes(letter.editedValue)] as [string, string]] : []),
         ]),
   ]
   return table(rows)
 }
 
-export function forJson({ key, value, headers, offset, ...letter }: DeadLetter) {
+export function forJson({ key, value, headers, offset, editedValue, ...letter }: DeadLetter) {
   return {
     ...letter,
     offset: String(offset),
     key: bytesForJson(key),
     value: bytesForJson(value),
+    ...(editedValue && { editedValue: bytesForJson(editedValue) }),
     headers: headers.map(([name, bytes]) => [name, bytesForJson(bytes)]),
   }
 }

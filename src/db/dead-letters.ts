@@ -24,6 +24,8 @@ export interface DeadLetter extends Message {
   publishedAt: Date | undefined
   /** When its bytes were pruned: key, value and headers. */
   prunedAt: Date | undefined
+  /** The edited value that was applied last, and that a replay applies again; undefined where it was never edited. */
+  editedValue: Buffer | undefined
 }
 
 const letterRow = z.object({
@@ -46,10 +48,12 @@ const letterRow = z.object({
   last_at: z.date(),
   published_at: z.date().nullable(),
   pruned_at: z.date().nullable(),
+  edited_value: z.string().nullable(),
 })
 const headerList = z.array(z.tuple([z.string(), z.string()]))
 const columns = sql.fragment`l.id, l.event_id, e.order_id, l.topic, l.partition, l.kafka_offset, encode(l.key, 'base64') as key,
-  encode(l.value, 'base64') as value, l.headers, l.sent_at, l.fault, l.reason, l.state, l.note, l.times, l.first_at, l.last_at, l.published_at, l.pruned_at`
+  encode(l.value, 'base64') as value, l.headers, l.sent_at, l.fault, l.reason, l.state, l.note, l.times, l.first_at, l.last_at, l.published_at, l.pruned_at,
+  case when e.value is distinct from l.value then encode(e.value, 'base64') end as edited_value`
 const letters = sql.fragment`order_service.dead_letters l left join order_service.payment_events e on e.id = l.event_id`
 
 const bytes = (text: string | null) => (text === null ? null : Buffer.from(text, 'base64'))
@@ -75,6 +79,7 @@ function letterOf(row: z.infer<typeof letterRow>): DeadLetter {
     lastAt: row.last_at,
     publishedAt: row.published_at ?? undefined,
     prunedAt: row.pruned_at ?? undefined,
+    editedValue: bytes(row.edited_value) ?? undefined,
   }
 }
 

@@ -72,8 +72,11 @@ function messageOf(error: Error): string | undefined {
   return isShown ? withoutEmails(message) : undefined
 }
 
+/** It begins at the first character of a word only, so that a long word is not searched again from each of its characters. */
+const EMAILS = /(?<![^\s"'<>(),;])[^\s"'<>(),;]+@[^\s"'<>(),;]+/g
+
 /** `text` with every email address in it as `***`. */
-export const withoutEmails = (text: string): string => text.replace(/[^\s"'<>(),;]+@[^\s"'<>(),;]+/g, '***')
+export const withoutEmails = (text: string): string => text.replace(EMAILS, '***')
 
 /** What a log shows of a thrown value: its kind, code and frames, and its message if that cannot contain foreign values. */
 export function errorFields(error: unknown, depth = 0): Fields {

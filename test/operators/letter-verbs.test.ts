@@ -55,7 +55,7 @@ test.serial('an edited amount becomes a payment of its own, and both what was se
   })
   t.like(edited, { state: 'WAITING', amount: 2000, value: applied })
   t.deepEqual(items, { [letterId]: ['changed', `payment ${edited!.id} is processed`] })
-  t.like(await readLetter(harness.pool, letterId), { state: 'REPLAYED', eventId: edited!.id, value: bytes(sent) })
+  t.like(await readLetter(harness.pool, letterId), { state: 'REPLAYED', eventId: edited!.id, value: bytes(sent), editedValue: applied })
   t.deepEqual(await harness.actions.readEdited(action.id), applied)
   t.is(await harness.queues.paymentQueue.queue.getJobState(`payment-${edited!.id}`), 'waiting')
 

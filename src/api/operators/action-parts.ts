@@ -58,7 +58,8 @@ export function progress({ state, items, done, changed, failed, perSecond, ended
   const rest = () => {
     if (state === 'RUNNING')
       return html` ${left} left, ${perSecond} a second: about ${seconds < 120 ? `${seconds} seconds` : `${Math.round(seconds / 60)} minutes`}.`
-    return state === 'DONE' ? null : html` ${left} are left as they are.`
+    if (state !== 'DONE') return html` ${left} are left as they are.`
+    return done < items && html` What became of ${left} is not known: the process ended before it was recorded.`
   }
   return html`<section aria-label="Progress">
     ${perSecond !== null && html`<progress max="${items}" value="${done}" aria-label="Items done">${known} of ${all}</progress>`}

@@ -68,7 +68,7 @@ async function showLetter(ctx: Context, deps: LetterDeps): Promise<void> {
   const view = await viewOf(ctx, deps)
   const { letter, payment } = view
   const mask = maskFor(ctx)
-  const { key, value, headers, offset, ...rest } = letter
+  const { key, value, headers, offset, editedValue, ...rest } = letter
   respond(ctx, {
     title: `Dead letter ${letter.id}`,
     // Its payment is followed until it is applied, or dead again. A page with a form that is filled in does not change.
@@ -80,6 +80,7 @@ async function showLetter(ctx: Context, deps: LetterDeps): Promise<void> {
         offset: String(offset),
         key: bytesOf(key, mask),
         value: bytesOf(value, mask),
+        ...(editedValue && { editedValue: bytesOf(editedValue, mask) }),
         headers: headers.map(([name, bytes]) => [name, bytesOf(bytes, mask)]),
       },
     },

@@ -121,6 +121,14 @@ export function letterPage(view: LetterView, { isAdmin, mask }: PageOptions): Ht
       ${isPruned ? html`<p>Its bytes were pruned at ${time(letter.prunedAt!)}.</p>` : messageValue(letter.value, mask)}
       ${!isPruned && headers(letter, mask)}
     </section>
+    ${
+      letter.editedValue &&
+      html`<section aria-labelledby="edited">
+      <h2 id="edited">The message, as it was edited and applied last</h2>
+      <p>A replay applies this one again. To apply another, edit it.</p>
+      ${messageValue(letter.editedValue, mask)}
+    </section>`
+    }
     <section aria-labelledby="read"><h2 id="read">How it is read</h2>${isPruned ? html`<p>It was pruned.</p>` : understoodFacts(understood)}</section>
     ${isAdmin && letter.state === 'WAITING' && editForm(letter)}
     ${history(view)}`

@@ -20,8 +20,17 @@ export function textOf(bytes: Buffer): string | undefined {
   }
 }
 
-/** Indented, or undefined if it is not JSON. Long numbers lose digits: the text has them. */
+/** A message of 6 kB that is nested 3,000 deep would become 18 MB. */
+const DEEPEST = 100
+
+/** Indented, or undefined if it is not JSON, or nested too deeply. Long numbers lose digits: the text has them. */
 function prettyOf(text: string): string | undefined {
+  let depth = 0
+  for (const sign of text) {
+    if (sign === '[' || sign === '{') depth += 1
+    if (sign === ']' || sign === '}') depth -= 1
+    if (depth > DEEPEST) return undefined
+  }
   try {
     return JSON.stringify(JSON.parse(text), null, 2)
   } catch {

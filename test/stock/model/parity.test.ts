@@ -140,6 +140,11 @@ async function inPostgres(pool: Pool, dsn: string): Promise<Side> {
       const set = names.map((name) => `${name} = ${name} + ${shift}`).join(', ')
       await query(dsn, `update order_service.${table} set ${set}`, [row!.at, at, ms])
     }
+    // A call written in this step came at its end, as in memory. Otherwise one of a later step might seem older.
+    await query(dsn, `update order_service.unanswered_calls set since = least(since, $1::timestamptz - $2::float8 * interval '1 ms')`, [
+      row!.at,
+      ms,
+    ])
     at = row!.at
     await locker.query('begin')
     for (const text of locks) await locker.query(text)

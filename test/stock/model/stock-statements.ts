@@ -325,6 +325,7 @@ export function stockStatements(tables: Tables, orders: Pick<OrderStatements, 'r
       if (!row) return undefined
       const calls = tables.unanswered
         .filter((call) => call.productId === lease.productId && mayAct(call))
+        .sort((a, b) => a.since - b.since || a.callId - b.callId)
         .map(({ callId, verb, qty, found }) => ({ callId, verb, qty, isChecked: found !== null }))
       return { row: countersOf(row), calls }
     },

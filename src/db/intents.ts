@@ -193,6 +193,9 @@ const claimKeys = (input: string) => sql.fragment`
 /**
  * Leases all products of a checkout when its row is inserted, or none if one of them is not free. If two checkouts of a batch share a
  * product, only the first requests leases. A checkout whose key was already claimed gets no leases.
+ *
+ * A product is not free while a call on it is unanswered and unchecked: a check that could not read Catalog has released the lease. One
+ * read cannot explain two such calls. A commit of 1 and a reserve of 2 would look like 1 hold that is nobody's.
  */
 const leaseProducts = (leaseMs: number) => sql.fragment`
   want as materialized (
@@ -200,10 +203,11 @@ const leaseProducts = (leaseMs: number) => sql.fragment`
     from ins join inp using (call_id) cross join lateral jsonb_to_recordset(ins.lines) as l (product_id int, qty int)
     where inp.asks group by ins.call_id, l.product_id
   ), free as materialized (
-    select product_id from order_service.products
+    select product_id from order_service.products p
     where product_id = any(array(select product_id from want)) and call_id is null and expected_stock is not null
       and (wanted_by is null or wanted_until < clock_timestamp())
-    order by product_id for no key update skip locked
+      and not exists (select from order_service.unanswered_calls u where u.product_id = p.product_id and u.found is null)
+    order by product_id for no key update of p skip locked
   ), got as materialized (
     select call_id, clock_timestamp() + ${leaseMs}::float8 * interval '1 ms' as expires_at
     from want left join free using (product_id) group by call_id having bool_and(free.product_id is not null)

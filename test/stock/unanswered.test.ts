@@ -1,5 +1,6 @@
 /** Calls whose answer is missing, or whose maker died: what became of them is found out by reading Catalog, and counts once. */
 import test from 'ava'
+import { NoAnswer } from '../../src/clients/http.ts'
 import { freeRow, type Checkout, type Harness, openHarness, type Payment, type TestWorker } from './harness.ts'
 
 let harness: Harness
@@ -40,6 +41,27 @@ test('a reserve that happened without an answer is found by its own worker, and 
   t.like(await freeRow(harness, id), { held: 2, hold: 0, call: null })
   t.deepEqual(harness.catalog.asked(id), ['reserve 2'])
   t.deepEqual(await harness.unanswered(id), [{ call: 'reserve 2', found: 'happened' }])
+})
+
+test('an intent gets no lease on a product whose unanswered call could not be checked: Catalog is read first', async (t) => {
+  const id = await harness.product()
+  const [payment] = await payments(id, 1)
+  const blind = harness.worker('blind', ({ catalog }) => ({
+    catalog: { ...catalog, read: () => Promise.reject(new NoAnswer('catalog read', { sent: true, settlesAt: 0 })) },
+  }))
+  harness.catalog.script(id, 'silent')
+  await t.throwsAsync(blind.commit(payment!), { name: 'StockFault' })
+  t.deepEqual(await harness.unanswered(id), [{ call: 'commit 1', found: null }])
+  t.is((await freeRow(harness, id)).call, null)
+
+  const worker = harness.worker()
+  const { orderId, deadlineAt, products, lease } = await harness.intent(worker, { productId: id, qty: 2 })
+  t.is(lease, undefined)
+  t.is(await worker.reserve({ id: orderId, attempt: 1, products, deadline: deadlineAt.getTime() }), 'done')
+
+  t.deepEqual(await harness.statusOf([payment!.orderId]), ['PAID'])
+  t.deepEqual(inventory(id), { inStock: 9, reserved: 2 })
+  t.like(await freeRow(harness, id), { expected: 9, held: 2, hold: 0, stock: 0, foreign: 0 })
 })
 
 test('a reserve that did not happen is made again, and one that acts late then is given back', async (t) => {

@@ -80,6 +80,7 @@ export function orderStatements(tables: Tables) {
       const isFree = lines.every(({ productId }, i) => {
         const row = rows[i]
         if (!row || row.expectedStock === null) return false
+        if (tables.unanswered.some((call) => call.productId === productId && call.found === null)) return false
         if (tables.on.lease && (row.call !== null || (row.wantedBy !== null && row.wantedUntil >= now()))) return false
         return !tables.isLocked('products', productId)
       })

@@ -25,10 +25,10 @@ async function checkAfterwards(
 ): Promise<boolean> {
   const { clock, products } = deps
   try {
-    while (clock.now() < settlesAt) {
-      await clock.sleep(Math.min(1000, settlesAt - clock.now()))
-      if (!(await renewLease(deps, group))) return false
-    }
+    // The lease of the check lasts longer than this. It is renewed only afterwards: if a renewal failed before, its release would let
+    // others call while this call may still act.
+    while (clock.now() < settlesAt) await clock.sleep(settlesAt - clock.now()) // a timer may end up to 1 ms early
+    if (!(await renewLease(deps, group))) return false
     let hasHappened = false
     for (const productId of group.productIds) {
       const { explanation } = await checkProduct(deps, { productId, callId: group.callId })

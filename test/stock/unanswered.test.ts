@@ -1,6 +1,7 @@
 /** Calls whose answer is missing, or whose maker died: what became of them is found out by reading Catalog, and counts once. */
 import test from 'ava'
 import { NoAnswer } from '../../src/clients/http.ts'
+import { hostClock } from '../support/clock.ts'
 import { freeRow, type Checkout, type Harness, openHarness, type Payment, type TestWorker } from './harness.ts'
 
 let harness: Harness
@@ -62,6 +63,35 @@ test('an intent gets no lease on a product whose unanswered call could not be ch
   t.deepEqual(await harness.statusOf([payment!.orderId]), ['PAID'])
   t.deepEqual(inventory(id), { inStock: 9, reserved: 2 })
   t.like(await freeRow(harness, id), { expected: 9, held: 2, hold: 0, stock: 0, foreign: 0 })
+})
+
+test('a call without an answer keeps its lease until it can act no more, even if the lease cannot be renewed', async (t) => {
+  const id = await harness.product()
+  let settlesAt = Infinity
+  const releasedAt: number[] = []
+  const worker = harness.worker(
+    'unlucky',
+    ({ catalog, products }) => ({
+      catalog: {
+        ...catalog,
+        change: () => {
+          settlesAt = hostClock.now() + 1200
+          return Promise.reject(new NoAnswer('ECONNRESET', { sent: true, settlesAt }))
+        },
+      },
+      products: {
+        ...products,
+        continueCall: async (call, options) => (options?.next ? products.continueCall(call, options) : undefined),
+        releaseCalls: (calls) => {
+          releasedAt.push(hostClock.now())
+          return products.releaseCalls(calls)
+        },
+      },
+    }),
+    { ...hostClock, databaseTime: () => hostClock.databaseTime() + 2000 }, // each lease has to be renewed
+  )
+  await t.throwsAsync(worker.reserve(await harness.checkout({ productId: id, qty: 2 })), { name: 'StockFault' })
+  t.true(releasedAt.length > 0 && releasedAt.every((at) => at >= settlesAt), `released at ${releasedAt.join()}, may act until ${settlesAt}`)
 })
 
 test('a reserve that did not happen is made again, and one that acts late then is given back', async (t) => {

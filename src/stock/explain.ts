@@ -15,6 +15,7 @@
  * | commit 1, release 1           | reserved 3, in stock 10 | the release happened |
  * | commit 1; release 1, checked  | reserved 3, in stock 10 | the commit happened, and others brought 1. Listed |
  * | restock 1 (1 is missing)      | reserved 4, in stock 10 | it happened. Listed: others may have brought 1, but that would offer more |
+ * | restock 2 (2 are missing)     | reserved 4, in stock 9  | it did not happen; others brought 1. Listed: or it did; others took 1 |
  * | none                          | reserved 5, in stock 10 | 1 is unexplained: held for nobody |
  */
 import type { CatalogInventory } from '../clients/catalog.ts'
@@ -122,6 +123,13 @@ function ambiguitiesOf(calls: readonly UnansweredCall[], happened: readonly Unan
   const hidden = others.find(({ verb, qty }) => verb === 'commit' && qty <= -followed)
   if (hidden)
     found.push({ tooMany: 0, tooFew: hidden.qty, explanation: `others took ${-followed}, or our commit of ${hidden.qty} acted late` })
+  const unseen = followed === 0 ? undefined : others.find(({ verb, isChecked }) => verb === 'restock' && !isChecked)
+  if (unseen)
+    found.push({
+      tooMany: unseen.qty,
+      tooFew: 0,
+      explanation: `our restock of ${unseen.qty} did not happen, or it did and others took ${unseen.qty - followed}`,
+    })
   return found
 }
 

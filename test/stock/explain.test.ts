@@ -74,6 +74,14 @@ const examples: [
     { happened: ['restock 1'], listed: [{ tooMany: 0, tooFew: 1 }] },
     { stockCorrection: -1 },
   ],
+  [
+    'a restock, and a part of what was missing is there: it did not happen, and it is listed that others may have taken the rest',
+    ['restock 2'],
+    [4, 9],
+    { followed: 1, listed: [{ tooMany: 2, tooFew: 0 }] },
+    { stockCorrection: -2 },
+  ],
+  ['a restock that was not seen at its check, and others brought units', ['restock 2?'], [4, 9], { followed: 1 }, { stockCorrection: -2 }],
   ['no call, and one unit more is held: it is held for nobody', [], [5, 10], { unexplained: 1 }],
 ]
 for (const [what, calls, [reserved, inStock], means, more] of examples) {

@@ -72,9 +72,12 @@ function happenedOf(calls: readonly UnansweredCall[], { hold, stock, reservedBef
   const fits = fitsAmong(touching)
   const checked = touching.filter(({ isChecked }) => isChecked)
   // One checked call acted late, alone or together with an unchecked call. If several combinations fit, the stock decides.
-  const exact = [...checked.map((call) => [call]), ...unchecked.flatMap((call) => checked.map((lateOne) => [call, lateOne]))].filter(
-    (some) => sumOf(some, holdOf) === hold,
-  )
+  const exact = [
+    // A call is unchecked again once another of its products shows that it happened.
+    ...unchecked.flatMap((call, i) => unchecked.slice(i + 1).map((other) => [call, other])),
+    ...checked.map((call) => [call]),
+    ...unchecked.flatMap((call) => checked.map((lateOne) => [call, lateOne])),
+  ].filter((some) => sumOf(some, holdOf) === hold)
   const likely = exact.find((some) => sumOf(some, stockOf) === stock) ?? exact.find((some) => some.every(fits))
   if (likely) return likely
   const happened: UnansweredCall[] = []

@@ -68,6 +68,12 @@ const examples: [
     { happened: ['commit 1'], followed: 1, listed: [{ tooMany: 1, tooFew: 0 }] },
   ],
   [
+    'a reserve and a commit that nobody has checked: only both together explain what is held',
+    ['reserve 1', 'commit 2'],
+    [3, 9],
+    { happened: ['reserve 1', 'commit 2'], followed: 1 },
+  ],
+  [
     'a restock, and what was missing is there: it happened, and that is listed',
     ['restock 1'],
     [4, 10],

@@ -1,5 +1,6 @@
 import { LOCKED } from '../../../src/db/locked.ts'
-import type { Life, World } from './world.ts'
+import type { UnansweredStatements } from './faults.ts'
+import { type Life, meetFate, type World } from './world.ts'
 
 /** Statements as a process has them: asked of PostgreSQL. */
 export type Asked<Statements> = {
@@ -10,8 +11,13 @@ export type Asked<Statements> = {
 
 const shown = (_: string, value: unknown) => (value instanceof Map ? [...value] : value === LOCKED ? 'locked' : value)
 
-/** @param unheard the share of statements that get no answer, carried out or not */
-export function ask<Statements extends object>(world: World, life: Life, statements: Statements, unheard: () => number): Asked<Statements> {
+/** @param faults statements that get no answer */
+export function ask<Statements extends object>(
+  world: World,
+  life: Life,
+  statements: Statements,
+  faults: UnansweredStatements,
+): Asked<Statements> {
   const lost = () => {
     throw new Error('PostgreSQL did not answer')
   }
@@ -19,8 +25,9 @@ export function ask<Statements extends object>(world: World, life: Life, stateme
     name,
     (...input: unknown[]) =>
       world.ask(life, () => {
-        const isUnheard = unheard() > 0 && world.chance.happens(unheard())
-        if (isUnheard && world.chance.happens(0.5)) return lost()
+        meetFate(life, name)
+        const unanswered = faults.next([name])
+        if (unanswered && !unanswered.isDone) return lost()
         let answer: unknown
         try {
           answer = statement(...input)
@@ -30,9 +37,10 @@ export function ask<Statements extends object>(world: World, life: Life, stateme
           })
         }
         world.tell(
-          () => `${life.process} ${name} ${JSON.stringify(input, shown)}: ${JSON.stringify(answer, shown)}${isUnheard ? ', unheard' : ''}`,
+          () =>
+            `${life.process} ${name} ${JSON.stringify(input, shown)}: ${JSON.stringify(answer, shown)}${unanswered ? ', unanswered' : ''}`,
         )
-        return isUnheard ? lost() : answer
+        return unanswered ? lost() : answer
       }),
   ])
   return Object.fromEntries(asked) as Asked<Statements>

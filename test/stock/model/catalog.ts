@@ -7,16 +7,14 @@ import pLimit from 'p-limit'
 import { type Catalog, createCatalog } from '../../../src/clients/catalog.ts'
 import { type Answer, type Call, NoAnswer } from '../../../src/clients/http.ts'
 import type { ProductQty, StockVerb } from '../../../src/model.ts'
-import type { Life, World } from './world.ts'
+import type { CallFaults } from './faults.ts'
+import { type Life, meetFate, type World } from './world.ts'
 
 export const CALL_TIMEOUT_MS = 5000
 
 export interface CatalogOptions {
-  /** The share of calls, reads included, that meet a fault while faults last. */
-  faultRate: number
-  /** A late call acts so many ms after it was sent at the latest, and after a second at the earliest. */
-  actLateMs: number
-  faultsEndMs: number
+  /** What calls meet, reads included. */
+  faults: CallFaults
   /** Whether it has a release, as a newer Catalog may. */
   release: boolean
   /** Whether a reserve takes quantities below 0, as today's does; otherwise it answers 422. */
@@ -53,16 +51,12 @@ interface Request {
   visit: Visit
 }
 
-export function playCatalog(
-  world: World,
-  { faultRate, actLateMs, faultsEndMs, release, negative, places, sendsLate, hasLease }: CatalogOptions,
-): PlayedCatalog {
+export function playCatalog(world: World, { faults, release, negative, places, sendsLate, hasLease }: CatalogOptions): PlayedCatalog {
   const { chance } = world
   const inventory: PlayedCatalog['inventory'] = new Map()
   const visits = new Map<number, Set<Visit>>()
   const overwritten = new Set<number>()
   const sent = new Set<number>()
-  const faulty = () => world.now() < faultsEndMs && chance.happens(faultRate)
   const isLate = ({ checkedAt }: Visit) => world.now() - checkedAt > CALL_TIMEOUT_MS
 
   /** Two at one product are no fault of the leases where one of them acts after its time-out. */
@@ -129,9 +123,12 @@ export function playCatalog(
     const callId = Number(key.replace('stock-call:', ''))
     sent.add(callId)
     if (!items.every(({ productId }) => hasLease(callId, productId))) world.count('sent without a lease')
-    const fault = faulty() ? chance.pick(['drop', 'late', 'late', 'unsent', 'lose', 'error'] as const) : undefined
-    if (fault) world.count(fault)
-    world.tell(() => `${life.process} sends ${key}: ${verb} ${JSON.stringify(items)}, ${fault ?? 'no fault'}`)
+    const fault = faults.next(items.map(({ productId }) => productId))
+    const { kind, actsAfterMs = 0, resetsAfterMs } = fault ?? {}
+    if (kind) world.count(kind)
+    world.tell(() => `${life.process} sends ${key}: ${verb} ${JSON.stringify(items)}, ${kind ?? 'no fault'}`)
+
+    meetFate(life, 'call to Catalog')
 
     return new Promise((resolve, reject) => {
       const noAnswer = (why: string) => reject(new NoAnswer(`catalog ${verb}: ${why}`, { sent: true, settlesAt }))
@@ -142,16 +139,15 @@ export function playCatalog(
           else settle()
         })
       world.deliver(life, settlesAt - world.now(), () => noAnswer('no answer in time'))
-      if (fault === 'unsent') return world.deliver(life, 1, () => reject(unsent()))
-      if (fault && fault !== 'error' && chance.happens(0.3))
-        world.deliver(life, chance.between(1, CALL_TIMEOUT_MS - 1), () => noAnswer('ECONNRESET'))
-      if (fault === 'lose') return
+      if (kind === 'unsent') return world.deliver(life, 1, () => reject(unsent()))
+      if (resetsAfterMs !== undefined) world.deliver(life, resetsAfterMs, () => noAnswer('ECONNRESET'))
+      if (kind === 'lose') return
       const failed = () => answer(() => reject(new NoAnswer('status 500', { sent: true, settlesAt: world.now() })))
-      if (fault === 'error' && chance.happens(0.5)) return failed()
-      world.after(fault === 'late' ? chance.between(1000, actLateMs - 10) : chance.between(1, 4), () =>
+      if (kind === 'error' && !fault?.isDone) return failed()
+      world.after(kind === 'late' ? actsAfterMs : chance.between(1, 4), () =>
         serve({ verb, key, items, visit: { checkedAt } }, (status, said) => {
-          if (fault === 'drop') return
-          if (fault === 'error') return failed()
+          if (kind === 'drop') return
+          if (kind === 'error') return failed()
           answer(() => resolve({ status, body: said, settlesAt }))
         }),
       )
@@ -160,11 +156,14 @@ export function playCatalog(
 
   async function read(life: Life, path: string): Promise<Answer> {
     world.count('read')
-    if (faulty()) {
-      await world.sleep(life, chance.pick([1, CALL_TIMEOUT_MS]))
+    const productId = Number(path.split('/').at(-1))
+    const fault = faults.next([productId])
+    if (fault) {
+      world.count('unread')
+      await world.sleep(life, fault.isDone ? 1 : CALL_TIMEOUT_MS)
       throw new NoAnswer('catalog read', { sent: true, settlesAt: world.now() })
     }
-    const { inStock, reserved } = await world.ask(life, () => ({ ...inventory.get(Number(path.split('/').at(-1)))! }))
+    const { inStock, reserved } = await world.ask(life, () => ({ ...inventory.get(productId)! }))
     return { status: 200, body: { inventory: { in_stock: inStock, reserved } }, settlesAt: world.now() }
   }
 

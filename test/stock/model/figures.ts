@@ -1,5 +1,6 @@
 /** What came of many histories. */
-import { type End, history, type Knobs } from './history.ts'
+import { type Complaints, type End, type Failure, history } from './history.ts'
+import type { Row } from './knobs.ts'
 
 export interface Figures {
   seeds: number
@@ -26,10 +27,22 @@ export interface Figures {
   overlaps: number[]
   /** How often what happened. */
   tally: Record<string, number>
+  /** The first history that fails, shrunk. */
+  failure: (Failure & { seed: number }) | undefined
 }
 
-/** The same seeds and knobs give the same figures. */
-export async function figuresOf(from: number, seeds: number, changed: Partial<Knobs>): Promise<Figures> {
+export interface FiguresOptions {
+  complaints?: Complaints
+  shrinkMs?: number
+}
+
+/** The same seeds and row give the same figures. */
+export async function figuresOf(
+  from: number,
+  seeds: number,
+  row: Row,
+  { complaints, shrinkMs = 60_000 }: FiguresOptions = {},
+): Promise<Figures> {
   const figures: Figures = {
     seeds,
     orders: 0,
@@ -45,10 +58,12 @@ export async function figuresOf(from: number, seeds: number, changed: Partial<Kn
     listed: 0,
     overlaps: [],
     tally: {},
+    failure: undefined,
   }
   for (let seed = from; seed < from + seeds; seed += 1) {
-    add(figures, await history(seed, changed))
-    await new Promise((resolve) => setImmediate(resolve))
+    const { end, failure } = await history(seed, row, complaints && !figures.failure ? { complaints, shrinkMs } : {})
+    add(figures, end)
+    if (failure) figures.failure = { ...failure, seed }
   }
   return figures
 }
@@ -71,4 +86,34 @@ function add(figures: Figures, { seed, orders, created, sold, unfinished, produc
   if (!products.every(isListed)) figures.unlisted.push(seed)
   if (tally.overlaps) figures.overlaps.push(seed)
   for (const [what, times] of Object.entries(tally)) figures.tally[what] = (figures.tally[what] ?? 0) + times
+}
+
+/** What no history may show: calls that overlap, holds that are not those of our rows, something without an end. */
+export const inOrder: Complaints = ({ unfinished, products, tally }) => [
+  ...(unfinished > 0 ? [`${unfinished} unfinished`] : []),
+  ...(tally.overlaps ? [`calls overlapped ${tally.overlaps} times`] : []),
+  ...products.flatMap(({ productId, wrongHold, wrongCount }) => [
+    ...(wrongHold !== 0 ? [`product ${productId}: Catalog holds ${wrongHold} too many`] : []),
+    ...(wrongCount !== 0 ? [`product ${productId}: its row counts ${wrongCount} too many`] : []),
+  ]),
+]
+
+/** Where nothing acts late, stock is exact as well. */
+export const inOrderAndExact: Complaints = (end) => [
+  ...inOrder(end),
+  ...(end.tally['sent without a lease'] ? ['a call was sent without a lease'] : []),
+  ...end.products.flatMap(({ productId, wrongStock, oversold }) => [
+    ...(wrongStock !== 0 ? [`product ${productId}: Catalog has ${wrongStock} too many`] : []),
+    ...(oversold !== 0 ? [`product ${productId}: ${oversold} oversold`] : []),
+  ]),
+]
+
+/** For whoever has to find the cause: the shortest history that was found, and how to run it again. */
+export function reportOf(name: string, { seed, complaints, commands, before, path, replayPath }: NonNullable<Figures['failure']>): string {
+  return [
+    `seed ${seed} of: ${name}: ${complaints.join('; ')}`,
+    `${before} commands, shrunk to ${commands.length}:`,
+    ...commands.map((command) => `  ${command}`),
+    `replay: bin/model --only '${name}' --tell ${seed} --path ${path} --replay-path '${replayPath}'`,
+  ].join('\n')
 }

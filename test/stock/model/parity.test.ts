@@ -477,7 +477,7 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
   ])
 }
 
-for (const seed of [1, 2, 3]) {
+for (const seed of [2, 3, 4]) {
   test.serial(`statements said to PostgreSQL and to the tables in memory get one answer, script ${seed}`, async (t) => {
     const database = await createDatabase()
     const pool = await connectPool(database.dsn, { size: 2, logger: createLogger('silent') })

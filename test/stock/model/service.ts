@@ -4,7 +4,6 @@
  * how their statements are repeated; the batches in which they travel are left out.
  */
 import type { Catalog } from '../../../src/clients/catalog.ts'
-import { NoAnswer } from '../../../src/clients/http.ts'
 import type { Shipping } from '../../../src/clients/shipping.ts'
 import type { Clock } from '../../../src/clock.ts'
 import type { CallIds } from '../../../src/db/call-ids.ts'
@@ -29,8 +28,10 @@ import { createMetrics } from '../../../src/telemetry/metrics.ts'
 import type { ProductQty } from '../../../src/model.ts'
 import { type Asked, ask } from './ask.ts'
 import { CALL_TIMEOUT_MS } from './catalog.ts'
+import type { UnansweredStatements } from './faults.ts'
 import type { Jobs, Taker } from './jobs.ts'
 import type { OrderStatements } from './order-statements.ts'
+import type { Purchase } from './shipping.ts'
 import type { StockStatements } from './stock-statements.ts'
 import type { Life, World } from './world.ts'
 
@@ -50,8 +51,8 @@ export interface ServiceDeps {
   life: Life
   orders: OrderStatements
   stock: StockStatements
-  /** The share of statements that get no answer. */
-  unheard: () => number
+  /** Statements that get no answer. */
+  unanswered: UnansweredStatements
   catalog: Catalog
   shipping: Shipping
   callIds: CallIds
@@ -67,7 +68,7 @@ export interface ServiceDeps {
 /** A process of the service: worker and web in one. */
 export interface Service extends Taker {
   /** A customer's checkout, as src/api/checkout.ts begins it. */
-  checkout(lines: readonly ProductQty[]): Promise<void>
+  checkout(purchase: Purchase): Promise<void>
 }
 
 const metrics = createMetrics()
@@ -88,9 +89,9 @@ const logger = Object.assign(createLogger('silent'), {
 })
 
 export function startService(deps: ServiceDeps): Service {
-  const { world, life, jobs, catalog, shipping, callIds, unheard } = deps
+  const { world, life, jobs, catalog, shipping, callIds, unanswered } = deps
   const by = `process ${life.process} ${world.now()}`
-  const orders = ask(world, life, deps.orders, unheard)
+  const orders = ask(world, life, deps.orders, unanswered)
   const clock: Clock = {
     now: world.now,
     databaseTime: world.now,
@@ -106,7 +107,7 @@ export function startService(deps: ServiceDeps): Service {
       }
     })
   }
-  const products = playProducts(ask(world, life, deps.stock, unheard), clock, by)
+  const products = playProducts(ask(world, life, deps.stock, unanswered), clock, by)
   const checkouts = playCheckouts(orders, clock)
   const recordPaid = batchAroundLocks(clock, orders.recordPaid)
   const stock = createStock({
@@ -194,7 +195,7 @@ export function startService(deps: ServiceDeps): Service {
   return {
     life,
     processors: { checkout, payment, stock: createReconcileProcessor(stock, logger) } as Taker['processors'],
-    async checkout(lines) {
+    async checkout({ lines, isQueued }) {
       const callId = await callIds()
       const intended = await orders.intend(lines, { budgetMs: BUDGET_MS, callId, leaseMs: LEASE_MS }).catch(() => undefined)
       if (!intended) {
@@ -203,7 +204,7 @@ export function startService(deps: ServiceDeps): Service {
       }
       const { orderId, deadline, products: wanted, lease } = intended
       world.deliver(life, deadline - world.now(), () => void cancel(orderId, OUT_OF_TIME).catch(() => {}))
-      if (world.chance.happens(0.002)) return await cancel(orderId, NOT_QUEUED).catch(() => {})
+      if (!isQueued) return await cancel(orderId, NOT_QUEUED).catch(() => {})
       queues.checkouts.addTogether({ orderId, deadline, products: wanted, lease: lease ?? null, replyTo: null, tries: 0 })
     },
   }
@@ -318,24 +319,4 @@ function playQueues(world: World, life: Life, jobs: Jobs) {
       oldestWaitingMs: async () => 0,
     },
   }
-}
-
-/** A Shipping that sometimes refuses, and sometimes says nothing. */
-export function playShipping(world: World, { refuses, silent }: { refuses: number; silent: number }): (life: Life) => Shipping {
-  const shipments = new Set<number>()
-  const { chance } = world
-  return (life) => ({
-    async create(draft, _key, mayGo) {
-      if (mayGo && !(await mayGo())) throw new NoAnswer('shipping create was not sent', { sent: false, settlesAt: world.now() })
-      // Mostly quick; now and then so slow that the hold is put on record by itself.
-      await world.sleep(life, chance.happens(0.1) ? chance.between(20, 200) : chance.between(1, 5))
-      if (chance.happens(refuses)) return { answer: 'refused', detail: 'no such country' }
-      const isSilent = chance.happens(silent)
-      if (!isSilent || chance.happens(0.5)) shipments.add(draft.order_id)
-      await world.sleep(life, isSilent ? 5000 : 2)
-      if (isSilent) throw new NoAnswer('shipping create', { sent: true, settlesAt: world.now() })
-      return { answer: 'created' }
-    },
-    has: (orderId) => world.ask(life, () => shipments.has(orderId)),
-  })
 }

@@ -80,7 +80,9 @@ export interface EventRow {
   touchedAt: number
 }
 
-export type Locked = (table: 'products' | 'checkouts' | 'orders' | 'events', id: number) => boolean
+export const TABLES = ['products', 'checkouts', 'orders', 'events'] as const
+export type Table = (typeof TABLES)[number]
+export type Locked = (table: Table, id: number) => boolean
 
 /** What can be switched off, to see that it is needed. */
 export interface Protections {

@@ -11,8 +11,8 @@ export interface Life {
   alive: boolean
   /** Stopped until then, in ms. */
   thawsAt: number
-  /** What befalls it when so many more answers and wake-ups have reached it: in the middle of its work, whatever that is. */
-  fate?: { answers: number; strike: () => void } | undefined
+  /** What befalls it in the middle of its work: when it has asked so many more questions of this name. */
+  fate?: { on: string; skips: number; strike: () => void } | undefined
 }
 
 export interface Chance {
@@ -44,8 +44,8 @@ export interface World {
   /** After `ms` or when the process wakes, whichever is later; never where it was killed. */
   deliver(life: Life, ms: number, act: () => void): void
   sleep(life: Life, ms: number): Promise<void>
-  /** Lets events happen until `isOver`, which is asked after each of them. */
-  run(isOver: () => boolean): Promise<void>
+  /** Lets so much time pass, with all that happens in it. */
+  pass(ms: number): Promise<void>
 }
 
 interface Event {
@@ -60,7 +60,7 @@ const TRAVELS_MS = 0.4
 /** @param hear is told the history, line by line */
 export function createWorld(seed: number, hear?: (line: string) => void): World {
   const events: Event[] = []
-  const chance = createChance(seed)
+  const chance = createChance(seed, () => now)
   const tally: Record<string, number> = {}
   const arrivals = new WeakMap<Life, number>()
   let now = 0
@@ -89,32 +89,24 @@ export function createWorld(seed: number, hear?: (line: string) => void): World 
     },
     deliver(life, ms, act) {
       world.after(ms, () => {
-        meet(life)
         if (!life.alive) return
         if (life.thawsAt > now) world.deliver(life, life.thawsAt - now, act)
         else act()
       })
     },
     sleep: (life, ms) => new Promise((resolve) => world.deliver(life, ms, resolve)),
-    async run(isOver) {
-      while (events.length > 0 && !isOver()) {
+    async pass(ms) {
+      const until = now + ms
+      while (events.length > 0 && events[0]!.at <= until) {
         const event = pop(events)
         now = event.at
         event.act()
         await settled()
       }
+      now = until
     },
   }
   const travels = () => chance.between(0.2, 1) * TRAVELS_MS
-
-  function meet(life: Life): void {
-    const { fate } = life
-    if (!fate || !life.alive || life.thawsAt > now) return
-    fate.answers -= 1
-    if (fate.answers > 0) return
-    life.fate = undefined
-    fate.strike()
-  }
 
   function answering<T>(life: Life, act: () => T, resolve: (value: T) => void, reject: (error: unknown) => void): () => void {
     return () => {
@@ -130,18 +122,32 @@ export function createWorld(seed: number, hear?: (line: string) => void): World 
   return world
 }
 
+/** A process has asked a question, and its answer is still to come. */
+export function meetFate(life: Life, question: string): void {
+  const { fate } = life
+  if (fate?.on !== question || !life.alive) return
+  fate.skips -= 1
+  if (fate.skips >= 0) return
+  life.fate = undefined
+  fate.strike()
+}
+
 /** Node comes to its ticks when all promises have been seen to. */
 const settled = () => new Promise<void>((resolve) => process.nextTick(resolve))
 
-/** mulberry32: https://gist.github.com/tommyettinger/46a874533244883189143505d203312c */
-function createChance(seed: number): Chance {
-  let state = (seed * 2_654_435_761) >>> 0
+/**
+ * What happens at one moment is drawn from the seed, that moment and how much was drawn in it before. So a history that lacks some
+ * commands is the same where they had no effect, and its failure can be shrunk. The mixer is that of MurmurHash3.
+ */
+function createChance(seed: number, now: () => number): Chance {
+  const moment = new Float64Array(1)
+  const halves = new Uint32Array(moment.buffer)
+  let drawn = 0
   const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
+    if (moment[0] !== now()) drawn = 0
+    moment[0] = now()
+    drawn += 1
+    return [halves[1]!, halves[0]!, drawn].reduce((hash, part) => mix(hash ^ part), mix(seed + 1)) / 4_294_967_296
   }
   return {
     between: (low, high) => low + next() * (high - low),
@@ -149,6 +155,12 @@ function createChance(seed: number): Chance {
     pick: (choices) => choices[Math.floor(next() * choices.length)]!,
     happens: (share) => next() < share,
   }
+}
+
+function mix(hash: number): number {
+  let mixed = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35)
+  return (mixed ^ (mixed >>> 16)) >>> 0
 }
 
 const isBefore = (a: Event, b: Event) => a.at < b.at || (a.at === b.at && a.serial < b.serial)

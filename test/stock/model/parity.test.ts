@@ -410,7 +410,7 @@ function nextStep(chance: Chance, { tables, locked }: InMemory, calls: Called[],
   if (pick < 12) {
     const callId = nextCallId()
     calls.push({ callId, verb: 'reserve', productIds: ids, members: [], more: false, by })
-    const budgetMs = chance.pick([1_000_000_000, 1_000_000_000, 1000])
+    const budgetMs = chance.pick([1_000_000_000, 1_000_000_000, 900]) // over after 417 and 633 ms, also in a slow step
     return step(`intend ${JSON.stringify(lines)}`, ({ say }) => say.intend(lines, { budgetMs, callId, leaseMs: LEASE_MS }))
   }
   if (pick < 20) return buy()

@@ -8,12 +8,13 @@ import { addsJob, finishesJob, takesJob } from './dying.ts'
 
 const TRIES = 10
 
-/** What the process asks by itself, checkouts or none: pings and polls of the relays and of the rescuer, its clock, Kafka's consumer. */
+/** What the process asks by itself, checkouts or none: pings and polls of the relays and of the rescuer, its clock, its report, Kafka's consumer. */
 const byItself = new Set(
   [
     ['select 1', 'read-unsent', 'unpublished-letters'],
     ['overdue-checkouts', 'stranded-checkouts', 'stranded-payments', 'products-to-reconcile', 'read-time'],
     ['lowest-unsent', 'lowest-open', 'lowest-waiting', 'numbers-left'],
+    ['report-process', 'add-to-minute', 'outbox-lag'],
     ['fetch', 'heartbeat', 'metadata'],
   ].flat(),
 )

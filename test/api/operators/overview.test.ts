@@ -146,7 +146,7 @@ test('the page of a cause that nothing has says so, and an unknown cause or serv
   const operators = await openOperators(t)
   t.regex(
     (await operators.visit('/order/admin/problems/no-worker', as('support'))).text,
-    /<h1 data-announce>No worker runs<\/h1>[^]*not so at the moment/,
+    /<h1 data-announce>No worker runs<\/h1>[^]*not a problem at the moment/,
   )
   for (const path of ['nothing', 'toString', 'no-worker?service=auth', encodeURIComponent(markup)]) {
     const page = await operators.visit(`/order/admin/problems/${path}`, as('support'))

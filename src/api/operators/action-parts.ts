@@ -67,12 +67,17 @@ export function progress({ state, items, done, changed, failed, perSecond, ended
   </section>`
 }
 
-/** What may be done with an action that has not ended. */
+/** What may be done with an action that has not ended, for a reason. */
 export function changeButtons({ id, state }: Action): Insert {
   const offered = state === 'RUNNING' ? ['pause', 'abort'] : state === 'PAUSED' ? ['resume', 'abort'] : []
   if (offered.length === 0) return null
   const titles: Record<string, string> = { pause: 'Pause', resume: 'Resume', abort: 'Abort' }
-  return html`<div class="actions">${offered.map((to) => html`<form method="post" action="${actionPath(id)}/${to}"><button>${titles[to]}</button></form>`)}</div>`
+  const buttons = offered.map((to) => html`<button formaction="${actionPath(id)}/${to}">${titles[to]}</button>`)
+  return html`<form method="post">
+    <label for="reason">Reason, for the record</label>
+    <input id="reason" name="reason" maxlength="1000" required autocomplete="off">
+    <div class="actions">${buttons}</div>
+  </form>`
 }
 
 export const actionFacts = ({ verb, selection, operator, reason, createdAt, endedAt, perSecond }: Action): Html => html`<dl class="facts">

@@ -143,7 +143,7 @@ const change =
   (to: keyof typeof states) =>
   async (ctx: Context, { actions }: ActionDeps): Promise<void> => {
     const fields = await readFields(ctx)
-    const reason = textField(fields, 'reason').trim() || 'none given'
+    const reason = textField(fields, 'reason')
     answerWith(ctx, await actions.change(idOf(ctx), states[to], { ...operatorOf(ctx), reason }))
   }
 

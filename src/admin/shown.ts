@@ -1,5 +1,7 @@
 /** Formats values for terminals. Text from outside must not control the terminal. */
 
+import { textOf } from '../operators/utf8.ts'
+
 /** Control and format characters (also those that change the writing direction), line and paragraph separators, lone surrogates. */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu
 const named: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
@@ -13,17 +15,6 @@ export const safeJson = (value: unknown): string =>
   JSON.stringify(value, null, 2).replace(UNSAFE, (char) =>
     char === '\n' ? char : Array.from({ length: char.length }, (_, i) => `\\u${char.charCodeAt(i).toString(16).padStart(4, '0')}`).join(''),
   )
-
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
-/** The bytes as text, or undefined if they are not UTF-8. */
-export function textOf(bytes: Buffer): string | undefined {
-  try {
-    return utf8.decode(bytes)
-  } catch {
-    return undefined
-  }
-}
 
 /** `none`, the text, or `base64:` followed by base64. */
 export function shownBytes(bytes: Buffer | null): string {

@@ -28,7 +28,7 @@ export interface DeadLetter extends Message {
   editedValue: Buffer | undefined
 }
 
-const letterRow = z.object({
+export const letterRow = z.object({
   id: z.int(),
   event_id: z.int().nullable(),
   order_id: z.int().nullable(),

@@ -2,6 +2,7 @@
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { isCause, type ItemKind, services, type Verb, verbs } from '../causes.ts'
+import { letterRow } from './dead-letters.ts'
 import type { Pool } from './pool.ts'
 
 const cause = z
@@ -92,17 +93,9 @@ const paymentRow = z.object({
   touched_at: z.date(),
 })
 
-const letterRow = z.object({
-  id: z.int(),
-  event_id: z.int(),
-  fault: z.string(),
-  reason: z.string(),
-  state: z.enum(['WAITING', 'REPLAYED', 'DISCARDED']),
-  note: z.string().nullable(),
-  times: z.int(),
-  first_at: z.date(),
-  last_at: z.date(),
-})
+const orderLetterRow = letterRow
+  .pick({ id: true, fault: true, reason: true, state: true, note: true, times: true, first_at: true, last_at: true })
+  .extend({ event_id: z.int() })
 
 const operatorActionRow = z.object({
   action_id: z.int(),
@@ -130,7 +123,7 @@ export interface OrderRecords {
   checkout: z.infer<typeof checkoutRow> | null
   events: readonly z.infer<typeof eventRow>[]
   payments: readonly z.infer<typeof paymentRow>[]
-  letters: readonly z.infer<typeof letterRow>[]
+  letters: readonly z.infer<typeof orderLetterRow>[]
   operatorActions: readonly z.infer<typeof operatorActionRow>[]
   products: readonly z.infer<typeof productRow>[]
   isDrained: boolean
@@ -192,7 +185,7 @@ const readPayments = (pool: Pool, id: number) =>
     from order_service.payment_events where order_id = ${id} order by id + 0 limit ${MOST}`)
 
 const readLetters = (pool: Pool, eventIds: readonly number[]) =>
-  pool.any(sql.type(letterRow)`
+  pool.any(sql.type(orderLetterRow)`
     select id, event_id, fault, reason, state, note, times, first_at, last_at
     from order_service.dead_letters where event_id = any(${sql.array([...eventIds], 'int8')}) order by id + 0`)
 

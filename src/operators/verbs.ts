@@ -73,6 +73,11 @@ function outcomesOf<Row>(
   })
 }
 
+async function jobsById(queue: Pick<PaymentQueue, 'jobStates'>, ids: readonly number[]): Promise<Map<number, JobState>> {
+  const states = await queue.jobStates(ids)
+  return new Map(ids.map((id, at) => [id, states[at]!]))
+}
+
 const isBusy = (state: JobState | undefined) => state === 'active' || state === 'waiting'
 const busy = (id: number, state: JobState | undefined) =>
   unchanged(id, state === 'active' ? 'a worker is processing it' : 'its job already waits for a worker')
@@ -80,10 +85,7 @@ const busy = (id: number, state: JobState | undefined) =>
 function retryPayments({ queues }: VerbDeps): ItemVerb {
   return {
     having: having.payments,
-    async prepare(ids) {
-      const states = await (await queues()).paymentQueue.jobStates(ids)
-      return new Map(ids.map((id, at) => [id, states[at]!]))
-    },
+    prepare: async (ids) => jobsById((await queues()).paymentQueue, ids),
     async act(tx, ids, { jobs }) {
       const rows = await touchPayments(
         tx,
@@ -106,10 +108,7 @@ function retryPayments({ queues }: VerbDeps): ItemVerb {
 function retryCheckouts({ queues }: VerbDeps): ItemVerb {
   return {
     having: having.checkouts,
-    async prepare(ids) {
-      const states = await (await queues()).checkoutQueue.jobStates(ids)
-      return new Map(ids.map((id, at) => [id, states[at]!]))
-    },
+    prepare: async (ids) => jobsById((await queues()).checkoutQueue, ids),
     async act(tx, ids, { jobs }) {
       const delayed = ids.filter((id) => jobs.get(id) === 'delayed')
       const rows = await touchCheckouts(

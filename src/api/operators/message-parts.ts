@@ -1,6 +1,7 @@
 /** How pages show a message: as text, as JSON, or as bytes; and the difference between the one that was sent and the one that was edited. */
 import { type Change, diffLines, diffWordsWithSpace } from 'diff'
 import type { Understood } from '../../operators/letter-verbs.ts'
+import { textOf } from '../../operators/utf8.ts'
 import { type Html, html, type Insert } from './html.ts'
 import { HOME } from './layout.ts'
 
@@ -8,17 +9,6 @@ const SHOWN_CHARACTERS = 64 * 1024
 const SHOWN_BYTES = 1024
 /** A comparison blocks the process: after so long lines are compared in place of words, and then nothing is. */
 const DIFF_MS = 100
-
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
-/** The bytes as text, or undefined if they are not UTF-8. */
-export function textOf(bytes: Buffer): string | undefined {
-  try {
-    return utf8.decode(bytes)
-  } catch {
-    return undefined
-  }
-}
 
 /** A message of 6 kB that is nested 3,000 deep would become 18 MB. */
 const DEEPEST = 100

@@ -15,7 +15,7 @@ create table order_service.operator_actions (
   ended_at timestamptz,
   constraint what_has_ended_says_when check ((ended_at is not null) = (state in ('ABORTED', 'DONE')))
 );
--- Whoever starts a running bulk action again is told about it. A selection may name more items than an index entry has room for.
+-- An operator who starts a bulk action that already runs is told so. A selection may name more items than an index entry has room for.
 create unique index operator_actions_running on order_service.operator_actions (verb, md5(selection::text))
   where state in ('RUNNING', 'PAUSED');
 -- Items of actions that ended long ago are pruned.

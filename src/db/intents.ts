@@ -195,7 +195,7 @@ const claimKeys = (input: string) => sql.fragment`
  * product, only the first requests leases. A checkout whose key was already claimed gets no leases.
  *
  * A product is not free while a call on it is unanswered and unchecked: a check that could not read Catalog has released the lease. One
- * read cannot explain two such calls. A commit of 1 and a reserve of 2 would look like 1 hold that is nobody's.
+ * read cannot explain two such calls. A commit of 1 and a reserve of 2 would look like 1 hold without an order.
  */
 const leaseProducts = (leaseMs: number) => sql.fragment`
   want as materialized (

@@ -23,7 +23,7 @@ type Ids = ReturnType<typeof sql.fragment>
  * for 40 s, adds one 5 s later.
  */
 const PAYMENT_UNTOUCHED = sql.fragment`interval '35 s'`
-/** The same for checkouts, with which the rescuer waits for 2 s. One that was touched later may be in a job that it shares with others. */
+/** The same for checkouts: the rescuer waits for 2 s. A checkout that was touched later may be in a job that it shares with others. */
 const CHECKOUT_AT_WORK = sql.fragment`interval '2 s'`
 
 /** As in the indexes by cause. null: of any service, or of none. */

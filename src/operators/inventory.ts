@@ -92,7 +92,7 @@ export interface ProductPage extends Omit<Product, 'holders' | 'inCatalog'> {
   holders: { orders: OrderRow[]; isMore: boolean }
 }
 
-/** Whoever waits for a page does not wait longer for Catalog. */
+/** A page waits for Catalog no longer than this. */
 const CATALOG_MS = 2000
 const HISTORY = 50
 const ORDERS = 20

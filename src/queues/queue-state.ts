@@ -27,7 +27,7 @@ export async function freeJobId(queue: Queue, jobId: string): Promise<boolean> {
 }
 
 /**
- * Has a job run now: promotes it if it is delayed, and adds it if there is none. One that waits or runs stays as it is. May be called again.
+ * Has a job run now: promotes it if it is delayed, and adds it if there is none. A job that waits or runs stays as it is. Calling it again does no harm.
  */
 export async function runNow(queue: Queue, jobId: string, add: () => Promise<unknown>): Promise<void> {
   if ((await queue.getJobState(jobId)) === 'delayed') {

@@ -22,7 +22,7 @@ function showOrders(requireDeps: () => OrderPageDeps): Middleware {
     const given = parameters(ctx.query)
     const found = await searchOrders(await requireDeps().read(), readOrderQuery(given))
     const names = Object.keys(given).filter((name) => given[name] !== '')
-    // Whoever searches for one order wants to see it.
+    // An operator who searches for one order wants to see it.
     if (wantsHtml(ctx) && names.length === 1 && names[0] === 'q' && found.rows.length === 1 && found.next === null)
       return seeOther(ctx, `${HOME}/orders/${found.rows[0]!.orderId}`)
     const page: OrderPage = roleOf(ctx) === 'admin' ? found : { ...found, rows: found.rows.map(maskRow) }

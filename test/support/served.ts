@@ -1,4 +1,4 @@
-/** Customers of a shop whose Redis has just changed hands. */
+/** A shop whose servers were away a moment ago. */
 import type { Answer, Shop } from './shop.ts'
 import { until } from './until.ts'
 
@@ -23,3 +23,10 @@ export async function untilServed(shop: Shop, productId: number): Promise<Answer
   )
   return answers
 }
+
+/** Readiness lags: on a busy machine a component may need more than the second that it has to answer. */
+export const untilReady = (shop: Shop): Promise<unknown> =>
+  until(
+    () => shop.get('/order/ready'),
+    ({ status }) => status === 200,
+  )

@@ -14,6 +14,7 @@
  * | commit 1, release 1           | reserved 3, in stock 9  | the commit happened. Listed: the release may have, and others took 1 |
  * | commit 1, release 1           | reserved 3, in stock 10 | the release happened |
  * | commit 1; release 1, checked  | reserved 3, in stock 10 | the commit happened, and others brought 1. Listed |
+ * | commit 1, reserve 1           | reserved 4, in stock 12 | neither happened, others brought 2. Listed: or both did, and they brought 3 |
  * | restock 1 (1 is missing)      | reserved 4, in stock 10 | it happened. Listed: others may have brought 1, but that would offer more |
  * | restock 2 (2 are missing)     | reserved 4, in stock 9  | it did not happen; others brought 1. Listed: or it did; others took 1 |
  * | none                          | reserved 5, in stock 10 | 1 is unexplained: held for nobody |
@@ -126,7 +127,17 @@ function ambiguitiesOf(calls: readonly UnansweredCall[], happened: readonly Unan
   const hidden = others.find(({ verb, qty }) => verb === 'commit' && qty <= -followed)
   if (hidden)
     found.push({ tooMany: 0, tooFew: hidden.qty, explanation: `others took ${-followed}, or our commit of ${hidden.qty} acted late` })
-  const unseen = followed === 0 ? undefined : others.find(({ verb, isChecked }) => verb === 'restock' && !isChecked)
+  const isUnchecked = (verb: StockVerb) => (call: UnansweredCall) => call.verb === verb && !call.isChecked
+  const pair = others
+    .filter(isUnchecked('commit'))
+    .find(({ qty }) => others.some((call) => isUnchecked('reserve')(call) && call.qty === qty))
+  if (pair && pair !== hidden && followed !== 0)
+    found.push({
+      tooMany: 0,
+      tooFew: pair.qty,
+      explanation: `neither our reserve nor our commit of ${pair.qty} happened, or both did and others brought ${followed + pair.qty}`,
+    })
+  const unseen = followed === 0 ? undefined : others.find(isUnchecked('restock'))
   if (unseen)
     found.push({
       tooMany: unseen.qty,

@@ -74,6 +74,12 @@ const examples: [
     { happened: ['reserve 1', 'commit 2'], followed: 1 },
   ],
   [
+    'a reserve and a commit of as many, and as many are held as before while others brought units: it is listed that both may have happened',
+    ['commit 1', 'reserve 1'],
+    [4, 12],
+    { followed: 2, listed: [{ tooMany: 0, tooFew: 1 }] },
+  ],
+  [
     'a restock, and what was missing is there: it happened, and that is listed',
     ['restock 1'],
     [4, 10],

@@ -74,6 +74,8 @@ export interface Downstream {
 
 export interface GuardedDownstream extends Downstream {
   health(): ServiceHealth
+  /** Asks a service that fails once more, so that its health does not wait for a customer's call. Never throws. */
+  probeIfFailing(): Promise<void>
   /** Whether the breaker would refuse a write. */
   refusesWrites(): boolean
 }
@@ -131,10 +133,11 @@ export function createDownstream(options: DownstreamOptions): GuardedDownstream 
   const health = watchHealth()
   const { exchange, close } = openConnections(options, health)
   const limit = pLimit(concurrency)
+  const probe = (path: string) => exchange({ name: 'probe', method: 'GET', path }, PROBE_EVERY_MS)
   const breaker =
     guard &&
     createBreaker<Answer>({
-      probe: () => exchange({ name: 'probe', method: 'GET', path: guard.probePath }, PROBE_EVERY_MS),
+      probe: () => probe(guard.probePath),
       isFailure: ({ status }) => status >= 500 || saidByGateway.has(status),
       refusal: () =>
         new NoAnswer(`${name} was not called: its circuit breaker is open`, {
@@ -164,6 +167,9 @@ export function createDownstream(options: DownstreamOptions): GuardedDownstream 
       return limit(send, call)
     },
     health: health.read,
+    async probeIfFailing() {
+      if (guard && health.read().failingSince !== null) await probe(guard.probePath).catch(() => {})
+    },
     refusesWrites: () => breaker?.refusesWrites() ?? false,
     close() {
       breaker?.close()

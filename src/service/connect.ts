@@ -66,6 +66,8 @@ export interface Base {
 /** What the roles of this process contribute; each is set by its role, if it runs here. */
 export interface ReportSources {
   health?: () => Record<ServiceName, ServiceHealth>
+  /** Asks the services that fail once more. Never throws. */
+  probeFailing?: () => Promise<unknown>
   longWaits?: (ms: number) => LongWait[]
   /** Messages that the bridge has not consumed. */
   lag?: () => Promise<number>

@@ -21,6 +21,8 @@ export interface Downstream {
   /** What customers get while a breaker refuses calls; undefined while none does. */
   unavailable(): Unavailable | undefined
   health(): Record<ServiceName, ServiceHealth>
+  /** See {@link GuardedDownstream.probeIfFailing}. */
+  probeFailing(): Promise<unknown>
 }
 
 const faultOf = (service: ServiceName, { fault }: ServiceHealth): Fault => fault ?? { cause: 'downstream-error', service }
@@ -70,5 +72,6 @@ export function openDownstream(base: Base, checks: Check[], onCatalog: (state: B
       return shipping.refusesWrites() ? { rejection: SHIPPING_UNREACHABLE, fault: faultOf('shipping', shipping.health()) } : undefined
     },
     health: () => ({ catalog: catalog.health(), shipping: shipping.health() }),
+    probeFailing: () => Promise.all([catalog.probeIfFailing(), shipping.probeIfFailing()]),
   }
 }

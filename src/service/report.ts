@@ -20,8 +20,11 @@ const KAFKA_EVERY = 2
 const ANSWER_MS = 1500
 /** Calls and failures are those of the last minute. */
 const RATE_REPORTS = 60_000 / REPORT_EVERY_MS
-/** How long a failed attempt is reported. The pause between two tries of a payment is up to 10 s: see `src/operators/find-problems.ts`. */
-const FAILURE_MS = 8000
+/**
+ * How long a failed attempt, or the failure of a service, is reported: with two reports before and after it, a problem is gone within 10 s.
+ * Waiting items are tried less often; `src/operators/find-problems.ts` finds those by their rows.
+ */
+const FAILURE_MS = 5000
 /** With messages on their way there is always some lag: it counts where nothing is committed, or from here on. */
 const LAG_THAT_IS_BEHIND = 1000
 /** Customers on a product that sells well wait for less. */
@@ -40,6 +43,7 @@ export function startReports(base: Base, roles: ReadonlySet<Role>, checks: reado
   const rates = createRates(RATE_REPORTS)
 
   async function reportOnce(): Promise<void> {
+    void sources.probeFailing?.() // the next report has its result
     // Both at once: while Kafka hangs, a process that asked one after the other would soon count as gone.
     const [ofKafka, bridge] = await Promise.all([kafka.services(), kafka.bridge()])
     const status: ProcessStatus = {
@@ -79,7 +83,7 @@ function servicesOf({ health }: ReportSources, calls: CallCounts, ahead: number)
   if (!health) return []
   const at = (time: number | null) => (time === null ? null : Math.round(time + ahead))
   return Object.entries(health()).map(([service, { lastAnswerAt, lastFailureAt, failingSince, fault, error }]) => {
-    // While its breaker is open, a service that fails is probed every second.
+    // A service that fails is probed by every report; reads may be answered while writes fail, and nobody writes.
     const isFailing = failingSince !== null && Date.now() - lastFailureAt! < FAILURE_MS
     return {
       service: service as ServiceName,

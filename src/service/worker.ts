@@ -48,6 +48,7 @@ export async function startWorker(base: Base, replies: Replies | undefined, chec
   })
   const stores = createStores(base, downstream.catalog)
   base.report.health = downstream.health
+  base.report.probeFailing = downstream.probeFailing
   base.report.longWaits = stores.stock.longWaits
   const underWay = new Map<Attempt, number>()
   const checkouts = startCheckouts(base, { replies, downstream, stores, underWay })

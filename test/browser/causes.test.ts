@@ -127,12 +127,12 @@ comesAndGoes('apart', 'a drained service', ({ shop, operator }) => ({
 
 comesAndGoes('apart', 'a worker that is too slow for its customers', (faulty) => ({
   cause: 'workers-behind',
-  async prepare() {
-    const { shop, buys } = faulty
-    const products = Array.from({ length: 20 }, () => shop.catalog.product({ stock: 100 }))
+  async prepare(t) {
+    const { shop } = faulty
+    const products = Array.from({ length: 10 }, () => shop.catalog.product({ stock: 1000 }))
     return async () => {
-      const slow = shop.catalog.fault({ fault: 'slow', ms: 1500 })
-      for (const product of products) void buys(product)
+      const slow = shop.catalog.fault({ fault: 'slow', ms: 3000 })
+      for (const product of products) crowd(t, faulty, product)
       return async () => slow.remove()
     }
   },

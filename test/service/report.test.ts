@@ -47,6 +47,20 @@ test.serial('what processes do is added up in a row a minute', async (t) => {
   t.deepEqual(row, { created: 2, paid: 1, answers: 2, payments: 1 })
 })
 
+test.serial('a service that fails is reported as failing while nobody calls it, until it answers again', async (t) => {
+  const failingSince = async () => (await reports())[0]!.services.find(({ service }) => service === 'shipping')!.failingSince
+  const customer = await shop.customer().wants({ product_id: shop.catalog.product({ stock: 10 }), qty: 1 })
+  const refuses = shop.shipping.fault({ fault: 'refuse', status: 401, detail: 'no' }) // which opens no breaker
+  t.is((await customer.checkout()).status, 502)
+  const since = await until(failingSince)
+  const asked = refuses.fired()
+
+  await until(refuses.fired, (times) => times >= asked + 4)
+  t.is(await failingSince(), since)
+  refuses.remove()
+  await until(failingSince, (time) => time === null)
+})
+
 test.serial('a process that ends in order says so', async (t) => {
   const second = await shop.start(['worker'])
   await until(reports, (all) => all.length === 2)

@@ -4,6 +4,7 @@ const longest = [
   'service/start.test.ts',
   'service/redis-cluster.test.ts',
   'service/redis-sentinel.test.ts',
+  'stock/model/model.test.ts',
   'boundaries/reconciliation.test.ts',
   'boundaries/checkout.test.ts',
   'boundaries/payment.test.ts',

@@ -1,8 +1,5 @@
 /** Each cause of src/causes.ts, made by its real fault: the first page has it within 10 s, and drops it within 10 s of the fault's end. */
 import test, { type ExecutionContext } from 'ava'
-import { createStockQueue, type StockQueue } from '../../src/queues/stock.ts'
-import { connectPatient } from '../../src/redis/connection.ts'
-import { createLogger } from '../../src/telemetry/logger.ts'
 import type { Role } from '../../src/service/connect.ts'
 import type { ServiceName } from '../../src/causes.ts'
 import { keepLocked } from '../stock/harness.ts'
@@ -10,6 +7,7 @@ import { placeOrders } from '../support/payment-totals.ts'
 import type { PaymentMessage } from '../support/payments.ts'
 import { everything } from '../support/shop.ts'
 import { until } from '../support/until.ts'
+import { wakeReconciler } from '../support/wake-reconciler.ts'
 import { type Fault, type FaultyShop, openFaulty, seenToComeAndGo } from './faults.ts'
 
 /** `apart`: its roles run beside each other, so that one of them can stop. */
@@ -280,14 +278,6 @@ comesAndGoes('stock', 'a product whose row a person keeps locked', ({ shop, buys
   },
 }))
 
-/** The reconciler is woken, as it is by what it is to correct. */
-async function wake({ shop }: FaultyShop, productId: number): Promise<void> {
-  const redis = connectPatient(process.env.REDIS_URL!, createLogger('silent'))
-  const queue: StockQueue = createStockQueue(redis, shop.prefix)
-  await queue.wake([productId])
-  await queue.close()
-  redis.disconnect()
-}
 comesAndGoes('stock', 'a hold that Catalog does not take back', (faulty) => ({
   cause: 'product-unreconciled',
   async prepare() {
@@ -314,7 +304,7 @@ comesAndGoes('stock', 'a product of which more is held than there is', (faulty) 
     await buys(product, 4)
     return async () => {
       shop.catalog.setInventory(product, { in_stock: 1, reserved: 1 })
-      await wake(faulty, product)
+      await wakeReconciler(shop, [product])
       return async () => {
         shop.catalog.setInventory(product, { in_stock: 20, reserved: 1 })
         await operator.act('reconcile-products', { item: String(product) })
@@ -340,7 +330,7 @@ comesAndGoes('stock', 'an unanswered call that has two explanations', (faulty) =
         () => shop.catalog.inventory(product)?.in_stock,
         (inStock) => inStock === 8,
       )
-      await wake(faulty, product)
+      await wakeReconciler(shop, [product])
       return () => operator.act('accept-inventory', { item: String(product) })
     }
   },

@@ -5,6 +5,7 @@ import { Redis } from 'ioredis'
 import { shopTotals } from '../support/shop-totals.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
+import { wakeReconciler } from '../support/wake-reconciler.ts'
 
 const queues = ['checkout', 'payment', 'stock', 'operator-actions']
 /** BullMQ's own, a handful a queue: of the job keys (`:checkout:checkouts-1-4`) none may be left. */
@@ -33,8 +34,17 @@ test('after forty checkouts, and after eighty with refusals, faults and reconcil
   }
   const atRest = async () => {
     await shopTotals(shop, products)
-    // Calls without an answer keep a job of their product for ten minutes: as if they were over.
+    // Calls without an answer keep a job of their product for ten minutes: as if they were over, and the next check is now.
     await shop.query(`update order_service.unanswered_calls set since = since - interval '11 minutes'`)
+    await wakeReconciler(shop, products)
+    // The answers of customers who were refused are kept for a minute: as if it were over.
+    const refusals = (await keysOf(redis, shop)).filter((key) => key.startsWith(':refused:')).map((key) => shop.prefix + key)
+    const ends = await Promise.all(refusals.map((key) => redis.pttl(key)))
+    t.true(
+      ends.every((ms) => ms > 0 && ms <= 60_000),
+      `they end in ${ends.join(', ')} ms`,
+    )
+    if (refusals.length > 0) await redis.del(refusals)
     await until(
       () => keysOf(redis, shop),
       (keys) => keys.every((key) => kept.some((pattern) => pattern.test(key))),

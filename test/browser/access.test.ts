@@ -42,7 +42,8 @@ async function tabTo(page: Page, selector: string): Promise<void> {
 test.serial('an operator without a mouse signs in, goes to a problem, acts and sees the result', async (t) => {
   const page = await openPage(t, browser)
   await page.goto(`${troubled.shop.url}/order/admin`)
-  await page.keyboard.type(adminEmail) // the field has the focus
+  await page.locator('[name="email"]:focus').waitFor()
+  await page.keyboard.type(adminEmail)
   await page.keyboard.press('Tab')
   await page.keyboard.type(password)
   await page.keyboard.press('Enter')

@@ -14,7 +14,7 @@ import { startPostgres, startRedis } from './services/index.ts'
 import { freePort } from './services/ports.ts'
 import { commandLine, start } from './services/processes.ts'
 import { claim } from './services/state.ts'
-import { tally, whatFailed } from './services/tally.ts'
+import { failedTests, tally, whatFailed } from './services/tally.ts'
 import { until } from './until.ts'
 
 test('a Redis that is killed answers again on its port after a restart', async (t) => {
@@ -145,6 +145,27 @@ test('a run that is worthless counts as failed', (t) => {
   t.deepEqual(tally('  ✔ a › fine\n\n  Failed to exit when running test/a.test.ts\n', 1), { passed: 1, failed: 1 })
   t.deepEqual(tally('  ✘ No tests found in test/a.test.ts\n', 1), { passed: 0, failed: 1 })
   t.deepEqual(tally('', 137), { passed: 0, failed: 1 })
+})
+
+test('failed tests are run again if they are few and all that failed', (t) => {
+  const files = ['test/a.test.ts', 'test/b/a.test.ts', 'test/b/c.test.ts']
+  const failed = '  ✔ a › fine\n  ✘ [fail]: a › bad and why\n  ✘ [fail]: b › c › bad\n  ✘ [fail]: b › c › worse\n'
+  t.deepEqual(failedTests(failed, files), {
+    titles: ['a › bad and why', 'b › c › bad', 'b › c › worse'],
+    files: ['test/a.test.ts', 'test/b/c.test.ts'],
+  })
+  t.is(failedTests(`${failed}\n  1 uncaught exception\n`, files), undefined)
+  t.is(failedTests(`${failed}  ✘ No tests found in test/d.test.ts\n`, files), undefined)
+  t.is(failedTests('  ✘ [fail]: d › of an unknown file\n', files), undefined)
+  t.is(failedTests('  ✔ a › fine\n', files), undefined)
+  const many = Array.from({ length: 6 }, (_, i) => `many-${i}`)
+  t.is(
+    failedTests(
+      many.map((name) => `  ✘ [fail]: ${name} › bad\n`).join(''),
+      many.map((name) => `test/${name}.test.ts`),
+    ),
+    undefined,
+  )
 })
 
 /** A state directory of its own for the test, gone after it. */

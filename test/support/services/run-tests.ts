@@ -9,7 +9,7 @@ import { findChromium } from './chromium.ts'
 import { startServices } from './index.ts'
 import { type Started, start } from './processes.ts'
 import { checkout } from './state.ts'
-import { tally, whatFailed } from './tally.ts'
+import { failedTests, tally, whatFailed } from './tally.ts'
 
 const args = process.argv.slice(2)
 const ava = join(checkout, 'node_modules', 'ava', 'entrypoints', 'cli.js')
@@ -24,13 +24,24 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 
 const result = await runTests().catch((error: Error) => ({ output: '', code: report(error) }))
-const total = tally(result.output, interrupted ?? result.code)
+const total = tallyOf(result)
 process.exitCode = interrupted ?? (result.code || (total.failed > 0 ? 1 : 0))
 console.log(`${total.passed} passed, ${total.failed} failed`)
+
+type Services = Awaited<ReturnType<typeof startServices>>
 
 interface Ran {
   output: string
   code: number
+  /** What failed, run once more. */
+  again?: Ran | undefined
+}
+
+function tallyOf({ output, code, again }: Ran): { passed: number; failed: number } {
+  const first = tally(output, interrupted ?? code)
+  if (!again) return first
+  const { failed } = tally(again.output, interrupted ?? again.code)
+  return { passed: first.passed + Math.max(0, first.failed - failed), failed }
 }
 
 async function runTests(): Promise<Ran> {
@@ -50,7 +61,8 @@ async function runTests(): Promise<Ran> {
     }
     // Who reads the end of a log sees what failed in the first run too.
     if (runs.length > 1 && failures.length > 0) console.log(`\nWhat failed, of both runs:\n${failures.join('')}`)
-    return whole
+    const failed = runs.length > 1 ? failedTests(whole.output, runs.flat()) : undefined
+    return failed && !interrupted ? await runAgain(failed, whole, services) : whole
   } finally {
     await services.stop()
   }
@@ -63,7 +75,15 @@ function inTwoRuns(): string[][] {
   return [files.filter((file) => !isCrowded(file)), ['--concurrency', '2', ...files.filter(isCrowded)]]
 }
 
-async function runAva(some: readonly string[], services: Awaited<ReturnType<typeof startServices>>): Promise<Ran> {
+/** Each file alone. What passes then is named all the same: it is a test, or a race of the service, to be mended. */
+async function runAgain({ titles, files }: { titles: string[]; files: string[] }, whole: Ran, services: Services): Promise<Ran> {
+  console.log(`\nOnce more, alone: ${files.join(' ')}`)
+  const again = await runAva(['--concurrency', '1', ...files], services)
+  if (again.code === 0) console.log(`\nFailed beside other files, and passed alone:\n${titles.map((title) => `  ${title}\n`).join('')}`)
+  return { output: whole.output, code: again.code, again }
+}
+
+async function runAva(some: readonly string[], services: Services): Promise<Ran> {
   running = await start(
     {
       command: [process.execPath, ava, ...some],

@@ -19,3 +19,26 @@ export function tally(output: string, exitCode: number): { passed: number; faile
 export function whatFailed(output: string): string {
   return output.slice(output.indexOf('\n  ─\n') + 1)
 }
+
+/** At most so many files are run again. More have a fault in common, and it is no matter of chance. */
+const MOST_AGAIN = 5
+
+/**
+ * Tests that failed, and their files. Beside other files on two busy processors a test can fail that passes alone.
+ * @param files all test files, as `test/db/pool.test.ts`
+ * @returns undefined if none failed, too many did, or there is more than failed tests: a file that did not load, end or say why
+ */
+export function failedTests(output: string, files: readonly string[]): { titles: string[]; files: string[] } | undefined {
+  const titles = [...output.matchAll(/^ +✘ \[fail\]: (.*)$/gm)].map(([, title]) => title!)
+  const own = new Set(titles.map((title) => files.find((file) => title.startsWith(`${titleOf(file)} › `))))
+  const isAll = titles.length > 0 && titles.length === tally(output, 1).failed
+  if (!isAll || own.size > MOST_AGAIN || own.has(undefined)) return undefined
+  return { titles, files: [...own] as string[] }
+}
+
+/** As ava's reporter begins the titles of a file. */
+const titleOf = (file: string) =>
+  file
+    .replace(/^test\//, '')
+    .replace(/\.test\.ts$/, '')
+    .replaceAll('/', ' › ')

@@ -5,7 +5,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readLetterStates } from '../db/dead-letters.ts'
 import { type EventState, readEventStates } from '../db/payment-events.ts'
+import type { Pool } from '../db/pool.ts'
 import type { Action, ActionRequest, Actions } from '../operators/action.ts'
+import { LOCKED_ROW } from '../operators/item-verb.ts'
 import type { Tools } from './command.ts'
 import { safe } from './shown.ts'
 
@@ -32,7 +34,7 @@ export async function replay(
     allDone &&= isDone
     tools.print(`${id}: ${safe(result)}`)
   }
-  const waiting = await reportResults(tools, action, ids, report)
+  const waiting = await reportResults(tools, action, { ids, until, report })
   return (await watch(tools, waiting, { until, report })) && allDone
 }
 
@@ -52,11 +54,18 @@ export async function untilDone(actions: Actions, action: Action, until: number)
   }
 }
 
+interface Wanted {
+  ids: readonly number[]
+  until: number
+  report: Report
+}
+
 /** @returns the letters whose payments are waited for, by payment: two letters may belong to one */
-async function reportResults(tools: Tools, action: Action, ids: readonly number[], report: Report): Promise<Map<number, number[]>> {
+async function reportResults(tools: Tools, action: Action, { ids, until, report }: Wanted): Promise<Map<number, number[]>> {
   const actions = await tools.actions()
   const outcomes = new Map((await actions.items(action.id, { limit: ids.length })).map((one) => [one.item, one]))
-  const letters = await readLetterStates(await tools.pool(), ids)
+  const locked = ids.filter((id) => outcomes.get(id)!.detail === LOCKED_ROW)
+  const letters = await readHandled(await tools.pool(), { ids, locked, until })
   const waiting = new Map<number, number[]>()
   for (const id of ids) {
     const letter = letters.get(id)
@@ -67,6 +76,15 @@ async function reportResults(tools: Tools, action: Action, ids: readonly number[
     else report(id, result === 'changed' || letter?.state === 'REPLAYED', detail!)
   }
   return waiting
+}
+
+/** Most often it is another operator's replay that has locked a letter: a moment later there is its result. */
+async function readHandled(pool: Pool, { ids, locked, until }: { ids: readonly number[]; locked: readonly number[]; until: number }) {
+  for (;;) {
+    const letters = await readLetterStates(pool, ids)
+    if (performance.now() >= until || locked.every((id) => letters.get(id)?.state !== 'WAITING')) return letters
+    await sleep(POLL_MS)
+  }
 }
 
 /** @returns whether all of them have ended in time */

@@ -5,7 +5,9 @@ import { createPaymentEvents } from '../../src/db/payment-events.ts'
 import type { DeadLetterFault } from '../../src/model.ts'
 import { unreadable } from '../../src/kafka/payment-message.ts'
 import { type Bought, openHarness, paymentOf, type Harness, topic } from '../payment/harness.ts'
+import { keepLocked } from '../stock/harness.ts'
 import { hostClock } from '../support/clock.ts'
+import { createDatabase } from '../support/database.ts'
 import { freePort } from '../support/services/ports.ts'
 import { openShop, type Shop } from '../support/shop.ts'
 import { until } from '../support/until.ts'
@@ -220,7 +222,7 @@ test.serial('two people who replay the same letters at once both see the results
   ]
   const said = await Promise.all([run('replay', ...ids), run('replay', ...ids.toReversed())])
   for (const { code, out } of said) {
-    t.is(code, 0)
+    t.is(code, 0, out)
     t.true(out.includes(`${ids[0]}: order ${one.orderId} is PAID`), out)
     t.true(out.includes(`${ids[1]}: order ${two.orderId} is PAID`), out)
   }
@@ -228,6 +230,22 @@ test.serial('two people who replay the same letters at once both see the results
     await harness.totalsAre(productId, { in_stock: 8, reserved: 0 })
     t.is(harness.commits(productId, 2).net, 1)
   }
+})
+
+test.serial('a replay whose letter is just being replayed by somebody else waits for their result', async (t) => {
+  const bought = await order()
+  const id = String(await died(paymentOf(bought), 'unknown-order'))
+  const [before] = await shop.query<{ id: number }>('select coalesce(max(id), 0)::int as id from order_service.operator_actions')
+  const unlock = await keepLocked(shop.dsn, 'select from order_service.dead_letters where id = $1 for update', [id])
+  const first = run('replay', id)
+  await until(
+    () => shop.query(`select from order_service.operator_actions where id > $1 and state = 'DONE'`, [before!.id]),
+    ({ length }) => length === 1,
+  )
+  await unlock()
+
+  for (const { code, out } of [await run('replay', id), await first])
+    t.deepEqual([code, out], [0, `${id}: order ${bought.orderId} is PAID\n`])
 })
 
 test.serial('a replay that is killed loses nothing', async (t) => {
@@ -322,7 +340,9 @@ test.serial('an unreachable PostgreSQL is reported in one line without its addre
 })
 
 test.serial('a database without the service’s tables is reported in one line', async (t) => {
-  const { code, err } = await admin(['dead-letters', 'list'], { ...env, POSTGRES_DSN: process.env.POSTGRES_DSN! })
+  const database = await createDatabase({ migrated: false })
+  t.teardown(database.drop)
+  const { code, err } = await admin(['dead-letters', 'list'], { ...env, POSTGRES_DSN: database.dsn })
   t.deepEqual({ code, err }, { code: 69, err: 'The tables do not exist yet; run node src/main.ts release\n' })
 })
 

@@ -59,7 +59,7 @@ function downstream(service: ServiceName, cause: Fault['cause'], fault: 'down' |
     async prepare(t) {
       const { shop } = faulty
       const product = shop.catalog.product({ stock: 100_000 })
-      const [order] = await placeOrders(shop, 1, product)
+      const order = await until(() => faulty.buys(product)) // until the breaker of the fault before is closed
       return async () => {
         if (fault === 'down') await shop[service].down()
         else if (service === 'catalog') shop.catalog.fault(fault)

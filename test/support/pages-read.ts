@@ -15,13 +15,22 @@ async function countPages(dsn: string): Promise<number> {
   return Number(row!.pages)
 }
 
-/** A table's vacuum counts as well, whenever it comes. */
-async function withoutAutovacuum(dsn: string): Promise<void> {
+/** Nobody else's reads count from now on: no vacuum begins, and sessions that have ended have told their counts. */
+async function othersAreDone(dsn: string): Promise<void> {
   const tables = await query<{ name: string }>(
     dsn,
     `select relid::regclass::text as name from pg_stat_user_tables where schemaname = 'order_service'`,
   )
-  for (const { name } of tables) await query(dsn, `alter table ${name} set (autovacuum_enabled = false)`)
+  await query(dsn, tables.map(({ name }) => `alter table ${name} set (autovacuum_enabled = false)`).join(';'))
+  await until(
+    () =>
+      query(
+        dsn,
+        `select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+      and state is distinct from 'idle in transaction'`,
+      ),
+    (sessions) => sessions.length === 0,
+  )
 }
 
 /**
@@ -30,7 +39,7 @@ async function withoutAutovacuum(dsn: string): Promise<void> {
  * @returns what it answered, and how many pages of our tables and their indexes it read
  */
 export async function pagesRead<T>(dsn: string, run: (pool: Pool) => Promise<T>): Promise<{ answer: T; pages: number }> {
-  await withoutAutovacuum(dsn)
+  await othersAreDone(dsn)
   const before = await countPages(dsn)
   const pool = await connectPool(dsn, { size: 1, logger: createLogger('silent') })
   const { pid } = await pool.one(sql.type(z.object({ pid: z.int() }))`select pg_backend_pid() as pid`)

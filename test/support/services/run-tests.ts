@@ -75,7 +75,7 @@ function inTwoRuns(): string[][] {
   return [files.filter((file) => !isCrowded(file)), ['--concurrency', '2', ...files.filter(isCrowded)]]
 }
 
-/** Each file alone. What passes then is named all the same: it is a test, or a race of the service, to be mended. */
+/** Each file alone. What passes then is named all the same: a test, or the service, has a race. */
 async function runAgain({ titles, files }: { titles: string[]; files: string[] }, whole: Ran, services: Services): Promise<Ran> {
   console.log(`\nOnce more, alone: ${files.join(' ')}`)
   const again = await runAva(['--concurrency', '1', ...files], services)

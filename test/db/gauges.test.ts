@@ -4,15 +4,15 @@ import { countLetters } from '../../src/db/dead-letters.ts'
 import { readBridgeTotals } from '../../src/db/inbox.ts'
 import { readInventorySums } from '../../src/db/inventory-view.ts'
 import { readLag } from '../../src/db/outbox.ts'
-import { createDatabase, query } from '../support/database.ts'
-import { pagesRead } from '../support/pages-read.ts'
+import { createDatabase } from '../support/database.ts'
+import { fill, pagesRead } from '../support/pages-read.ts'
 
 const LARGE = 100_000
 
 async function largeShop(t: { teardown(end: () => Promise<void>): void }) {
   const database = await createDatabase()
   t.teardown(database.drop)
-  for (const statement of [
+  await fill(database.dsn, [
     `insert into order_service.products (product_id, expected_stock, foreign_holds, hold_correction)
      select n, 10, case when n <= 3 then 2 else 0 end, case when n = 4 then -1 else 0 end from generate_series(1, ${LARGE}) n`,
     `insert into order_service.outbox (event_id, order_id, type, payload, created_at)
@@ -25,7 +25,6 @@ async function largeShop(t: { teardown(end: () => Promise<void>): void }) {
      select 'payments', 0, n, '', '[]', now(), 'unreadable', 'it is no JSON', 'REPLAYED', now() from generate_series(1, ${LARGE}) n`,
     'vacuum analyze',
   ])
-    await query(database.dsn, statement)
   return database.dsn
 }
 

@@ -4,7 +4,7 @@ import { Client } from 'pg'
 import { createUnsentReader } from '../../src/db/outbox.ts'
 import { createRescue } from '../../src/db/rescue.ts'
 import { createDatabase, query } from '../support/database.ts'
-import { pagesRead } from '../support/pages-read.ts'
+import { fill, pagesRead } from '../support/pages-read.ts'
 
 const ENDED = 20_000
 
@@ -16,7 +16,7 @@ async function backedUp(t: { teardown(end: () => Promise<unknown>): void }) {
   await backup.connect()
   await backup.query('begin isolation level repeatable read; select from order_service.outbox')
   t.teardown(() => backup.end())
-  for (const statement of [
+  await fill(database.dsn, [
     `insert into order_service.outbox (event_id, order_id, type, payload)
      select gen_random_uuid(), n, 'order.created', '{}' from generate_series(1, ${ENDED}) n`,
     'update order_service.outbox set sent_at = now()',
@@ -28,7 +28,6 @@ async function backedUp(t: { teardown(end: () => Promise<unknown>): void }) {
     `update order_service.payment_events set state = 'APPLIED', result = 'paid'`,
     'vacuum analyze',
   ])
-    await query(database.dsn, statement)
   return database.dsn
 }
 

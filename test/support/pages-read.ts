@@ -1,10 +1,19 @@
 /** How much of PostgreSQL's pages statements of ours read, by its own count. */
+import { Client } from 'pg'
 import { sql } from 'slonik'
 import { z } from 'zod'
 import { connectPool, type Pool } from '../../src/db/pool.ts'
 import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from './database.ts'
 import { until } from './until.ts'
+
+/** Fills tables on a session that ends. One that idles keeps its counts of pages for up to ten seconds. */
+export async function fill(dsn: string, statements: readonly string[]): Promise<void> {
+  const client = new Client({ connectionString: dsn })
+  await client.connect()
+  for (const statement of statements) await client.query(statement)
+  await client.end()
+}
 
 async function countPages(dsn: string): Promise<number> {
   const [row] = await query<{ pages: string }>(
@@ -15,7 +24,7 @@ async function countPages(dsn: string): Promise<number> {
   return Number(row!.pages)
 }
 
-/** Nobody else's reads count from now on: no vacuum begins, and sessions that have ended have told their counts. */
+/** Nobody else's reads count from now on: no vacuum begins, and sessions that end have told their counts. */
 async function othersAreDone(dsn: string): Promise<void> {
   const tables = await query<{ name: string }>(
     dsn,

@@ -56,7 +56,7 @@ test.serial('a service that fails is reported as failing while nobody calls it, 
   const asked = refuses.fired()
 
   await until(refuses.fired, (times) => times >= asked + 4)
-  t.is(await failingSince(), since)
+  t.true(Math.abs((await failingSince())! - since!) < 100, 'the time is reckoned anew from this host’s clock in each report')
   refuses.remove()
   await until(failingSince, (time) => time === null)
 })

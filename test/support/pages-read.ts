@@ -7,7 +7,7 @@ import { createLogger } from '../../src/telemetry/logger.ts'
 import { query } from './database.ts'
 import { until } from './until.ts'
 
-/** Fills tables on a session that ends. One that idles keeps its counts of pages for up to ten seconds. */
+/** Fills tables over a connection of its own, and closes it. PostgreSQL may count the pages of an idle session ten seconds later. */
 export async function fill(dsn: string, statements: readonly string[]): Promise<void> {
   const client = new Client({ connectionString: dsn })
   await client.connect()
@@ -24,7 +24,7 @@ async function countPages(dsn: string): Promise<number> {
   return Number(row!.pages)
 }
 
-/** Nobody else's reads count from now on: no vacuum begins, and sessions that end have told their counts. */
+/** Switches autovacuum off, and waits until no other session is left but those that keep a snapshot: from then on only our reads count. */
 async function othersAreDone(dsn: string): Promise<void> {
   const tables = await query<{ name: string }>(
     dsn,

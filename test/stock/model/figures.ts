@@ -88,7 +88,7 @@ function add(figures: Figures, { seed, orders, created, sold, unfinished, produc
   for (const [what, times] of Object.entries(tally)) figures.tally[what] = (figures.tally[what] ?? 0) + times
 }
 
-/** What no history may show: calls that overlap, holds that differ from our rows, and checkouts or payments that never end. */
+/** Faults that a history must not have: calls that overlap, holds that differ from our rows, checkouts or payments that never end. */
 export const inOrder: Complaints = ({ unfinished, products, tally }) => [
   ...(unfinished > 0 ? [`${unfinished} unfinished`] : []),
   ...(tally.overlaps ? [`calls overlapped ${tally.overlaps} times`] : []),

@@ -62,7 +62,9 @@ async function runTests(): Promise<Ran> {
     // Who reads the end of a log sees what failed in the first run too.
     if (runs.length > 1 && failures.length > 0) console.log(`\nWhat failed, of both runs:\n${failures.join('')}`)
     const failed = runs.length > 1 ? failedTests(whole.output, runs.flat()) : undefined
-    return failed && !interrupted ? await runAgain(failed, whole, services) : whole
+    if (!failed || interrupted) return whole
+    const again = await runAgain(failed, services)
+    return { ...whole, code: again.code, again }
   } finally {
     await services.stop()
   }
@@ -76,11 +78,11 @@ function inTwoRuns(): string[][] {
 }
 
 /** Each file alone. What passes then is named all the same: a test, or the service, has a race. */
-async function runAgain({ titles, files }: { titles: string[]; files: string[] }, whole: Ran, services: Services): Promise<Ran> {
+async function runAgain({ titles, files }: { titles: string[]; files: string[] }, services: Services): Promise<Ran> {
   console.log(`\nOnce more, alone: ${files.join(' ')}`)
   const again = await runAva(['--concurrency', '1', ...files], services)
   if (again.code === 0) console.log(`\nFailed beside other files, and passed alone:\n${titles.map((title) => `  ${title}\n`).join('')}`)
-  return { output: whole.output, code: again.code, again }
+  return again
 }
 
 async function runAva(some: readonly string[], services: Services): Promise<Ran> {
